@@ -1,0 +1,318 @@
+//! The export as a set of system calls: one method each, done as the [`Credentials`] it is given.
+//!
+//! `&Credentials` in a signature means that the call resolves, makes, removes, changes or opens something and runs as
+//! them. Calls without credentials work on what is already open: NFS uses the opener's. Nothing here decides anything.
+//!
+//! [`posix`] is the real one.
+
+pub mod posix;
+
+use std::ffi::CStr;
+
+use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
+
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
+pub use crate::sys::{Errno, Name};
+
+/// A filesystem handle of the kernel (name_to_handle_at(2)): names an object for as long as it exists, whatever it is
+/// called. At most 128 bytes (MAX_HANDLE_SZ).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FileHandle {
+    /// The filesystem's own tag.
+    pub kind: i32,
+    /// Its opaque bytes.
+    pub bytes: Box<[u8]>,
+}
+
+/// Which of the export's mounts an object lies on, numbered in the order of discovery; 0 is SOURCE itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MountIndex(pub u32);
+
+/// An object's identity: plain data, equal exactly when it is the same object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectId {
+    /// The mount it lies on.
+    pub mount: MountIndex,
+    /// Its number there.
+    pub ino: u64,
+    /// Its handle. None on a filesystem without handles: then whoever keeps the id must also keep the
+    /// [`BackingFs::Node`] it came with, which pins the object.
+    pub handle: Option<FileHandle>,
+}
+
+/// What a lookup finds.
+#[derive(Debug)]
+pub struct Found<N> {
+    /// A reference to work with now. Drop it soon: on NFS it makes an unlink silly-rename.
+    pub node: N,
+    /// What to remember.
+    pub id: ObjectId,
+    /// Its attributes, `ino` already unique across the export's mounts.
+    pub attr: StoredAttr,
+}
+
+/// How fresh attributes must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// As stat(2) would have it: an NFS client asks the server where its own cache has run out.
+    AsStat,
+    /// What this node has just learnt by an operation of its own; no request to the server (AT_STATX_DONT_SYNC).
+    Known,
+}
+
+/// A new time for [`BackingFs::set_times`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewTime {
+    /// Leave it (UTIME_OMIT).
+    Omit,
+    /// The server's now (UTIME_NOW): allowed to whoever may write.
+    Now,
+    /// This time: allowed to the owner.
+    At(Timestamp),
+}
+
+/// One entry of a directory as getdents64(2) gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawEntry<'a> {
+    /// Its name; may be `.` or `..`.
+    pub name: &'a CStr,
+    /// Its number, unique across the export's mounts as in [`StoredAttr::ino`].
+    pub ino: u64,
+    /// Its kind, where the filesystem tells.
+    pub kind: Option<FileKind>,
+    /// Where reading goes on after it: opaque, may exceed `i64::MAX`.
+    pub next: u64,
+}
+
+/// A byte-range lock as fcntl(2) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Last byte, included; `i64::MAX` for "to the end, wherever that is".
+    pub end: u64,
+}
+
+/// What kind of lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    /// F_RDLCK, LOCK_SH.
+    Shared,
+    /// F_WRLCK, LOCK_EX.
+    Exclusive,
+    /// F_UNLCK, LOCK_UN.
+    Unlock,
+}
+
+/// Space and inodes of the export (statfs(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatFs {
+    /// Blocks in all, free, and free to unprivileged users, in units of `fragment_size`.
+    pub blocks: u64,
+    /// Free blocks.
+    pub blocks_free: u64,
+    /// Free blocks for unprivileged users.
+    pub blocks_available: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Bytes, preferred I/O size.
+    pub block_size: u32,
+    /// Bytes.
+    pub fragment_size: u32,
+    /// Longest name in bytes.
+    pub name_max: u32,
+}
+
+/// What the export can do, probed once at mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackingFeatures {
+    /// It is NFS: an open reference makes unlink silly-rename, the server has the last word.
+    pub nfs: bool,
+    /// POSIX ACLs (system.posix_acl_*).
+    pub posix_acl: bool,
+    /// Objects have handles.
+    pub handles: bool,
+}
+
+/// A backing filesystem.
+pub trait BackingFs: Send + Sync + 'static {
+    /// A resolved object, for the duration of one request (an O_PATH descriptor).
+    type Node: Send + Sync + std::fmt::Debug;
+    /// An open file.
+    type File: Send + Sync + std::fmt::Debug;
+    /// An open directory.
+    type Dir: Send + Sync + std::fmt::Debug;
+
+    /// Prepares the calling thread, once, before it makes any other call (its own umask, no inherited credentials).
+    fn enter_thread(&self) -> Result<(), Errno>;
+    /// What the export can do.
+    fn features(&self) -> BackingFeatures;
+    /// SOURCE itself.
+    fn root(&self) -> Result<Found<Self::Node>, Errno>;
+
+    /// Finds an object again by its handle. ESTALE where it is gone, or `id` has no handle.
+    fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Self::Node, Errno>;
+    /// Finds a name in a directory, without following a symlink.
+    fn lookup(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>) -> Result<Found<Self::Node>, Errno>;
+    /// Attributes.
+    fn stat(&self, node: &Self::Node, freshness: Freshness) -> Result<StoredAttr, Errno>;
+    /// Attributes of an open file, also when it has no name any more.
+    fn stat_file(&self, file: &Self::File, freshness: Freshness) -> Result<StoredAttr, Errno>;
+    /// Identity and attributes of a file just created, and a reference to it.
+    fn identify(&self, file: &Self::File) -> Result<Found<Self::Node>, Errno>;
+    /// A symlink's target.
+    fn readlink(&self, who: &Credentials, node: &Self::Node) -> Result<Vec<u8>, Errno>;
+    /// access(2) with these credentials; `mask` of R_OK 4, W_OK 2, X_OK 1, as access(2) has it.
+    fn access(&self, who: &Credentials, node: &Self::Node, mask: nix::unistd::AccessFlags) -> Result<(), Errno>;
+    /// statfs(2).
+    fn statfs(&self, node: &Self::Node) -> Result<StatFs, Errno>;
+
+    /// mkdir(2). A setgid bit asked for by `mode.setgid` is the caller's to add by [`Self::chmod`].
+    fn mkdir(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>, mode: NewMode) -> Result<(), Errno>;
+    /// mknod(2).
+    fn mknod(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+        kind: FileKind,
+        mode: NewMode,
+        rdev: u64,
+    ) -> Result<(), Errno>;
+    /// symlink(2).
+    fn symlink(&self, who: &Credentials, target: &CStr, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
+    /// link(2): a new name for `node`.
+    fn link(&self, who: &Credentials, node: &Self::Node, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
+    /// link(2) for an open file that has no name yet (O_TMPFILE).
+    fn link_file(&self, who: &Credentials, file: &Self::File, parent: &Self::Node, name: Name<'_>)
+    -> Result<(), Errno>;
+    /// unlink(2).
+    fn unlink(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
+    /// rmdir(2).
+    fn rmdir(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
+    /// renameat2(2).
+    fn rename(
+        &self,
+        who: &Credentials,
+        from: &Self::Node,
+        name: Name<'_>,
+        to: &Self::Node,
+        new_name: Name<'_>,
+        flags: RenameFlags,
+    ) -> Result<(), Errno>;
+
+    /// chmod(2).
+    fn chmod(&self, who: &Credentials, node: &Self::Node, permissions: Permissions) -> Result<(), Errno>;
+    /// chown(2), of a symlink itself.
+    fn chown(
+        &self,
+        who: &Credentials,
+        node: &Self::Node,
+        uid: Option<NfsUid>,
+        gid: Option<NfsGid>,
+    ) -> Result<(), Errno>;
+    /// truncate(2).
+    fn truncate(&self, who: &Credentials, node: &Self::Node, size: u64) -> Result<(), Errno>;
+    /// ftruncate(2): the opener's right to write is enough.
+    fn truncate_file(&self, file: &Self::File, size: u64) -> Result<(), Errno>;
+    /// utimensat(2), of a symlink itself.
+    fn set_times(&self, who: &Credentials, node: &Self::Node, atime: NewTime, mtime: NewTime) -> Result<(), Errno>;
+
+    /// open(2) of a regular file already resolved. O_CREAT, O_EXCL and O_NOFOLLOW in `flags` are ignored.
+    fn open(&self, who: &Credentials, node: &Self::Node, flags: OFlag) -> Result<Self::File, Errno>;
+    /// openat(2) with O_CREAT: never follows a symlink, never blocks on a FIFO. ESTALE where the name is, by now,
+    /// something else than a regular file.
+    fn create(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+        flags: OFlag,
+        mode: NewMode,
+    ) -> Result<Self::File, Errno>;
+    /// open(2) with O_TMPFILE.
+    fn tmpfile(&self, who: &Credentials, parent: &Self::Node, flags: OFlag, mode: NewMode)
+    -> Result<Self::File, Errno>;
+    /// pread(2); may be short at the end of the file only.
+    fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// pwrite(2); with O_APPEND at the end. `clear_suid`: suid and sgid go, as for a writer without CAP_FSETID. Runs as
+    /// the opener, since the local kernel looks at the writer to decide that.
+    fn write(
+        &self,
+        who: &Credentials,
+        file: &Self::File,
+        data: &[u8],
+        offset: u64,
+        clear_suid: bool,
+    ) -> Result<usize, Errno>;
+    /// What close(2) does on NFS: writes back and reports what went wrong (ENOSPC, EDQUOT, EIO), without closing.
+    fn flush(&self, file: &Self::File) -> Result<(), Errno>;
+    /// fsync(2), or fdatasync(2).
+    fn fsync(&self, file: &Self::File, data_only: bool) -> Result<(), Errno>;
+    /// fallocate(2).
+    fn fallocate(&self, file: &Self::File, flags: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno>;
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE.
+    fn seek(&self, file: &Self::File, offset: u64, whence: nix::unistd::Whence) -> Result<u64, Errno>;
+    /// copy_file_range(2).
+    fn copy_range(
+        &self,
+        from: &Self::File,
+        from_offset: u64,
+        to: &Self::File,
+        to_offset: u64,
+        length: usize,
+    ) -> Result<usize, Errno>;
+
+    /// F_OFD_GETLK: the lock that is in the way, if one is.
+    fn test_lock(
+        &self,
+        file: &Self::File,
+        kind: LockKind,
+        range: ByteRange,
+    ) -> Result<Option<(LockKind, ByteRange)>, Errno>;
+    /// F_OFD_SETLK: never waits; EAGAIN where somebody else has it. The lock belongs to this open file.
+    fn set_lock(&self, file: &Self::File, kind: LockKind, range: ByteRange) -> Result<(), Errno>;
+    /// flock(2), never waiting; EAGAIN (EWOULDBLOCK) where somebody else has it.
+    fn flock(&self, file: &Self::File, kind: LockKind) -> Result<(), Errno>;
+
+    /// Opens a directory for reading.
+    fn opendir(&self, who: &Credentials, node: &Self::Node) -> Result<Self::Dir, Errno>;
+    /// Reads the next batch of entries into `buffer` (at least 32 KiB) and calls `each` for every one; 0 at the end.
+    /// Starts at `from` where that is not where the last batch ended; reads forward to it where the filesystem
+    /// cannot seek there.
+    fn read_dir(
+        &self,
+        dir: &Self::Dir,
+        from: u64,
+        each: &mut dyn FnMut(RawEntry<'_>) -> std::ops::ControlFlow<()>,
+    ) -> Result<(), Errno>;
+    /// fsync(2) of a directory.
+    fn fsync_dir(&self, dir: &Self::Dir, data_only: bool) -> Result<(), Errno>;
+    /// The directory as a reference, for looking names up in it.
+    fn stat_dir(&self, dir: &Self::Dir, freshness: Freshness) -> Result<StoredAttr, Errno>;
+
+    /// getxattr(2), of a symlink itself: the value's length, the value written to `buffer`; ERANGE where it does not
+    /// fit; with an empty `buffer` only the length.
+    fn getxattr(
+        &self,
+        who: &Credentials,
+        node: &Self::Node,
+        name: &CStr,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno>;
+    /// listxattr(2): as [`Self::getxattr`].
+    fn listxattr(&self, who: &Credentials, node: &Self::Node, buffer: &mut [u8]) -> Result<usize, Errno>;
+    /// setxattr(2); `flags` 0, XATTR_CREATE or XATTR_REPLACE.
+    fn setxattr(
+        &self,
+        who: &Credentials,
+        node: &Self::Node,
+        name: &CStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Result<(), Errno>;
+    /// removexattr(2).
+    fn removexattr(&self, who: &Credentials, node: &Self::Node, name: &CStr) -> Result<(), Errno>;
+}

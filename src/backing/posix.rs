@@ -1,0 +1,1 @@
+//! The real backing: an export mounted on this node, through `sys`.

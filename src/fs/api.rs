@@ -1,0 +1,159 @@
+//! What the FUSE adapter may ask of a [`Filesystem`], and in which words.
+
+use std::ffi::CStr;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
+
+pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs};
+pub use crate::caller::{CallerId, Pid};
+use crate::policy::{Cache, FileKind, Permissions, PodGid, PodUid, ShownAttr};
+pub use crate::sys::{Errno, Name};
+
+/// The kernel's name for an inode of this mount. 1 is the root; a number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub NonZeroU64);
+
+impl NodeId {
+    /// The mount's root (FUSE_ROOT_ID).
+    pub const ROOT: Self = Self(NonZeroU64::MIN);
+}
+
+/// The kernel's name for an open file or directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileHandleId(pub u64);
+
+/// The kernel's name for the owner of a lock: a process's table of files, or an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LockOwner(pub u64);
+
+/// The kernel's number of a request, for interrupting it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// A name found or made: what the kernel may keep, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its inode; one lookup more to forget.
+    pub node: NodeId,
+    /// What it looks like.
+    pub attr: ShownAttr,
+    /// How long the name may be believed.
+    pub entry_valid: Duration,
+    /// How long the attributes may.
+    pub attr_valid: Duration,
+}
+
+/// Attributes, and how long they may be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// What the object looks like.
+    pub attr: ShownAttr,
+    /// How long that may be believed.
+    pub valid: Duration,
+}
+
+/// How the kernel is to treat the content of an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Through the page cache, forgetting what it held before (close-to-open).
+    Revalidated,
+    /// Through the page cache, keeping what it holds (FOPEN_KEEP_CACHE).
+    Kept,
+    /// Past the page cache (FOPEN_DIRECT_IO).
+    Direct,
+}
+
+/// An open file or directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Its name from now on.
+    pub handle: FileHandleId,
+    /// How its content is cached.
+    pub content: Content,
+}
+
+/// What a setattr asks for; what is absent stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetAttr {
+    /// chmod.
+    pub permissions: Option<Permissions>,
+    /// chown: the owner.
+    pub uid: Option<PodUid>,
+    /// chown: the group.
+    pub gid: Option<PodGid>,
+    /// truncate.
+    pub size: Option<u64>,
+    /// utimens: last access.
+    pub atime: NewTime,
+    /// utimens: last change.
+    pub mtime: NewTime,
+    /// The open file it was asked through, if any (ftruncate).
+    pub handle: Option<FileHandleId>,
+}
+
+/// What to make by mknod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewNode {
+    /// Its kind.
+    pub kind: FileKind,
+    /// The mode asked for.
+    pub permissions: Permissions,
+    /// The caller's umask.
+    pub umask: Permissions,
+    /// The device number of a device.
+    pub rdev: u64,
+}
+
+/// One entry for readdir.
+#[derive(Debug, Clone, Copy)]
+pub struct DirEntry<'a> {
+    /// Its name; may be `.` or `..`.
+    pub name: &'a CStr,
+    /// Its number.
+    pub ino: u64,
+    /// Its kind, where known.
+    pub kind: Option<FileKind>,
+    /// Where reading goes on after it.
+    pub next: u64,
+    /// For readdirplus: what a lookup would have answered. None for `.`, `..`, and where the lookup failed.
+    pub entry: Option<Entry>,
+}
+
+/// Takes directory entries until it is full.
+pub trait DirSink {
+    /// Whether an entry with a name of this many bytes still fits. Asked before a lookup is spent on it.
+    fn has_room(&self, name_len: usize) -> bool;
+    /// Takes one; only called after [`Self::has_room`] said yes.
+    fn push(&mut self, entry: &DirEntry<'_>);
+}
+
+/// A byte-range lock, or (`flock`) one on the whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockRequest {
+    /// Whose it is.
+    pub owner: LockOwner,
+    /// flock(2) instead of fcntl(2).
+    pub flock: bool,
+    /// Shared, exclusive, or off.
+    pub kind: LockKind,
+    /// Which bytes; all of them for flock.
+    pub range: ByteRange,
+    /// The process that asks, for F_GETLK's answer.
+    pub pid: Pid,
+}
+
+/// The lock that is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLock {
+    /// Shared or exclusive.
+    pub kind: LockKind,
+    /// Which bytes.
+    pub range: ByteRange,
+    /// Its holder on this node; 0 where it is held elsewhere.
+    pub pid: Pid,
+}
+
+/// Answers a lock request that had to wait; called once, from any thread.
+pub type LockReply = Box<dyn FnOnce(Result<(), Errno>) + Send>;

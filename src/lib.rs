@@ -1,0 +1,14 @@
+//! permfs: a FUSE permission-mapping filesystem.
+//!
+//! A pod runs as `50000:0`, the NFS export belongs to `2001:2001`, the server keeps `root_squash`. permfs mounts the
+//! export for the pod with ids translated, and does at the server only what the translated user may do.
+//!
+//! The rooms, in the order a request meets them: [`fuse`] decodes it, [`fs`] conducts it, [`caller`] says who asks,
+//! [`policy`] decides, [`backing`] does it as them, through [`sys`]. [`config`] makes a policy of a rules file,
+//! [`mount`] builds the stack, [`cli`] is how people reach it. ARCHITECTURE.md has the walk of one request.
+
+pub mod backing;
+pub mod caller;
+pub mod fs;
+pub mod policy;
+pub mod sys;

@@ -1,0 +1,3 @@
+//! The `permfs` command.
+
+fn main() {}
