@@ -30,12 +30,12 @@ impl<B: BackingFs> Filesystem<B> {
         let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
         self.as_shown(&at, &who, |who| self.backing.mkdir(who, &at.node, name, mode))?;
         let mut found = self.backing.lookup(&who, &at.node, name)?;
-        if mode.setgid {
-            if let Err(error) = self.hand_down_group(&who, &mut found) {
-                // Half made is not made; where even this fails there is nothing left to try.
-                let _ = self.backing.rmdir(&who, &at.node, name);
-                return Err(error);
-            }
+        if mode.setgid
+            && let Err(error) = self.hand_down_group(&who, &mut found)
+        {
+            // Half made is not made; where even this fails there is nothing left to try.
+            let _ = self.backing.rmdir(&who, &at.node, name);
+            return Err(error);
         }
         Ok(self.enter(&at, name, found))
     }

@@ -103,10 +103,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The inodes of the objects whose identity hashes here.
+type Shard<B> = Mutex<HashTable<Arc<Inode<B>>>>;
+
 /// The table of one mount.
 #[derive(Debug)]
 pub(crate) struct InodeTable<B: BackingFs> {
-    by_object: Box<[Mutex<HashTable<Arc<Inode<B>>>>]>,
+    by_object: Box<[Shard<B>]>,
     by_id: DashMap<NodeId, Arc<Inode<B>>>,
     hasher: RandomState,
     next: AtomicU64,
@@ -202,7 +205,7 @@ impl<B: BackingFs> InodeTable<B> {
         self.by_id.len()
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<HashTable<Arc<Inode<B>>>> {
+    fn shard(&self, hash: u64) -> &Shard<B> {
         // The top bits: hashbrown uses the low ones inside a shard.
         let index = usize::try_from(hash >> 58).expect("six bits");
         &self.by_object[index]
