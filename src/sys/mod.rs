@@ -7,6 +7,7 @@
 
 pub mod errno;
 pub mod name;
+pub mod process;
 
 pub use errno::Errno;
 pub use name::Name;
