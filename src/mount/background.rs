@@ -30,6 +30,12 @@ impl Readiness {
         Self(None)
     }
 
+    /// Whether there is a parent that waits.
+    #[must_use]
+    pub fn in_background(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Detaches from the terminal and tells the parent.
     ///
     /// # Errors

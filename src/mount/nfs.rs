@@ -8,10 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, umount2};
-
 use super::MountFailure;
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
 
 /// How long mount.nfs may try. By itself it gives up after two minutes (`retry`, see nfs(5)).
 const NFS_PATIENCE: Duration = Duration::from_secs(150);
@@ -65,13 +63,13 @@ impl NfsMount {
 impl Drop for NfsMount {
     fn drop(&mut self) {
         let begin = Instant::now();
-        while let Err(error) = umount2(&self.path, MntFlags::UMOUNT_NOFOLLOW) {
-            if error == nix::errno::Errno::EBUSY && begin.elapsed() < RELEASE_PATIENCE {
+        while let Err(error) = sys::mount::unmount(&self.path, false) {
+            if error == Errno::EBUSY && begin.elapsed() < RELEASE_PATIENCE {
                 thread::sleep(POLL);
                 continue;
             }
             tracing::warn!(path = %self.path.display(), %error, "the NFS mount is in use; it is detached");
-            let _ = umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+            let _ = sys::mount::unmount(&self.path, true);
             break;
         }
         let _ = fs::remove_dir(&self.path);

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MntFlags, umount2};
+
 use serde::{Deserialize, Serialize};
 
 use super::MountFailure;
 use super::table::{DeviceNumber, MountTable};
+use crate::sys;
 
 /// Where the runtime directory is, unless PERMFS_RUNTIME_DIR says otherwise.
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/permfs";
@@ -214,7 +215,7 @@ impl Trace {
     /// Removes what a dead process left: its NFS mount, which nobody uses any more, and its files.
     pub fn remove(&self) {
         // Detached, since its server may be the reason for the death.
-        let _ = umount2(&self.path.join(NFS), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+        let _ = sys::mount::unmount(&self.path.join(NFS), true);
         clear(&self.path);
     }
 }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod errno;
+pub mod mount;
 pub mod name;
 pub mod process;
 
