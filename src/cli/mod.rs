@@ -16,6 +16,7 @@ mod output;
 mod rules;
 mod status;
 mod unmount;
+mod values;
 
 use std::env;
 use std::ffi::OsStr;
