@@ -15,8 +15,6 @@ use super::{Errno, check};
 pub fn access(fd: BorrowedFd<'_>, mask: AccessFlags) -> Result<(), Errno> {
     let flags = libc::AT_EACCESS | libc::AT_EMPTY_PATH;
     // SAFETY: the path is a NUL-terminated literal; nothing is written.
-    check(unsafe {
-        libc::syscall(libc::SYS_faccessat2, fd.as_raw_fd(), c"".as_ptr(), mask.bits(), flags)
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_faccessat2, fd.as_raw_fd(), c"".as_ptr(), mask.bits(), flags) })?;
     Ok(())
 }

@@ -95,7 +95,8 @@ mod tests {
     fn record(ino: u64, next: u64, kind: u8, name: &CStr, padding: usize) -> Vec<u8> {
         let name = name.to_bytes_with_nul();
         let length = u16::try_from(NAME_AT + name.len() + padding).unwrap();
-        let head = [&ino.to_ne_bytes()[..], &next.to_ne_bytes(), &length.to_ne_bytes(), &[kind], name].concat();
+        let head =
+            [&ino.to_ne_bytes()[..], &next.to_ne_bytes(), &length.to_ne_bytes(), &[kind], name].concat();
         [head, vec![0xAA; padding]].concat()
     }
 
