@@ -43,8 +43,8 @@ impl RulesArgs {
         };
         let file = RulesFile::load(path)?;
         let policy = file.policy(self.profile.as_deref(), &overrides)?;
-        let only = || file.profile_names().first().map(|name| (*name).to_owned());
-        Ok(Rules { policy: Arc::new(policy), profile: self.profile.clone().or_else(only) })
+        let profile = Some(policy.name.to_string());
+        Ok(Rules { policy: Arc::new(policy), profile })
     }
 
     fn from_flags(&self, overrides: &Overrides) -> Result<Rules, Failure> {
@@ -53,10 +53,20 @@ impl RulesArgs {
                 "the profile \"{name}\" needs a file to be found in: add --config FILE"
             )));
         }
-        if overrides.map_uid.is_empty() && overrides.map_gid.is_empty() {
+        if overrides.is_empty() {
             return Err(Failure::usage(NO_RULES));
         }
         Ok(Rules { policy: Arc::new(config::policy_from_flags(overrides)?), profile: None })
+    }
+}
+
+/// A file's profiles, for a sentence.
+pub(super) fn names(file: &RulesFile) -> String {
+    let names: Vec<_> = file.profile_names().collect();
+    match names.as_slice() {
+        [] => "no profile".to_owned(),
+        [one] => format!("profile {one}"),
+        several => format!("profiles {}", several.join(", ")),
     }
 }
 

@@ -11,7 +11,13 @@ use super::Errno;
 ///
 /// # Errors
 /// Those of mount(2).
-pub fn mount(source: &OsStr, target: &Path, fstype: &CStr, flags: MsFlags, data: &OsStr) -> Result<(), Errno> {
+pub fn mount(
+    source: &OsStr,
+    target: &Path,
+    fstype: &CStr,
+    flags: MsFlags,
+    data: &OsStr,
+) -> Result<(), Errno> {
     Ok(nix::mount::mount(Some(source), target, Some(fstype), flags, Some(data))?)
 }
 
