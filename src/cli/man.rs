@@ -20,7 +20,9 @@ impl Man {
     pub(super) fn run(self) -> Outcome {
         clap_mangen::generate_to(Cli::command(), &self.dir).map_err(|error| {
             let dir = self.dir.display();
-            Failure::failed(format!("cannot write manual pages to {dir}: {error}; name an existing directory"))
+            Failure::failed(format!(
+                "cannot write manual pages to {dir}: {error}; name an existing directory"
+            ))
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -6,16 +6,26 @@ use super::failure::Failure;
 use super::rules::RulesArgs;
 
 /// Words that mean something here. Also what a misspelt word is compared with.
-const KNOWN: [&str; 10] =
-    ["ro", "rw", "config", "profile", "map_uid", "map_gid", "context", "nfs", "allow_other", "default_permissions"];
+const KNOWN: [&str; 11] = [
+    "ro",
+    "rw",
+    "noexec",
+    "config",
+    "profile",
+    "map_uid",
+    "map_gid",
+    "context",
+    "nfs",
+    "allow_other",
+    "default_permissions",
+];
 
 /// Words that are true of every permfs mount, or are for mount(8), systemd and the fstab's other readers.
-const WITHOUT_EFFECT: [&str; 23] = [
+const WITHOUT_EFFECT: [&str; 22] = [
     "allow_other",
     "default_permissions",
     "nosuid",
     "nodev",
-    "exec",
     "defaults",
     "auto",
     "noauto",
@@ -47,6 +57,7 @@ const IMPOSSIBLE: [(&str, &str); 3] = [
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MountOptions {
     pub(super) read_only: bool,
+    pub(super) no_exec: bool,
     pub(super) config: Option<PathBuf>,
     pub(super) profile: Option<String>,
     pub(super) map_uid: Vec<String>,
@@ -75,11 +86,15 @@ impl MountOptions {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         let needed = || {
             let value = value.map(unquoted).filter(|value| !value.is_empty());
-            value.ok_or_else(|| Failure::usage(format!("the mount option `{key}` needs a value: write {key}=VALUE")))
+            value.ok_or_else(|| {
+                Failure::usage(format!("the mount option `{key}` needs a value: write {key}=VALUE"))
+            })
         };
         match key {
             "ro" => self.read_only = true,
             "rw" => self.read_only = false,
+            "noexec" => self.no_exec = true,
+            "exec" => self.no_exec = false,
             "config" => self.config = Some(needed()?.into()),
             "profile" => self.profile = Some(needed()?.to_owned()),
             "map_uid" => self.map_uid.push(needed()?.to_owned()),
@@ -88,7 +103,11 @@ impl MountOptions {
             _ if WITHOUT_EFFECT.contains(&key) => {}
             _ if key.starts_with("x-") || key.starts_with("X-") || key == "comment" => {}
             _ => match word.strip_prefix("nfs:") {
-                Some("") => return Err(Failure::usage("the mount option `nfs:` needs an option of nfs(5): nfs:vers=4.2")),
+                Some("") => {
+                    return Err(Failure::usage(
+                        "the mount option `nfs:` needs an option of nfs(5): nfs:vers=4.2",
+                    ));
+                }
                 Some(option) => self.nfs.push(option.to_owned()),
                 None if for_nfs => self.nfs.push(word.to_owned()),
                 None if sloppy => {}
@@ -102,7 +121,9 @@ impl MountOptions {
     pub(super) fn rules(&self, flags: &RulesArgs) -> Result<RulesArgs, Failure> {
         fn one<T: Clone>(flag: Option<&T>, word: Option<&T>, name: &str) -> Result<Option<T>, Failure> {
             match (flag, word) {
-                (Some(_), Some(_)) => Err(Failure::usage(format!("--{name} and -o {name}= are both given: keep one"))),
+                (Some(_), Some(_)) => {
+                    Err(Failure::usage(format!("--{name} and -o {name}= are both given: keep one")))
+                }
                 (flag, word) => Ok(flag.or(word).cloned()),
             }
         }
@@ -127,7 +148,7 @@ fn unknown(key: &str) -> Failure {
     Failure::usage(match closest {
         Some((_, known)) => format!("unknown mount option `{key}`: did you mean `{known}`?"),
         None => format!(
-            "unknown mount option `{key}`: permfs knows ro, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
+            "unknown mount option `{key}`: permfs knows ro, noexec, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
         ),
     })
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{self, Style};
 use super::Outcome;
+use super::output::{self, Style};
 use crate::mount::{MountStatus, State, status};
 
 /// Show the permfs mounts of this node; never hangs on one.

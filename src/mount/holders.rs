@@ -50,7 +50,8 @@ fn what_it_holds(process: &Path, target: &Path) -> Option<String> {
 #[must_use]
 pub fn sentence(holders: &[Holder]) -> String {
     if holders.is_empty() {
-        return "something uses it that /proc does not show here (a mapped file, another container)".to_owned();
+        return "something uses it that /proc does not show here (a mapped file, another container)"
+            .to_owned();
     }
     let mut named: Vec<_> =
         holders.iter().take(NAMED).map(|h| format!("pid {} ({}) {}", h.pid, h.command, h.what)).collect();
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn a_sentence_names_three_and_counts_the_others() {
         let one = Holder { pid: 7, command: "sh".into(), what: "works in /m".into() };
-        assert_eq!(sentence(&[one.clone()]), "pid 7 (sh) works in /m");
+        assert_eq!(sentence(std::slice::from_ref(&one)), "pid 7 (sh) works in /m");
         assert!(sentence(&vec![one; 5]).ends_with(", and 2 more"));
     }
 }

@@ -28,7 +28,12 @@ impl NfsMount {
     ///
     /// # Errors
     /// Where mount.nfs is absent, refuses, or does not come to an end.
-    pub fn new(export: &str, options: &[String], read_only: bool, path: PathBuf) -> Result<Self, MountFailure> {
+    pub fn new(
+        export: &str,
+        options: &[String],
+        read_only: bool,
+        path: PathBuf,
+    ) -> Result<Self, MountFailure> {
         let failed = |errno: Errno| MountFailure::Runtime { path: path.clone(), errno };
         fs::create_dir(&path).map_err(|error| failed(error.into()))?;
         let mut words = vec!["nosuid", "nodev", if read_only { "ro" } else { "rw" }];
@@ -92,7 +97,10 @@ fn wait(mut child: Child) -> Result<(), String> {
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("mount.nfs did not end within {} s; check the server", NFS_PATIENCE.as_secs()));
+                return Err(format!(
+                    "mount.nfs did not end within {} s; check the server",
+                    NFS_PATIENCE.as_secs()
+                ));
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -119,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_reason_is_told_in_the_words_of_mount_nfs() {
-        let said = "mount.nfs: timeout set for Sat\nmount.nfs: access denied by server while mounting nas:/x\n";
+        let said =
+            "mount.nfs: timeout set for Sat\nmount.nfs: access denied by server while mounting nas:/x\n";
         assert_eq!(in_its_words(said).unwrap(), "access denied by server while mounting nas:/x");
         assert_eq!(in_its_words("\n"), None);
     }

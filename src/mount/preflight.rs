@@ -103,7 +103,8 @@ pub fn apart(source_dir: &Path, target: &Path) -> Result<(), MountFailure> {
     if source_id == target_id {
         return Err(MountFailure::SamePlace(target.to_owned()));
     }
-    let lies_in = |path: &Path, id| path.ancestors().skip(1).any(|dir| identity(dir).is_ok_and(|found| found == id));
+    let lies_in =
+        |path: &Path, id| path.ancestors().skip(1).any(|dir| identity(dir).is_ok_and(|found| found == id));
     let (source_dir, target) = (source_dir.to_owned(), target.to_owned());
     if lies_in(&source_dir, target_id) {
         return Err(MountFailure::SourceInsideTarget { source_dir, target });

@@ -138,8 +138,12 @@ impl RuntimeDir {
 
     /// Keeps two processes from claiming and sweeping at once.
     fn guard(&self) -> io::Result<Flock<File>> {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.path.join(".guard"))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path.join(".guard"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
     }
 

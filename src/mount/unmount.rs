@@ -54,7 +54,12 @@ pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
     }
 }
 
-fn take_down(target: &Path, device: DeviceNumber, lazy: bool, table: &MountTable) -> Result<(), MountFailure> {
+fn take_down(
+    target: &Path,
+    device: DeviceNumber,
+    lazy: bool,
+    table: &MountTable,
+) -> Result<(), MountFailure> {
     let path = target.to_owned();
     let asked = path.clone();
     match within(UNMOUNT_PATIENCE, move || sys::mount::unmount(&asked, lazy)) {
@@ -97,7 +102,12 @@ fn users(target: &Path, table: &MountTable) -> String {
 }
 
 /// Waits until the mount's process is gone, and clears up after one that could not.
-fn see_off(target: &Path, device: DeviceNumber, lazy: bool, trace: &Trace) -> Result<Unmounted, MountFailure> {
+fn see_off(
+    target: &Path,
+    device: DeviceNumber,
+    lazy: bool,
+    trace: &Trace,
+) -> Result<Unmounted, MountFailure> {
     let Some(record) = &trace.record else { return Ok(Unmounted::Gone) };
     if !left(trace, LEAVE_PATIENCE) {
         let path = target.to_owned();

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 
 use crate::backing::{BackingFs, Found};
-use crate::policy::{
-    Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr,
-};
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 use crate::sys::{Errno, Name};
 
 /// Objects that are looked at to tell who owns what.
@@ -106,7 +104,8 @@ struct Site<'a, B: BackingFs> {
 
 impl<'a, B: BackingFs> Site<'a, B> {
     fn new(backing: &'a B, root: &'a Found<B::Node>, owner: Credentials) -> Result<Self, Errno> {
-        let name = CString::new(format!(".permfs-check-{}", std::process::id())).map_err(|_| Errno::EINVAL)?;
+        let name =
+            CString::new(format!(".permfs-check-{}", std::process::id())).map_err(|_| Errno::EINVAL)?;
         let dir = Name::new(&name)?;
         backing.mkdir(&owner, &root.node, dir, mode(0o700))?;
         let made = backing.lookup(&owner, &root.node, dir);
@@ -128,7 +127,9 @@ impl<'a, B: BackingFs> Site<'a, B> {
         match self.make(c"by-root", &Credentials::new(NfsUid::ROOT, NfsGid::ROOT, [])) {
             Ok(attr) if attr.uid.is_root() => Answer::No(0),
             Ok(attr) => Answer::Yes(attr.uid.get()),
-            Err(errno) => Answer::Unknown(format!("root cannot make a file in a directory of mode 777: {errno}")),
+            Err(errno) => {
+                Answer::Unknown(format!("root cannot make a file in a directory of mode 777: {errno}"))
+            }
         }
     }
 
@@ -137,7 +138,9 @@ impl<'a, B: BackingFs> Site<'a, B> {
         match self.make(c"by-group-0", &Credentials::new(self.owner.uid, NfsGid::ROOT, [])) {
             Ok(attr) if attr.gid.is_root() => Answer::No(0),
             Ok(attr) => Answer::Yes(attr.gid.get()),
-            Err(errno) => Answer::Unknown(format!("group 0 cannot make a file in a directory of mode 777: {errno}")),
+            Err(errno) => {
+                Answer::Unknown(format!("group 0 cannot make a file in a directory of mode 777: {errno}"))
+            }
         }
     }
 
@@ -148,7 +151,9 @@ impl<'a, B: BackingFs> Site<'a, B> {
             return Answer::Unknown("no stranger".to_owned());
         };
         if group.is_root() {
-            return Answer::Unknown("the export's root belongs to group 0, which root_squash squashes".to_owned());
+            return Answer::Unknown(
+                "the export's root belongs to group 0, which root_squash squashes".to_owned(),
+            );
         }
         let stranger = Credentials::new(uid, gid, [group]);
         match self.enter_by_group(&stranger) {
@@ -184,10 +189,10 @@ impl<'a, B: BackingFs> Site<'a, B> {
 
 impl<B: BackingFs> Drop for Site<'_, B> {
     fn drop(&mut self) {
-        if let Ok(name) = Name::new(&self.name) {
-            if let Err(error) = self.backing.rmdir(&self.owner, &self.root.node, name) {
-                tracing::error!(name = ?self.name, %error, "the probe directory is left behind: remove it");
-            }
+        let removed =
+            Name::new(&self.name).and_then(|name| self.backing.rmdir(&self.owner, &self.root.node, name));
+        if let Err(error) = removed {
+            tracing::error!(name = ?self.name, %error, "the probe directory is left behind: remove it");
         }
     }
 }

@@ -10,7 +10,8 @@ pub(super) fn rules_file(findings: &Findings) -> String {
     let usual = findings.owners.iter().map(|(owner, _)| *owner);
     let owner = usual.clone().find(|(uid, gid)| is_somebody(uid.get()) && is_somebody(gid.get()));
     let (uid, gid) = owner.map_or((2001, 2001), |(uid, gid)| (uid.get(), gid.get()));
-    let doubt = if owner.is_none() { "   # nobody but root owns anything here: put the owner's ids" } else { "" };
+    let doubt =
+        if owner.is_none() { "   # nobody but root owns anything here: put the owner's ids" } else { "" };
     let writes = match findings.group_lists {
         Answer::No(()) => "true        # this server ignores group lists: the group must be able to write",
         _ => "true",

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::Outcome;
 use super::failure::Failure;
 use super::output::{self, Style};
-use super::Outcome;
 use pod::Pod;
 use stage::Stage;
 
@@ -91,7 +91,9 @@ fn show(stage: &Stage, style: Style) -> Outcome {
     let refused = stranger.run(command, &stage.pod())?;
     output::print(format_args!("  {}\n", style.bad(refused.said.trim_end())))?;
     if refused.succeeded {
-        return Err(Failure::failed("a pod that no rule names could read a file: this is a bug, please report it"));
+        return Err(Failure::failed(
+            "a pod that no rule names could read a file: this is a bug, please report it",
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -28,7 +28,10 @@ impl Stage {
         preflight::fuse_device()?;
         let dir = std::env::temp_dir().join(format!("permfs-demo-{}", process::id()));
         let failed = |error: io::Error| {
-            Failure::failed(format!("cannot prepare the demo in {}: {error}; set TMPDIR to a directory that root may write", dir.display()))
+            Failure::failed(format!(
+                "cannot prepare the demo in {}: {error}; set TMPDIR to a directory that root may write",
+                dir.display()
+            ))
         };
         // Refused where it exists: nobody else's directory is worked in.
         DirBuilder::new().mode(0o755).create(&dir).map_err(failed)?;
@@ -78,7 +81,8 @@ impl Stage {
 
     /// Clears it and ends the process when a signal comes.
     pub(super) fn clear_on_signal(&self, code: i32) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("cannot wait for signals: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::failed(format!("cannot wait for signals: {error}"));
         signals::block().map_err(|error| failed(&error))?;
         let dir = self.dir.clone();
         signals::deliver(move |_signal| {

@@ -88,11 +88,17 @@ pub(super) struct Explanation {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unanswerable {
-    #[error("{path} cannot be looked at in the source: {errno}; give a path from the mount's root that exists there")]
+    #[error(
+        "{path} cannot be looked at in the source: {errno}; give a path from the mount's root that exists there"
+    )]
     Path { path: String, errno: Errno },
-    #[error("the path {0:?} has no name in it for this operation: give the path of what is to be made or removed")]
+    #[error(
+        "the path {0:?} has no name in it for this operation: give the path of what is to be made or removed"
+    )]
     NoName(String),
-    #[error("the path component {0:?} is not a file name: names have at most 255 bytes, and `..` is not followed")]
+    #[error(
+        "the path component {0:?} is not a file name: names have at most 255 bytes, and `..` is not followed"
+    )]
     BadName(String),
 }
 
@@ -204,7 +210,7 @@ impl Inquiry<'_> {
             admitted.gid
         ));
         let owner = Owner { uid: admitted.uid, gid: admitted.gid, setgid: self.rules.setgid };
-        let who = self.actor(admitted, owner);
+        let who = self.actor(admitted, owner).into_owned();
         if let Some(kind) = question.op.makes() {
             self.would_make(&who, owner, kind);
         }
@@ -226,7 +232,9 @@ impl Inquiry<'_> {
             here = join(&here, name);
         }
         if self.question.op.is_in_directory() {
-            let Some(last) = last else { return Err(Unanswerable::NoName(self.question.path.clone()).into()) };
+            let Some(last) = last else {
+                return Err(Unanswerable::NoName(self.question.path.clone()).into());
+            };
             return self.in_directory(admitted, backing, &at, &here, last);
         }
         if let Some(last) = last {
@@ -285,7 +293,9 @@ impl Inquiry<'_> {
         if let Some(group) = self.policy.group_to_adopt(&who, owner, self.rules) {
             who = who.with_gid_first(group);
             self.said.credentials = Some(who_is(&who));
-            self.said.notes.push(format!("setgid = true: the new object takes the directory's group {group}"));
+            self.said
+                .notes
+                .push(format!("setgid = true: the new object takes the directory's group {group}"));
         }
         if let Some(kind) = self.question.op.makes() {
             self.would_make(&who, owner, kind);
@@ -306,7 +316,9 @@ impl Inquiry<'_> {
         let shown = (self.policy.present(&dir.attr, rules), self.policy.present(&object.attr, rules));
         let verdict = dac::may_remove(&self.as_the_kernel_sees(), &shown.0, &shown.1);
         let asked = format!("{} may be taken out of {here}", join(here, name));
-        self.say("kernel", asked, verdict.allowed, || (Errno::EPERM, format!("{here} is sticky, and neither it nor the object belongs to the caller")))
+        self.say("kernel", asked, verdict.allowed, || {
+            (Errno::EPERM, format!("{here} is sticky, and neither it nor the object belongs to the caller"))
+        })
     }
 
     fn at_object<B: BackingFs>(
@@ -343,7 +355,9 @@ impl Inquiry<'_> {
                 self.said.notes.push("nothing is asked of the server: it succeeds without effect".to_owned());
             }
             ChownOutcome::Pass { absorb: true, .. } => {
-                self.said.notes.push("it names what is already shown: a refusal by the server counts as done".to_owned());
+                self.said.notes.push(
+                    "it names what is already shown: a refusal by the server counts as done".to_owned(),
+                );
             }
             ChownOutcome::Pass { uid, gid, absorb: false } => {
                 let own_group = uid.is_none_or(|uid| uid == object.attr.uid)
@@ -351,7 +365,13 @@ impl Inquiry<'_> {
                     && who.uid == object.attr.uid;
                 let asked = format!("{}:{} may give {here} to that owner", who.uid, who.gid);
                 self.say("server", asked, own_group || who.uid.is_root(), || {
-                    (Errno::EPERM, format!("the server lets only root change an owner, and {} only to a group of its own", who.uid))
+                    (
+                        Errno::EPERM,
+                        format!(
+                            "the server lets only root change an owner, and {} only to a group of its own",
+                            who.uid
+                        ),
+                    )
                 })?;
                 let mut stored = object.attr;
                 (stored.uid, stored.gid) = (uid.unwrap_or(stored.uid), gid.unwrap_or(stored.gid));
@@ -431,7 +451,13 @@ impl Inquiry<'_> {
         here: &str,
         want: Want,
     ) -> Result<(), Stop> {
-        let asked = format!("{} {here}, stored {}:{} {}", op::name(want), object.attr.uid, object.attr.gid, object.attr.permissions);
+        let asked = format!(
+            "{} {here}, stored {}:{} {}",
+            op::name(want),
+            object.attr.uid,
+            object.attr.gid,
+            object.attr.permissions
+        );
         let answer = match op::mask(want) {
             Some(mask) => backing.access(who, &object.node, mask),
             None if who.uid == object.attr.uid || who.uid.is_root() => Ok(()),
@@ -489,7 +515,11 @@ fn look(uid: u32, gid: u32, permissions: Permissions) -> Look {
 }
 
 fn who_is(who: &Credentials) -> Who {
-    Who { uid: who.uid.get(), gid: who.gid.get(), groups: who.groups.iter().map(|group| group.get()).collect() }
+    Who {
+        uid: who.uid.get(),
+        gid: who.gid.get(),
+        groups: who.groups.iter().map(|group| group.get()).collect(),
+    }
 }
 
 fn names(path: &str) -> Result<Vec<CString>, Unanswerable> {

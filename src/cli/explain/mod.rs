@@ -110,7 +110,9 @@ fn ask_export(
     };
     match within(SOURCE_PATIENCE, ask) {
         Some(said) => said.map_err(|errno: crate::sys::Errno| {
-            Failure::failed(format!("cannot open the source {shown}: {errno}; name the export's directory, as root"))
+            Failure::failed(format!(
+                "cannot open the source {shown}: {errno}; name the export's directory, as root"
+            ))
         }),
         None => Err(Failure::failed(format!("the source {shown} does not answer: check its server"))),
     }

@@ -67,10 +67,7 @@ impl Op {
 
     /// Whether something changes that a read-only subtree protects.
     pub(super) fn changes(self) -> bool {
-        !matches!(
-            self,
-            Self::Look | Self::Getattr | Self::Read | Self::Open | Self::Readdir | Self::Getxattr
-        )
+        !matches!(self, Self::Look | Self::Getattr | Self::Read | Self::Open | Self::Readdir | Self::Getxattr)
     }
 
     /// Whether it works on the directory that has the name, not on the object.

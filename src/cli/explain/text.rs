@@ -24,11 +24,15 @@ fn write(out: &mut String, question: &Question, said: &Explanation, style: Style
         _ => writeln!(out, "{}: {what}", style.good("allowed"))?,
     }
     writeln!(out)?;
-    let mut line = |key: &str, value: String| writeln!(out, "  {}  {value}", style.dim(format_args!("{key:<16}")));
+    let mut line =
+        |key: &str, value: String| writeln!(out, "  {}  {value}", style.dim(format_args!("{key:<16}")));
     line("decided by", said.rule.clone())?;
     line("uid rule", said.uid_rule.clone())?;
     line("gid rule", said.gid_rule.clone())?;
-    line("path rule", said.path_rule.clone().unwrap_or_else(|| "none, the profile's own rules hold".to_owned()))?;
+    line(
+        "path rule",
+        said.path_rule.clone().unwrap_or_else(|| "none, the profile's own rules hold".to_owned()),
+    )?;
     if let Some(who) = &said.credentials {
         line("at the server", whom(who))?;
     }
