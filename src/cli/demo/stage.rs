@@ -48,6 +48,11 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Where everything is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// SOURCE.
     pub(super) fn export(&self) -> PathBuf {
         self.dir.join("export")
