@@ -30,7 +30,6 @@ impl<'fd> ProcFdPath<'fd> {
         loop {
             first -= 1;
             // A remainder of ten fits a byte.
-            #[expect(clippy::cast_possible_truncation)]
             let digit = (rest % 10) as u8;
             digits[first] = b'0' + digit;
             rest /= 10;

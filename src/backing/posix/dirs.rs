@@ -47,10 +47,6 @@ pub(super) fn open(who: &Credentials, node: &Node) -> Result<Dir, Errno> {
 }
 
 impl Dir {
-    pub(super) fn mount(&self) -> MountIndex {
-        self.mount
-    }
-
     /// Calls `each` for the entries of one batch, from `from` on. An entry on which `each` breaks off counts as not
     /// taken, but reading may go on before or after it.
     pub(super) fn read(

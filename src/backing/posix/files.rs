@@ -101,7 +101,12 @@ pub(super) fn flush(file: &File) -> Result<(), Errno> {
 }
 
 pub(super) fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<(), Errno> {
-    Ok(if data_only { fdatasync(fd)? } else { nix::unistd::fsync(fd)? })
+    if data_only {
+        fdatasync(fd)?
+    } else {
+        nix::unistd::fsync(fd)?
+    }
+    Ok(())
 }
 
 pub(super) fn truncate(file: &File, size: u64) -> Result<(), Errno> {
