@@ -11,5 +11,6 @@ pub mod backing;
 pub mod caller;
 pub mod config;
 pub mod fs;
+pub mod fuse;
 pub mod policy;
 pub mod sys;

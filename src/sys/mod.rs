@@ -16,6 +16,7 @@ pub mod capabilities;
 pub mod credentials;
 pub mod dirents;
 pub mod errno;
+pub mod fuse_dev;
 pub mod handle;
 pub mod locks;
 pub mod mount;
