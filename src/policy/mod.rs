@@ -7,6 +7,7 @@
 
 pub mod attr;
 pub mod credentials;
+pub mod dac;
 pub mod denied;
 pub mod id_map;
 pub mod ids;

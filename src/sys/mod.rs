@@ -22,6 +22,7 @@ pub mod locks;
 pub mod mount;
 pub mod name;
 pub mod proc_fd;
+pub mod process;
 pub mod stat;
 pub mod times;
 pub mod umask;
