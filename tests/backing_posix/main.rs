@@ -2,6 +2,9 @@
 //!
 //! A call as somebody leaves the thread as that somebody, so each look from outside goes through [`outside`].
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test, too")]
+
+mod cost;
 mod dirs;
 mod files;
 mod handles;
@@ -9,6 +12,7 @@ mod identity;
 mod locks;
 mod mounts;
 mod names;
+mod nfs;
 mod xattrs;
 
 use std::ffi::{CStr, OsStr};
