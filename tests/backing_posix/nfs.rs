@@ -40,9 +40,10 @@ fn the_owner_does_everything_and_root_nothing() {
     let backing = export();
     assert!(backing.features().nfs && backing.features().handles, "{:?}", backing.features());
     let dir = directory(&backing, c"everything", 0o755);
-    let made = |who| backing.create(who, &dir, name(c"file"), OFlag::O_RDWR, mode(0o666, 0o022));
-    assert_eq!(made(&root()).unwrap_err(), Errno::EACCES);
-    let file = made(&owner()).unwrap();
+    let made =
+        |who: Credentials| backing.create(&who, &dir, name(c"file"), OFlag::O_RDWR, mode(0o666, 0o022));
+    assert_eq!(made(root()).unwrap_err(), Errno::EACCES);
+    let file = made(owner()).unwrap();
     let identified = backing.identify(&file).unwrap();
     let found = backing.lookup(&owner(), &dir, name(c"file")).unwrap();
     assert_eq!(identified.id, found.id);
