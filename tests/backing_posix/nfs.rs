@@ -148,3 +148,82 @@ fn a_source_that_root_may_not_open_is_anchored_by_its_owner() {
     let id = closed.identify(&file).unwrap().id;
     closed.resolve(&owner(), &id).unwrap();
 }
+
+/// How many requests to the server `call` makes, by kind (proc(5), mountstats).
+fn requests<T>(call: impl FnOnce() -> T) -> (T, String) {
+    let count = || {
+        let stats = outside(|| std::fs::read_to_string("/proc/self/mountstats")).unwrap();
+        let nfs = stats.split("device ").find(|mount| mount.contains("fstype nfs")).unwrap_or_default();
+        let operations = nfs.split("per-op statistics").nth(1).unwrap_or_default();
+        operations
+            .lines()
+            .filter_map(|line| {
+                let (operation, counts) = line.trim().split_once(':')?;
+                Some((operation.to_owned(), counts.split_whitespace().next()?.parse::<u64>().ok()?))
+            })
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = count();
+    let result = call();
+    let after = count();
+    let more = after.iter().filter_map(|(operation, count)| {
+        let more = count - before.get(operation).copied().unwrap_or(0);
+        (more > 0).then(|| format!("{operation} {more}"))
+    });
+    (result, more.collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+#[ignore = "measures, checks nothing"]
+fn the_requests_that_each_operation_makes() {
+    let backing = export();
+    let dir = directory(&backing, c"requests", 0o755);
+    create_in(&backing, &dir, c"warm");
+    let (id, create) = requests(|| create_in(&backing, &dir, c"file"));
+    let (_, lookup) = requests(|| drop(backing.lookup(&owner(), &dir, name(c"file")).unwrap()));
+    let (_, resolve) = requests(|| {
+        let node = backing.resolve(&owner(), &id).unwrap();
+        backing.stat(&node, Freshness::AsStat).unwrap();
+    });
+    let (_, chmod) = requests(|| {
+        let node = backing.resolve(&owner(), &id).unwrap();
+        backing.chmod(&owner(), &node, Permissions::from_mode(0o640)).unwrap();
+        backing.stat(&node, Freshness::Known).unwrap();
+    });
+    let (_, open) = requests(|| {
+        let node = backing.resolve(&owner(), &id).unwrap();
+        drop(backing.open(&owner(), &node, OFlag::O_RDONLY).unwrap());
+    });
+    let (_, mkdir) = requests(|| {
+        backing.mkdir(&owner(), &dir, name(c"dir"), mode(0o755, 0)).unwrap();
+        drop(backing.lookup(&owner(), &dir, name(c"dir")).unwrap());
+    });
+    let flags = RenameFlags::empty();
+    let (_, rename) =
+        requests(|| backing.rename(&owner(), &dir, name(c"file"), &dir, name(c"b"), flags).unwrap());
+    let (_, unlink) = requests(|| backing.unlink(&owner(), &dir, name(c"b")).unwrap());
+    println!("create, identify, close: {create}\nlookup: {lookup}\nresolve, stat: {resolve}");
+    println!("resolve, chmod, stat: {chmod}\nresolve, open, close: {open}\nmkdir, lookup: {mkdir}");
+    println!("rename: {rename}\nunlink: {unlink}");
+}
+
+fn create_in(backing: &PosixBacking, dir: &Node, file: &CStr) -> permfs::backing::ObjectId {
+    let made = backing.create(&owner(), dir, name(file), OFlag::O_RDWR, mode(0o644, 0)).unwrap();
+    backing.identify(&made).unwrap().id
+}
+
+#[test]
+#[ignore = "needs an NFS export with another filesystem mounted on `inner`, and crossmnt"]
+fn an_export_inside_the_export_is_entered() {
+    let backing = export();
+    let inner = lookup(&backing, &owner(), c"inner").unwrap();
+    assert_eq!(inner.id.mount, permfs::backing::MountIndex(1));
+    assert!(inner.id.handle.is_some());
+    let file = create_in(&backing, &inner.node, c"file");
+    assert_eq!(file.mount, inner.id.mount);
+    let node = backing.resolve(&owner(), &file).unwrap();
+    assert_eq!(backing.lookup(&owner(), &inner.node, name(c"file")).unwrap().id, file);
+    assert_eq!(backing.stat(&node, Freshness::AsStat).unwrap().uid.get(), 2001);
+    let node = backing.resolve(&owner(), &inner.id).unwrap();
+    assert_eq!(backing.stat(&node, Freshness::AsStat).unwrap().ino, inner.attr.ino);
+}
