@@ -23,8 +23,6 @@ use crate::policy::Policy;
 use crate::sys::{self, Errno};
 use crate::telemetry;
 
-/// Threads that serve requests. Each may wait for the server, so there are more than CPUs.
-const SERVING_THREADS: usize = 16;
 /// How long a session may take to end after its mount was detached while in use.
 const PARTING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -88,11 +86,12 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     preflight::apart(export.path(), &target)?;
     let filesystem = open(export.path(), Arc::clone(&plan.policy))?;
     let (mounted, session) = Mounted::start(plan, &target, &filesystem)?;
+    let session = Arc::new(session);
     preflight::answers(&target)?;
 
     let device = mounted.device;
     claim.publish(&record(plan, &target, device))?;
-    control::serve(&claim.control(), reporter(plan, &target, &filesystem, &session))?;
+    control::serve(&claim.control(), reporter(plan, &target, &filesystem, Arc::clone(&session)))?;
     let (events, inbox) = mpsc::channel();
     listen(session, events)?;
     if readiness.announce().is_err() {
@@ -184,9 +183,8 @@ impl Mounted {
         };
         // From here on it is taken down, whatever fails.
         let mounted = Self { device: number };
-        let session = SessionOptions { threads: SERVING_THREADS };
-        let session =
-            Session::start(device, Arc::clone(filesystem), session).map_err(|e| failed(e.to_string()))?;
+        let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
+            .map_err(|error| failed(error.to_string()))?;
         Ok((mounted, session))
     }
 
@@ -226,21 +224,27 @@ fn reporter(
     plan: &Plan,
     target: &Path,
     filesystem: &Arc<Filesystem<PosixBacking>>,
-    session: &Session,
+    session: Arc<Session>,
 ) -> impl Fn() -> Report + Send + use<> {
     let known = Report {
         target: target.to_owned(),
         source: plan.source.to_string(),
         profile: plan.profile.clone(),
         pid: process::id(),
-        features: Vec::new(),
+        features: session.features().names().map(str::to_owned).collect(),
         counters: BTreeMap::new(),
     };
     // Weak, so that a forgotten reporter keeps no descriptor of the export open.
     let filesystem = Arc::downgrade(filesystem);
-    let _ = session;
     move || {
         let mut report = known.clone();
+        let served = session.counters();
+        report.counters.extend([
+            ("requests".to_owned(), served.requests),
+            ("errors".to_owned(), served.errors),
+            ("panics".to_owned(), served.panics),
+        ]);
+        report.counters.extend(served.by_opcode.iter().map(|(kind, count)| ((*kind).to_owned(), *count)));
         if let Some(filesystem) = filesystem.upgrade() {
             let population = filesystem.population();
             report.counters.insert("inodes".to_owned(), count(population.inodes));
@@ -255,7 +259,7 @@ fn count(number: usize) -> u64 {
 }
 
 /// Sends what happens to the mount: signals, and the end of its session.
-fn listen(session: Session, events: Sender<Event>) -> Result<(), MountFailure> {
+fn listen(session: Arc<Session>, events: Sender<Event>) -> Result<(), MountFailure> {
     let failed = |error: std::io::Error| MountFailure::NoProcess(error.into());
     let signal_events = events.clone();
     signals::deliver(move |signal| {
