@@ -155,7 +155,12 @@ pub trait BackingFs: Send + Sync + 'static {
     /// Finds an object again by its handle. ESTALE where it is gone, or `id` has no handle.
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Self::Node, Errno>;
     /// Finds a name in a directory, without following a symlink.
-    fn lookup(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>) -> Result<Found<Self::Node>, Errno>;
+    fn lookup(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+    ) -> Result<Found<Self::Node>, Errno>;
     /// Attributes.
     fn stat(&self, node: &Self::Node, freshness: Freshness) -> Result<StoredAttr, Errno>;
     /// Attributes of an open file, also when it has no name any more.
@@ -165,12 +170,23 @@ pub trait BackingFs: Send + Sync + 'static {
     /// A symlink's target.
     fn readlink(&self, who: &Credentials, node: &Self::Node) -> Result<Vec<u8>, Errno>;
     /// access(2) with these credentials; `mask` of R_OK 4, W_OK 2, X_OK 1, as access(2) has it.
-    fn access(&self, who: &Credentials, node: &Self::Node, mask: nix::unistd::AccessFlags) -> Result<(), Errno>;
+    fn access(
+        &self,
+        who: &Credentials,
+        node: &Self::Node,
+        mask: nix::unistd::AccessFlags,
+    ) -> Result<(), Errno>;
     /// statfs(2).
     fn statfs(&self, node: &Self::Node) -> Result<StatFs, Errno>;
 
     /// mkdir(2). A setgid bit asked for by `mode.setgid` is the caller's to add by [`Self::chmod`].
-    fn mkdir(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>, mode: NewMode) -> Result<(), Errno>;
+    fn mkdir(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+        mode: NewMode,
+    ) -> Result<(), Errno>;
     /// mknod(2).
     fn mknod(
         &self,
@@ -182,12 +198,29 @@ pub trait BackingFs: Send + Sync + 'static {
         rdev: u64,
     ) -> Result<(), Errno>;
     /// symlink(2).
-    fn symlink(&self, who: &Credentials, target: &CStr, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
+    fn symlink(
+        &self,
+        who: &Credentials,
+        target: &CStr,
+        parent: &Self::Node,
+        name: Name<'_>,
+    ) -> Result<(), Errno>;
     /// link(2): a new name for `node`.
-    fn link(&self, who: &Credentials, node: &Self::Node, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
+    fn link(
+        &self,
+        who: &Credentials,
+        node: &Self::Node,
+        parent: &Self::Node,
+        name: Name<'_>,
+    ) -> Result<(), Errno>;
     /// link(2) for an open file that has no name yet (O_TMPFILE).
-    fn link_file(&self, who: &Credentials, file: &Self::File, parent: &Self::Node, name: Name<'_>)
-    -> Result<(), Errno>;
+    fn link_file(
+        &self,
+        who: &Credentials,
+        file: &Self::File,
+        parent: &Self::Node,
+        name: Name<'_>,
+    ) -> Result<(), Errno>;
     /// unlink(2).
     fn unlink(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
     /// rmdir(2).
@@ -218,7 +251,13 @@ pub trait BackingFs: Send + Sync + 'static {
     /// ftruncate(2): the opener's right to write is enough.
     fn truncate_file(&self, file: &Self::File, size: u64) -> Result<(), Errno>;
     /// utimensat(2), of a symlink itself.
-    fn set_times(&self, who: &Credentials, node: &Self::Node, atime: NewTime, mtime: NewTime) -> Result<(), Errno>;
+    fn set_times(
+        &self,
+        who: &Credentials,
+        node: &Self::Node,
+        atime: NewTime,
+        mtime: NewTime,
+    ) -> Result<(), Errno>;
 
     /// open(2) of a regular file already resolved. O_CREAT, O_EXCL and O_NOFOLLOW in `flags` are ignored.
     fn open(&self, who: &Credentials, node: &Self::Node, flags: OFlag) -> Result<Self::File, Errno>;
@@ -233,8 +272,13 @@ pub trait BackingFs: Send + Sync + 'static {
         mode: NewMode,
     ) -> Result<Self::File, Errno>;
     /// open(2) with O_TMPFILE.
-    fn tmpfile(&self, who: &Credentials, parent: &Self::Node, flags: OFlag, mode: NewMode)
-    -> Result<Self::File, Errno>;
+    fn tmpfile(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        flags: OFlag,
+        mode: NewMode,
+    ) -> Result<Self::File, Errno>;
     /// pread(2); may be short at the end of the file only.
     fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// pwrite(2); with O_APPEND at the end. `clear_suid`: suid and sgid go, as for a writer without CAP_FSETID. Runs as
@@ -252,7 +296,13 @@ pub trait BackingFs: Send + Sync + 'static {
     /// fsync(2), or fdatasync(2).
     fn fsync(&self, file: &Self::File, data_only: bool) -> Result<(), Errno>;
     /// fallocate(2).
-    fn fallocate(&self, file: &Self::File, flags: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno>;
+    fn fallocate(
+        &self,
+        file: &Self::File,
+        flags: FallocateFlags,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno>;
     /// lseek(2) with SEEK_DATA or SEEK_HOLE.
     fn seek(&self, file: &Self::File, offset: u64, whence: nix::unistd::Whence) -> Result<u64, Errno>;
     /// copy_file_range(2).

@@ -45,7 +45,8 @@ impl Credentials {
         if self.gid == gid {
             return self.clone();
         }
-        let mut groups: Vec<_> = self.groups.iter().copied().filter(|&g| g != gid).chain([self.gid]).collect();
+        let mut groups: Vec<_> =
+            self.groups.iter().copied().filter(|&g| g != gid).chain([self.gid]).collect();
         groups.sort_unstable();
         groups.dedup();
         Self { uid: self.uid, gid, groups: groups.into() }
