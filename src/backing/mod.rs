@@ -3,8 +3,9 @@
 //! `&Credentials` in a signature means that the call resolves, makes, removes, changes or opens something and runs as
 //! them. Calls without credentials work on what is already open: NFS uses the opener's. Nothing here decides anything.
 //!
-//! [`posix`] is the real one.
+//! [`posix`] is the real one, [`model`] one in memory for tests and benchmarks.
 
+pub mod model;
 pub mod posix;
 
 use std::ffi::CStr;
@@ -213,14 +214,6 @@ pub trait BackingFs: Send + Sync + 'static {
         parent: &Self::Node,
         name: Name<'_>,
     ) -> Result<(), Errno>;
-    /// link(2) for an open file that has no name yet (O_TMPFILE).
-    fn link_file(
-        &self,
-        who: &Credentials,
-        file: &Self::File,
-        parent: &Self::Node,
-        name: Name<'_>,
-    ) -> Result<(), Errno>;
     /// unlink(2).
     fn unlink(&self, who: &Credentials, parent: &Self::Node, name: Name<'_>) -> Result<(), Errno>;
     /// rmdir(2).
@@ -340,8 +333,6 @@ pub trait BackingFs: Send + Sync + 'static {
     ) -> Result<(), Errno>;
     /// fsync(2) of a directory.
     fn fsync_dir(&self, dir: &Self::Dir, data_only: bool) -> Result<(), Errno>;
-    /// The directory as a reference, for looking names up in it.
-    fn stat_dir(&self, dir: &Self::Dir, freshness: Freshness) -> Result<StoredAttr, Errno>;
 
     /// getxattr(2), of a symlink itself: the value's length, the value written to `buffer`; ERANGE where it does not
     /// fit; with an empty `buffer` only the length.

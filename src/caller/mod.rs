@@ -1,6 +1,25 @@
-//! Who asks.
+//! Who asks: from what a FUSE request says to the credentials that the policy gives them.
+//!
+//! FUSE tells uid, gid and pid, but no supplementary groups. Where those can matter they are read from the process
+//! itself, never from the host's group database, which knows nothing of a container's users.
 
-use crate::policy::{PodGid, PodUid};
+mod process;
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use crate::policy::{Caller, Credentials, Denied, PodGid, PodUid, Policy};
+
+/// Callers remembered per mount, of each kind; past it they are all forgotten and asked for again.
+const MAX_CALLERS: usize = 1 << 14;
+
+/// For how long a process's supplementary groups are believed. A process that changes its groups mostly changes its
+/// uid or gid as well, which is another caller at once; and the kernel deals pids out in a circle, so within this time
+/// no other process gets the same one.
+const GROUPS_VALID: Duration = Duration::from_millis(250);
 
 /// A process or thread id in the daemon's pid namespace; 0 where the caller is not visible from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,4 +34,76 @@ pub struct CallerId {
     pub gid: Option<PodGid>,
     /// The calling thread.
     pub pid: Pid,
+}
+
+/// Why a caller is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// By the policy.
+    Denied(Denied),
+    /// The kernel named no uid or gid that this mount could know.
+    Anonymous,
+}
+
+/// What the policy made of a caller.
+type Verdict = Result<Arc<Credentials>, Denied>;
+
+/// Remembers what the policy made of each caller. Belongs to one policy: a new policy gets a new one.
+#[derive(Debug, Default)]
+pub struct Callers {
+    /// Callers whose supplementary groups cannot matter.
+    by_ids: DashMap<(PodUid, PodGid), Verdict>,
+    /// The others.
+    by_process: DashMap<(Pid, PodUid, PodGid), (Instant, Verdict)>,
+}
+
+impl Callers {
+    /// The credentials of a caller, as [`Policy::admit`] has them.
+    ///
+    /// # Errors
+    /// Where the policy refuses the caller, or the kernel did not name them.
+    pub fn admit(&self, policy: &Policy, caller: CallerId) -> Result<Arc<Credentials>, Refused> {
+        let (Some(uid), Some(gid)) = (caller.uid, caller.gid) else { return Err(Refused::Anonymous) };
+        let verdict = if policy.groups_matter(gid) {
+            self.by_process(policy, caller.pid, uid, gid)
+        } else {
+            self.by_ids(policy, uid, gid)
+        };
+        verdict.map_err(Refused::Denied)
+    }
+
+    fn by_ids(&self, policy: &Policy, uid: PodUid, gid: PodGid) -> Verdict {
+        if let Some(known) = self.by_ids.get(&(uid, gid)) {
+            return known.clone();
+        }
+        let verdict = ask(policy, uid, gid, &[]);
+        remember(&self.by_ids, (uid, gid), verdict.clone());
+        verdict
+    }
+
+    fn by_process(&self, policy: &Policy, pid: Pid, uid: PodUid, gid: PodGid) -> Verdict {
+        let now = Instant::now();
+        if let Some(known) = self.by_process.get(&(pid, uid, gid))
+            && now.duration_since(known.0) < GROUPS_VALID
+        {
+            return known.1.clone();
+        }
+        // A process that is gone, or hidden, has no groups: fewer rights, never more.
+        let groups = process::groups(pid).unwrap_or_default();
+        let verdict = ask(policy, uid, gid, &groups);
+        remember(&self.by_process, (pid, uid, gid), (now, verdict.clone()));
+        verdict
+    }
+}
+
+fn ask(policy: &Policy, uid: PodUid, gid: PodGid, groups: &[PodGid]) -> Verdict {
+    let groups = policy.counted_groups(groups);
+    policy.admit(&Caller { uid, gid, groups }).map(Arc::new)
+}
+
+fn remember<K: Hash + Eq, V>(known: &DashMap<K, V>, key: K, value: V) {
+    if known.len() >= MAX_CALLERS {
+        known.clear();
+    }
+    known.insert(key, value);
 }

@@ -1,14 +1,13 @@
 //! What the FUSE adapter may ask of a [`Filesystem`], and in which words.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
-
 pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs};
 pub use crate::caller::{CallerId, Pid};
-use crate::policy::{Cache, FileKind, Permissions, PodGid, PodUid, ShownAttr};
+use crate::policy::{FileKind, Permissions, PodGid, PodUid, ShownAttr};
 pub use crate::sys::{Errno, Name};
 
 /// The kernel's name for an inode of this mount. 1 is the root; a number is never used twice.
@@ -157,3 +156,18 @@ pub struct HeldLock {
 
 /// Answers a lock request that had to wait; called once, from any thread.
 pub type LockReply = Box<dyn FnOnce(Result<(), Errno>) + Send>;
+
+/// The kernel's caches, as far as they can be told to forget (the FUSE_NOTIFY_* messages).
+pub trait KernelCache: Send + Sync + fmt::Debug {
+    /// Forgets a file's cached content and attributes.
+    fn forget_content(&self, node: NodeId);
+}
+
+/// How much a mount holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Population {
+    /// Inodes that the kernel knows.
+    pub inodes: usize,
+    /// Open files and directories.
+    pub open: usize,
+}

@@ -1,6 +1,108 @@
-//! Each operation, conducted: fetch, decide, do, present.
+//! Each operation, conducted: fetch the objects, decide as whom and how, do it at the backing, present the result.
+//!
+//! [`create`] is the one to read first. The rooms beside the operations: [`inodes`] and [`handles`] are the tables,
+//! [`visit`] is how an operation comes to an object with a caller in hand.
+//!
+//! Not here: what FUSE looks like on the wire (`fuse/`), what may be done and as whom (`policy/`), how it is done
+//! (`backing/`).
 
+mod acl;
 mod api;
-mod stub;
+mod attr;
+mod create;
+mod dir;
+mod handles;
+mod inodes;
+mod io;
+mod link;
+mod lock_waiters;
+mod locks;
+mod lookup;
+mod open;
+mod remove;
+mod rename;
+mod visit;
+mod xattr;
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
 pub use api::*;
-pub use stub::Filesystem;
+use handles::Handles;
+use inodes::InodeTable;
+use lock_waiters::LockWaiters;
+use visit::DirectoryCache;
+
+use crate::backing::BackingFeatures;
+use crate::caller::Callers;
+use crate::policy::Policy;
+
+/// A policy, and what it made of the callers seen so far: they change together.
+#[derive(Debug)]
+struct Reign {
+    policy: Arc<Policy>,
+    callers: Callers,
+}
+
+/// The translated filesystem of one mount.
+#[derive(Debug)]
+pub struct Filesystem<B: BackingFs> {
+    backing: Arc<B>,
+    reign: ArcSwap<Reign>,
+    inodes: InodeTable<B>,
+    handles: Handles<B>,
+    directories: DirectoryCache<B>,
+    waiters: LockWaiters<B>,
+    kernel: OnceLock<Box<dyn KernelCache>>,
+}
+
+impl<B: BackingFs> Filesystem<B> {
+    /// Looks at the root and is ready.
+    ///
+    /// # Errors
+    /// Whatever the backing says of its root.
+    pub fn new(backing: B, policy: Arc<Policy>) -> Result<Self, Errno> {
+        let backing = Arc::new(backing);
+        let root = backing.root()?;
+        let waiters = LockWaiters::new(Arc::clone(&backing));
+        Ok(Self {
+            backing,
+            reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default() }),
+            inodes: InodeTable::new(root),
+            handles: Handles::new(),
+            directories: DirectoryCache::default(),
+            waiters,
+            kernel: OnceLock::new(),
+        })
+    }
+
+    /// Each serving thread calls this once, before its first request.
+    ///
+    /// # Errors
+    /// Where the thread cannot be given a umask of its own.
+    pub fn enter_thread(&self) -> Result<(), Errno> {
+        self.backing.enter_thread()
+    }
+
+    /// Tells how to make the kernel forget what it caches. At most once; until then nothing is forgotten early.
+    pub fn attach_kernel(&self, kernel: Box<dyn KernelCache>) {
+        // A second session for one filesystem does not exist.
+        let _ = self.kernel.set(kernel);
+    }
+
+    /// What the export can do.
+    pub fn features(&self) -> BackingFeatures {
+        self.backing.features()
+    }
+
+    /// The rules in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.reign.load().policy)
+    }
+
+    /// Inodes that the kernel knows, and files and directories that are open.
+    pub fn population(&self) -> Population {
+        Population { inodes: self.inodes.len(), open: self.handles.len() }
+    }
+}

@@ -24,7 +24,6 @@ impl Permissions {
     #[must_use]
     pub const fn from_mode(mode: u32) -> Self {
         // The mask leaves twelve bits, so nothing is lost.
-        #[expect(clippy::cast_possible_truncation)]
         Self((mode & 0o7777) as u16)
     }
 

@@ -95,6 +95,12 @@ impl Policy {
         todo!()
     }
 
+    /// Whether [`Self::credentials`] can depend on the object's or the parent's owner here. Where not, it need not be
+    /// found out.
+    pub fn owner_matters(&self, _operation: Operation, _caller: &Credentials, _rules: &Rules) -> bool {
+        todo!()
+    }
+
     /// The group a new object must take that these credentials are not a member of: the directory's, where
     /// `setgid = true` and the directory's own setgid bit does not see to it. The conductor first checks, as
     /// `creator`, that the server lets it write in the directory, and then creates with this group first.

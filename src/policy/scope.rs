@@ -12,6 +12,18 @@ pub struct ScopeId(pub(super) u16);
 impl ScopeId {
     /// The root of the mount.
     pub const ROOT: Self = Self(0);
+
+    /// The number, for keeping it with an inode.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Back from [`Self::bits`].
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
 }
 
 /// What holds for an object, everything inherited already.

@@ -1,0 +1,132 @@
+//! Attributes: looking at them and changing them.
+
+use std::sync::Arc;
+
+use super::visit::{Visit, errno_of, last_owner};
+use super::{Attributes, CallerId, Errno, FileHandleId, Filesystem, NewTime, NodeId, SetAttr};
+use crate::backing::{BackingFs, Freshness};
+use crate::policy::{ChownOutcome, Operation, StoredAttr};
+use nix::unistd::AccessFlags;
+
+impl<B: BackingFs> Filesystem<B> {
+    /// stat(2). Also for a caller that the rules deny: it holds the inode already, and what is shown is the same for
+    /// every caller.
+    ///
+    /// # Errors
+    /// The backing's.
+    pub fn getattr(
+        &self,
+        caller: CallerId,
+        node: NodeId,
+        handle: Option<FileHandleId>,
+    ) -> Result<Attributes, Errno> {
+        if let Some(handle) = handle {
+            let open = self.handles.file(handle)?;
+            let policy = self.policy();
+            let stored = self.backing.stat_file(&open.file, Freshness::AsStat)?;
+            let attr = policy.present(&stored, policy.scopes().rules(open.inode.scope()));
+            return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
+        }
+        let at = self.visit_to_look(caller, node)?;
+        let stored = self.backing.stat(&at.node, Freshness::AsStat)?;
+        Ok(self.attributes(&at, &stored))
+    }
+
+    /// chown(2), truncate(2), chmod(2) and utimensat(2), in this order: a truncate changes times, a chown clears suid.
+    ///
+    /// # Errors
+    /// EACCES for a denied caller, EROFS in a read-only subtree, EOVERFLOW for an owner without a rule, else the
+    /// backing's. What was done before the part that failed stays done.
+    pub fn setattr(&self, caller: CallerId, node: NodeId, change: &SetAttr) -> Result<Attributes, Errno> {
+        let at = self.visit(caller, node)?;
+        at.writable()?;
+        if change.uid.is_some() || change.gid.is_some() {
+            self.chown(&at, change)?;
+        }
+        if let Some(size) = change.size {
+            self.truncate(&at, change.handle, size)?;
+        }
+        if let Some(requested) = change.permissions {
+            let who = self.actor(&at, Operation::Change, at.rules())?;
+            let permissions = at.policy.chmod(at.inode.kind, requested, at.rules());
+            self.backing.chmod(&who, &at.node, permissions)?;
+        }
+        if change.atime != NewTime::Omit || change.mtime != NewTime::Omit {
+            let who = self.actor(&at, Operation::Change, at.rules())?;
+            self.as_shown(&at, &who, |who| {
+                self.backing.set_times(who, &at.node, change.atime, change.mtime)
+            })?;
+        }
+        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        Ok(self.attributes(&at, &stored))
+    }
+
+    /// readlink(2).
+    ///
+    /// # Errors
+    /// EACCES for a denied caller, else the backing's.
+    pub fn readlink(&self, caller: CallerId, node: NodeId) -> Result<Vec<u8>, Errno> {
+        let at = self.visit(caller, node)?;
+        let who = self.actor(&at, Operation::Look, at.rules())?;
+        self.backing.readlink(&who, &at.node)
+    }
+
+    /// access(2): the server's answer. Under `default_permissions` the kernel does not ask.
+    ///
+    /// # Errors
+    /// EACCES, EROFS, else the backing's.
+    pub fn access(&self, caller: CallerId, node: NodeId, mask: AccessFlags) -> Result<(), Errno> {
+        let at = self.visit(caller, node)?;
+        if mask.contains(AccessFlags::W_OK) {
+            at.writable()?;
+        }
+        let who = self.actor(&at, Operation::Open, at.rules())?;
+        self.as_shown(&at, &who, |who| self.backing.access(who, &at.node, mask))
+    }
+
+    /// As [`Self::visit`], but a caller that the rules deny looks as the object's owner.
+    pub(super) fn visit_to_look(&self, caller: CallerId, node: NodeId) -> Result<Visit<B>, Errno> {
+        match self.visit(caller, node) {
+            Err(Errno::EACCES) => {
+                let inode = self.inode(node)?;
+                let caller = last_owner(&inode);
+                let node = self.resolve(&caller, &inode)?;
+                Ok(Visit { policy: self.policy(), caller: Arc::new(caller), inode, node })
+            }
+            visited => visited,
+        }
+    }
+
+    fn attributes(&self, at: &Visit<B>, stored: &StoredAttr) -> Attributes {
+        Attributes { attr: self.present(at, stored), valid: at.policy.cache().attr_timeout }
+    }
+
+    fn chown(&self, at: &Visit<B>, change: &SetAttr) -> Result<(), Errno> {
+        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        let shown = self.present(at, &stored);
+        let outcome = at.policy.chown(change.uid, change.gid, &shown, at.rules()).map_err(errno_of)?;
+        let ChownOutcome::Pass { uid, gid, absorb } = outcome else { return Ok(()) };
+        let who =
+            at.policy.credentials(Operation::Change, &at.caller, Some(stored.owner()), None, at.rules());
+        // Many servers ignore the client's list of groups: the group that is asked for must come first.
+        let who = match gid {
+            Some(gid) if who.is_member(gid) => who.with_gid_first(gid),
+            _ => who.into_owned(),
+        };
+        match self.backing.chown(&who, &at.node, uid, gid) {
+            Err(Errno::EPERM | Errno::EACCES) if absorb => Ok(()),
+            done => done,
+        }
+    }
+
+    fn truncate(&self, at: &Visit<B>, handle: Option<FileHandleId>, size: u64) -> Result<(), Errno> {
+        if let Some(handle) = handle {
+            let open = self.handles.file(handle)?;
+            if open.writes() {
+                return self.backing.truncate_file(&open.file, size);
+            }
+        }
+        let who = self.actor(at, Operation::Open, at.rules())?;
+        self.as_shown(at, &who, |who| self.backing.truncate(who, &at.node, size))
+    }
+}

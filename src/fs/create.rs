@@ -1,0 +1,175 @@
+//! Making objects: look up the parent, ask who acts, ask the policy for the mode, make it as them, enter it.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+use nix::fcntl::OFlag;
+use nix::unistd::AccessFlags;
+
+use super::handles::OpenFile;
+use super::visit::Visit;
+use super::{CallerId, Entry, Errno, Filesystem, Name, NewNode, NodeId, Opened};
+use crate::backing::{BackingFs, Found, Freshness};
+use crate::policy::{Credentials, FileKind, Operation, Owner, Permissions};
+
+impl<B: BackingFs> Filesystem<B> {
+    /// mkdir(2).
+    ///
+    /// # Errors
+    /// EACCES for a denied caller, EROFS in a read-only subtree, else the backing's.
+    pub fn mkdir(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+        permissions: Permissions,
+        umask: Permissions,
+    ) -> Result<Entry, Errno> {
+        let at = self.visit(caller, parent)?;
+        let (who, owner) = self.creator(&at, name)?;
+        let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
+        self.as_shown(&at, &who, |who| self.backing.mkdir(who, &at.node, name, mode))?;
+        let mut found = self.backing.lookup(&who, &at.node, name)?;
+        if mode.setgid
+            && let Err(error) = self.hand_down_group(&who, &mut found)
+        {
+            // Half made is not made; where even this fails there is nothing left to try.
+            let _ = self.backing.rmdir(&who, &at.node, name);
+            return Err(error);
+        }
+        Ok(self.enter(&at, name, found))
+    }
+
+    /// mknod(2).
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`]; EPERM for a device, unless the acting identity may make one.
+    pub fn mknod(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+        new: &NewNode,
+    ) -> Result<Entry, Errno> {
+        let at = self.visit(caller, parent)?;
+        let (who, owner) = self.creator(&at, name)?;
+        let mode = at.policy.new_mode(new.kind, new.permissions, new.umask, owner, at.child_rules(name));
+        self.as_shown(&at, &who, |who| self.backing.mknod(who, &at.node, name, new.kind, mode, new.rdev))?;
+        let found = self.backing.lookup(&who, &at.node, name)?;
+        Ok(self.enter(&at, name, found))
+    }
+
+    /// symlink(2). The target is the pod's own text: it is never followed here.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`].
+    pub fn symlink(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+        target: &CStr,
+    ) -> Result<Entry, Errno> {
+        let at = self.visit(caller, parent)?;
+        let (who, _) = self.creator(&at, name)?;
+        self.as_shown(&at, &who, |who| self.backing.symlink(who, target, &at.node, name))?;
+        let found = self.backing.lookup(&who, &at.node, name)?;
+        Ok(self.enter(&at, name, found))
+    }
+
+    /// open(2) with O_CREAT.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`]; ESTALE where the name is something else than a file by now, so that the kernel looks again.
+    pub fn create(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+        flags: OFlag,
+        permissions: Permissions,
+        umask: Permissions,
+    ) -> Result<(Entry, Opened), Errno> {
+        self.handles.has_room()?;
+        let at = self.visit(caller, parent)?;
+        let (who, owner) = self.creator(&at, name)?;
+        let flags = self.backing_flags(flags);
+        let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
+        let file = self.as_shown(&at, &who, |who| self.backing.create(who, &at.node, name, flags, mode))?;
+        let found = self.backing.identify(&file)?;
+        self.enter_open(&at, name, found, file, who.into_owned(), flags)
+    }
+
+    /// open(2) with O_TMPFILE: a file without a name, which link(2) may give one.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`]; EOPNOTSUPP where the backing has no such files (NFS).
+    pub fn tmpfile(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        flags: OFlag,
+        permissions: Permissions,
+        umask: Permissions,
+    ) -> Result<(Entry, Opened), Errno> {
+        self.handles.has_room()?;
+        let name = Name::new(c"(unnamed)")?;
+        let at = self.visit(caller, parent)?;
+        let (who, owner) = self.creator(&at, name)?;
+        let flags = self.backing_flags(flags);
+        let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
+        let file = self.as_shown(&at, &who, |who| self.backing.tmpfile(who, &at.node, flags, mode))?;
+        let found = self.backing.identify(&file)?;
+        self.enter_open(&at, name, found, file, who.into_owned(), flags)
+    }
+
+    /// Who makes `name` in the visited directory, and the directory's owner.
+    ///
+    /// A new object takes the directory's group under `setgid = true`. A maker that is no member of it first shows that
+    /// the server lets it write there by its own right, and only then asks for that group.
+    pub(super) fn creator<'a>(
+        &self,
+        at: &'a Visit<B>,
+        name: Name<'_>,
+    ) -> Result<(Cow<'a, Credentials>, Owner), Errno> {
+        at.child_writable(name)?;
+        let rules = at.child_rules(name);
+        let owner = self.owner(at)?;
+        let who = at.policy.credentials(Operation::Create, &at.caller, None, Some(owner), rules);
+        match at.policy.group_to_adopt(&who, owner, rules) {
+            None => Ok((who, owner)),
+            Some(group) => {
+                let may_write = AccessFlags::W_OK | AccessFlags::X_OK;
+                self.as_shown(at, &who, |who| self.backing.access(who, &at.node, may_write))?;
+                Ok((Cow::Owned(who.with_gid_first(group)), owner))
+            }
+        }
+    }
+
+    /// Sets the setgid bit of a directory just made: mkdir(2) ignores it.
+    fn hand_down_group(&self, maker: &Credentials, made: &mut Found<B::Node>) -> Result<(), Errno> {
+        if made.attr.kind != FileKind::Directory || made.attr.permissions.contains(Permissions::SETGID) {
+            return Ok(());
+        }
+        self.backing.chmod(maker, &made.node, made.attr.permissions.with(Permissions::SETGID))?;
+        let ino = made.attr.ino;
+        made.attr = self.backing.stat(&made.node, Freshness::Known)?;
+        debug_assert_eq!(ino, made.attr.ino, "a reference stays with its object");
+        Ok(())
+    }
+
+    fn enter_open(
+        &self,
+        at: &Visit<B>,
+        name: Name<'_>,
+        found: Found<B::Node>,
+        file: B::File,
+        opener: Credentials,
+        flags: OFlag,
+    ) -> Result<(Entry, Opened), Errno> {
+        let (entry, inode) = self.enter_inode(at, name, found);
+        let content = self.content(&at.policy);
+        let handle = self.handles.add_file(OpenFile { inode, file, opener, flags });
+        Ok((entry, Opened { handle, content }))
+    }
+}

@@ -1,0 +1,114 @@
+//! Open files and directories: what the kernel's file handles stand for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use nix::fcntl::OFlag;
+
+use super::inodes::{Inode, lock};
+use super::{Errno, FileHandleId};
+use crate::backing::BackingFs;
+use crate::policy::Credentials;
+
+/// Open files and directories of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
+pub(crate) const MAX_OPEN: usize = 1 << 19;
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct OpenFile<B: BackingFs> {
+    pub(super) inode: Arc<Inode<B>>,
+    pub(super) file: B::File,
+    /// As whom it was opened: the identity of everything done through it.
+    pub(super) opener: Credentials,
+    pub(super) flags: OFlag,
+}
+
+impl<B: BackingFs> OpenFile<B> {
+    /// Whether it was opened for writing.
+    pub(super) fn writes(&self) -> bool {
+        self.flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub(crate) struct OpenDir<B: BackingFs> {
+    pub(super) dir: B::Dir,
+}
+
+/// The handles of one mount.
+#[derive(Debug)]
+pub(crate) struct Handles<B: BackingFs> {
+    files: DashMap<FileHandleId, Arc<OpenFile<B>>>,
+    dirs: DashMap<FileHandleId, Arc<OpenDir<B>>>,
+    next: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl<B: BackingFs> Handles<B> {
+    pub(crate) fn new() -> Self {
+        Self {
+            files: DashMap::new(),
+            dirs: DashMap::new(),
+            next: AtomicU64::new(1),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    /// Room for one more, or ENFILE.
+    pub(super) fn has_room(&self) -> Result<(), Errno> {
+        if self.len() < MAX_OPEN { Ok(()) } else { Err(Errno::ENFILE) }
+    }
+
+    pub(super) fn add_file(&self, open: OpenFile<B>) -> FileHandleId {
+        let open = Arc::new(open);
+        let id = self.fresh_id();
+        self.open.fetch_add(1, Ordering::Relaxed);
+        lock(&open.inode.live().open).push(Arc::clone(&open));
+        self.files.insert(id, open);
+        id
+    }
+
+    /// EBADF for a handle that is not open.
+    pub(super) fn file(&self, id: FileHandleId) -> Result<Arc<OpenFile<B>>, Errno> {
+        self.files.get(&id).map(|open| Arc::clone(&open)).ok_or(Errno::EBADF)
+    }
+
+    pub(super) fn remove_file(&self, id: FileHandleId) {
+        if let Some((_, open)) = self.files.remove(&id) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            let mut others = lock(&open.inode.live().open);
+            if let Some(at) = others.iter().rposition(|other| Arc::ptr_eq(other, &open)) {
+                others.swap_remove(at);
+            }
+        }
+    }
+
+    pub(super) fn add_dir(&self, dir: B::Dir) -> FileHandleId {
+        let id = self.fresh_id();
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.dirs.insert(id, Arc::new(OpenDir { dir }));
+        id
+    }
+
+    /// EBADF for a handle that is not open.
+    pub(super) fn dir(&self, id: FileHandleId) -> Result<Arc<OpenDir<B>>, Errno> {
+        self.dirs.get(&id).map(|open| Arc::clone(&open)).ok_or(Errno::EBADF)
+    }
+
+    pub(super) fn remove_dir(&self, id: FileHandleId) {
+        if self.dirs.remove(&id).is_some() {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn fresh_id(&self) -> FileHandleId {
+        FileHandleId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,96 @@
+//! Work on files that are open: NFS does it as the opener, whoever asks.
+
+use nix::fcntl::FallocateFlags;
+use nix::unistd::Whence;
+
+use super::{Errno, FileHandleId, Filesystem, NodeId};
+use crate::backing::BackingFs;
+
+impl<B: BackingFs> Filesystem<B> {
+    /// pread(2); short only at the end of the file.
+    ///
+    /// # Errors
+    /// The backing's.
+    pub fn read(
+        &self,
+        _node: NodeId,
+        handle: FileHandleId,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let open = self.handles.file(handle)?;
+        self.backing.read(&open.file, buffer, offset)
+    }
+
+    /// pwrite(2). `clear_suid` (FUSE_WRITE_KILL_SUIDGID): the writer has no CAP_FSETID, so suid and sgid go.
+    ///
+    /// # Errors
+    /// The backing's.
+    pub fn write(
+        &self,
+        _node: NodeId,
+        handle: FileHandleId,
+        offset: u64,
+        data: &[u8],
+        clear_suid: bool,
+    ) -> Result<usize, Errno> {
+        let open = self.handles.file(handle)?;
+        self.backing.write(&open.opener, &open.file, data, offset, clear_suid)
+    }
+
+    /// fsync(2), or fdatasync(2).
+    ///
+    /// # Errors
+    /// The backing's: what the server said of earlier writes.
+    pub fn fsync(&self, _node: NodeId, handle: FileHandleId, data_only: bool) -> Result<(), Errno> {
+        let open = self.handles.file(handle)?;
+        self.backing.fsync(&open.file, data_only)
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the backing has none of it (NFSv3), else the backing's.
+    pub fn fallocate(
+        &self,
+        _node: NodeId,
+        handle: FileHandleId,
+        flags: FallocateFlags,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        let open = self.handles.file(handle)?;
+        self.backing.fallocate(&open.file, flags, offset, length)
+    }
+
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE.
+    ///
+    /// # Errors
+    /// ENXIO past the end, else the backing's.
+    pub fn lseek(
+        &self,
+        _node: NodeId,
+        handle: FileHandleId,
+        offset: u64,
+        whence: Whence,
+    ) -> Result<u64, Errno> {
+        let open = self.handles.file(handle)?;
+        self.backing.seek(&open.file, offset, whence)
+    }
+
+    /// copy_file_range(2): NFSv4.2 copies on the server.
+    ///
+    /// # Errors
+    /// EXDEV, EOPNOTSUPP: the caller then copies by itself; else the backing's.
+    pub fn copy_file_range(
+        &self,
+        from: FileHandleId,
+        from_offset: u64,
+        to: FileHandleId,
+        to_offset: u64,
+        length: usize,
+    ) -> Result<usize, Errno> {
+        let (from, to) = (self.handles.file(from)?, self.handles.file(to)?);
+        self.backing.copy_range(&from.file, from_offset, &to.file, to_offset, length)
+    }
+}

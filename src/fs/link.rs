@@ -1,0 +1,37 @@
+//! link(2): one more name for a file. It stays one inode.
+
+use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
+use crate::backing::{BackingFs, Freshness};
+
+impl<B: BackingFs> Filesystem<B> {
+    /// Gives `node` the name `new_name` in `new_parent`.
+    ///
+    /// # Errors
+    /// EACCES for a denied caller, EROFS where the file or the directory lies in a read-only subtree, else the
+    /// backing's.
+    pub fn link(
+        &self,
+        caller: CallerId,
+        node: NodeId,
+        new_parent: NodeId,
+        new_name: Name<'_>,
+    ) -> Result<Entry, Errno> {
+        let at = self.visit(caller, node)?;
+        at.writable()?;
+        let to = self.visit_also(&at, new_parent)?;
+        let (who, _) = self.creator(&to, new_name)?;
+        self.as_shown(&to, &who, |who| self.backing.link(who, &at.node, &to.node, new_name))?;
+        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        self.inodes.enter_again(&at.inode);
+        let here = to.child_scope(new_name);
+        at.inode.set_scope(at.policy.scopes().stricter(at.inode.scope(), here));
+        let attr = self.present(&at, &stored);
+        let cache = at.policy.cache();
+        Ok(Entry {
+            node: at.inode.id,
+            attr,
+            entry_valid: cache.entry_timeout,
+            attr_valid: cache.attr_timeout,
+        })
+    }
+}

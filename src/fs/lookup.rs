@@ -1,0 +1,64 @@
+//! Names to inodes, and back to nothing when the kernel forgets them.
+
+use std::sync::Arc;
+
+use super::inodes::Inode;
+use super::visit::Visit;
+use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
+use crate::backing::{BackingFs, Found, StatFs};
+use crate::policy::{FileKind, Operation};
+
+impl<B: BackingFs> Filesystem<B> {
+    /// Finds a name.
+    ///
+    /// # Errors
+    /// ENOENT where there is none: the kernel may remember that for the policy's `negative_timeout`. EACCES for a
+    /// denied caller.
+    pub fn lookup(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
+        let at = self.visit(caller, parent)?;
+        let who = self.actor(&at, Operation::Look, at.rules())?;
+        let found = self.backing.lookup(&who, &at.node, name)?;
+        Ok(self.enter(&at, name, found))
+    }
+
+    /// Takes back `lookups` of the lookups that entries have counted.
+    pub fn forget(&self, node: NodeId, lookups: u64) {
+        self.inodes.forget(node, lookups);
+    }
+
+    /// statfs(2): the export's. Also for a caller that the rules deny.
+    ///
+    /// # Errors
+    /// The backing's.
+    pub fn statfs(&self, caller: CallerId, node: NodeId) -> Result<StatFs, Errno> {
+        let at = self.visit_to_look(caller, node)?;
+        self.backing.statfs(&at.node)
+    }
+
+    /// Enters what was found or made as `name` in the visited directory.
+    pub(super) fn enter(&self, at: &Visit<B>, name: Name<'_>, found: Found<B::Node>) -> Entry {
+        self.enter_inode(at, name, found).0
+    }
+
+    pub(super) fn enter_inode(
+        &self,
+        at: &Visit<B>,
+        name: Name<'_>,
+        found: Found<B::Node>,
+    ) -> (Entry, Arc<Inode<B>>) {
+        let stored = found.attr;
+        let here = at.child_scope(name);
+        let inode = self.inodes.enter(found, |before| match before {
+            // A file with several names may be reached by paths under different rules.
+            Some(there) if stored.kind != FileKind::Directory && stored.nlink > 1 => {
+                at.policy.scopes().stricter(there, here)
+            }
+            _ => here,
+        });
+        let attr = at.policy.present(&stored, at.policy.scopes().rules(inode.scope()));
+        let cache = at.policy.cache();
+        let entry =
+            Entry { node: inode.id, attr, entry_valid: cache.entry_timeout, attr_valid: cache.attr_timeout };
+        (entry, inode)
+    }
+}

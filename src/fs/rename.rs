@@ -1,0 +1,77 @@
+//! renameat2(2).
+
+use std::sync::Arc;
+
+use nix::fcntl::RenameFlags;
+
+use super::visit::Visit;
+use super::{CallerId, Errno, Filesystem, Name, NodeId};
+use crate::backing::BackingFs;
+use crate::policy::{Credentials, Operation};
+
+impl<B: BackingFs> Filesystem<B> {
+    /// Moves `name` to `new_name`, over what is there unless `flags` say otherwise.
+    ///
+    /// # Errors
+    /// EACCES for a denied caller, EROFS where either name lies in a read-only subtree, EINVAL for flags the backing
+    /// does not have (NFS: all but a NOREPLACE onto an existing name, which is EEXIST), else the backing's.
+    pub fn rename(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+        new_parent: NodeId,
+        new_name: Name<'_>,
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let from = self.visit(caller, parent)?;
+        let to = self.visit_also(&from, new_parent)?;
+        from.child_writable(name)?;
+        to.child_writable(new_name)?;
+        let who = self.actor(&from, Operation::Remove, from.rules())?;
+        let replaced = self.directory_to_keep(&to, &who, new_name);
+        self.move_name(&from, &to, &who, name, new_name, flags)?;
+        if let Some((inode, node)) = replaced.filter(|_| !flags.contains(RenameFlags::RENAME_EXCHANGE)) {
+            // A second removal of one inode does not exist.
+            let _ = inode.live().removed.set(Arc::new(node));
+        }
+        if !from.policy.scopes().is_trivial() {
+            self.place_again(&to, &who, new_name);
+            if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+                self.place_again(&from, &who, name);
+            }
+        }
+        Ok(())
+    }
+
+    /// As the old parent's actor; where the new parent's is somebody else (`act_as = "owner"`) and the server refuses
+    /// the first, as them.
+    fn move_name(
+        &self,
+        from: &Visit<B>,
+        to: &Visit<B>,
+        who: &Credentials,
+        name: Name<'_>,
+        new_name: Name<'_>,
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let act = |who: &Credentials| self.backing.rename(who, &from.node, name, &to.node, new_name, flags);
+        let refused = match self.as_shown(from, who, act) {
+            Err(refused @ (Errno::EACCES | Errno::EPERM)) => refused,
+            done => return done,
+        };
+        let other = self.actor(to, Operation::Remove, to.rules())?;
+        if *other == *who && !to.rules().apply_to_all {
+            return Err(refused);
+        }
+        self.as_shown(to, &other, act)
+    }
+
+    /// A moved object lies under the rules of its new path; what is below it follows as it is looked up again.
+    fn place_again(&self, to: &Visit<B>, who: &Credentials, name: Name<'_>) {
+        let Ok(found) = self.backing.lookup(who, &to.node, name) else { return };
+        if let Some(inode) = self.inodes.find(&found.id) {
+            inode.set_scope(to.child_scope(name));
+        }
+    }
+}
