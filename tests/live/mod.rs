@@ -4,6 +4,7 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod mapping;
 pub mod mount;
 pub mod stat;
 pub mod tree;
