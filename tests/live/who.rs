@@ -51,6 +51,10 @@ impl Who {
     pub fn become_them(self) {
         unshare(CloneFlags::CLONE_FS).unwrap();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(self.umask));
+        if self.uid != 0 && rustix::process::geteuid().as_raw() == self.uid {
+            // Started by a thread that is them: inherited, and without the privilege to do it again.
+            return;
+        }
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         let groups: Vec<_> = self.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
         set_thread_groups(&groups).unwrap();
