@@ -62,7 +62,7 @@ impl RulesArgs {
 
 /// A file's profiles, for a sentence.
 pub(super) fn names(file: &RulesFile) -> String {
-    let names: Vec<_> = file.profile_names().collect();
+    let names = file.profile_names();
     match names.as_slice() {
         [] => "no profile".to_owned(),
         [one] => format!("profile {one}"),

@@ -85,8 +85,7 @@ impl RulesFile {
     /// Where it is no TOML, of another version, or has keys that are unknown outside of its profiles.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         let source = Source { name: name.into(), text: text.into() };
-        let read = |root: &Table<'_>, profiles: &Option<Table<'_>>, csi| {
-            let _ = root;
+        let read = |_: &Table<'_>, profiles: &Option<Table<'_>>, csi| {
             let names =
                 profiles.iter().flat_map(Table::entries).map(|(key, _)| key.value.to_owned()).collect();
             Ok((names, csi))
@@ -96,8 +95,9 @@ impl RulesFile {
     }
 
     /// The profiles, in the order of their names.
-    pub fn profile_names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+    #[must_use]
+    pub fn profile_names(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
     }
 
     /// What volume attributes may ask for.
@@ -130,7 +130,7 @@ impl RulesFile {
     /// # Errors
     /// What is wrong, one per profile.
     pub fn check_all(&self) -> Result<Vec<Warning>, Vec<ConfigError>> {
-        self.check_these(self.profile_names())
+        self.check_these(&self.profile_names())
     }
 
     /// Checks one profile, or the only one.
@@ -139,13 +139,10 @@ impl RulesFile {
     /// What is wrong with it.
     pub fn check_one(&self, profile: &str) -> Result<Vec<Warning>, Vec<ConfigError>> {
         let name = self.choose(Some(profile)).map_err(|error| vec![error])?;
-        self.check_these([name].into_iter())
+        self.check_these(&[name])
     }
 
-    fn check_these<'a>(
-        &self,
-        names: impl Iterator<Item = &'a str>,
-    ) -> Result<Vec<Warning>, Vec<ConfigError>> {
+    fn check_these(&self, names: &[&str]) -> Result<Vec<Warning>, Vec<ConfigError>> {
         let (mut warnings, mut errors) = (Vec::new(), Vec::new());
         for name in names {
             match self.compile(name, &Overrides::default()) {
@@ -164,7 +161,7 @@ impl RulesFile {
             (None, _) => Err(wrong(format!("has several profiles: {all}"), "name one with --profile".into())),
             (Some(name), names) => {
                 names.iter().find(|known| *known == name).map(String::as_str).ok_or_else(|| {
-                    let near = table::nearest(name, self.profile_names());
+                    let near = table::nearest(name, self.profile_names().into_iter());
                     let help = near
                         .map_or(format!("its profiles are {all}"), |near| format!("did you mean {near}?"));
                     wrong(format!("has no profile {name}"), help)

@@ -1,22 +1,35 @@
-//! Stand-in until room/fuse is merged.
-#![allow(missing_docs, clippy::todo, unused_variables)]
-use crate::backing::BackingFs;
-use crate::fs::Filesystem;
-use std::path::Path;
-use std::sync::Arc;
-#[derive(Debug, Clone, Default)]
-pub struct MountOptions { pub source: std::ffi::OsString, pub read_only: bool, pub context: Option<String> }
-#[derive(Debug)]
-pub struct Device;
-#[derive(Debug, thiserror::Error)]
-#[error("stand-in")]
-pub struct MountError;
-pub fn mount(target: &Path, options: &MountOptions) -> Result<Device, MountError> { Err(MountError) }
-#[derive(Debug, Clone, Copy)]
-pub struct SessionOptions { pub threads: usize }
-#[derive(Debug)]
-pub struct Session;
-impl Session {
-    pub fn start<B: BackingFs>(device: Device, fs: Arc<Filesystem<B>>, options: SessionOptions) -> Result<Self, MountError> { todo!() }
-    pub fn join(self) -> Result<(), crate::sys::Errno> { todo!() }
-}
+//! The kernel's side of the mount: its requests decoded, the file system asked, its answers encoded.
+//!
+//! A request's way: a worker ([`pool`]) reads it from the [`device`], [`decode`] makes a typed request of the bytes,
+//! [`dispatch`] calls the [`Filesystem`](crate::fs::Filesystem), [`reply`] sends the answer. Before all that, [`mount`]
+//! makes the mount and [`negotiate`] settles with the kernel what either side can do.
+//!
+//! The transport is our own because of what it must hold: interrupts reach waiting lock requests, flock is told from
+//! fcntl, node ids are ours and not inode numbers, replies allocate nothing, and whoever reads the device can be
+//! replaced without losing a request.
+//!
+//! Not here: what any operation means.
+
+mod counters;
+mod decode;
+mod device;
+mod dirents;
+mod dispatch;
+mod encode;
+mod mount;
+mod negotiate;
+mod notify;
+mod opcode;
+mod pool;
+mod read_ahead;
+mod reply;
+mod session;
+mod wire;
+
+pub use counters::Counters;
+pub use device::Device;
+pub use mount::{MountError, MountOptions, mount};
+pub use negotiate::{Features, MAX_WRITE};
+pub use pool::MAX_WORKERS;
+pub use read_ahead::{READ_AHEAD_KIB, raise_read_ahead};
+pub use session::{Session, SessionError, SessionOptions};

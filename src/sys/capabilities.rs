@@ -52,16 +52,12 @@ impl Capabilities {
 
     const fn low(self) -> u32 {
         // The mask leaves 32 bits, so nothing is lost.
-        #[expect(clippy::cast_possible_truncation)]
-        let low = (self.0 & 0xffff_ffff) as u32;
-        low
+        (self.0 & 0xffff_ffff) as u32
     }
 
     const fn high(self) -> u32 {
         // The shift leaves 32 bits, so nothing is lost.
-        #[expect(clippy::cast_possible_truncation)]
-        let high = (self.0 >> 32) as u32;
-        high
+        (self.0 >> 32) as u32
     }
 
     fn of(low: u32, high: u32) -> Self {

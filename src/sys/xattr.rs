@@ -30,10 +30,9 @@ pub fn list(path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
 /// EEXIST and ENODATA by the flags, E2BIG, EOPNOTSUPP, EPERM.
 pub fn set(path: &CStr, name: &CStr, value: &[u8], flags: i32) -> Result<(), Errno> {
     // SAFETY: both strings end in NUL; the kernel reads value.len() bytes.
-    check(
-        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) }
-            .into(),
-    )?;
+    let result =
+        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
+    check(result.into())?;
     Ok(())
 }
 
