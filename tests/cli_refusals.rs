@@ -158,7 +158,7 @@ fn without_privilege_a_mount_is_refused() {
 fn without_dev_fuse_a_mount_is_refused() {
     let place = Place::new();
     let mut command = Command::new("unshare");
-    let script = "mount -t tmpfs none /dev && exec \"$@\"";
+    let script = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && exec \"$@\"";
     command.args(["--mount", "sh", "-c", script, "sh", BINARY]).current_dir(place.path(""));
     command.args(["mount", "export", "target", "--config", "rules.toml"]);
     refused(&mut command, 1, &["/dev/fuse", "modprobe fuse"]);

@@ -124,6 +124,12 @@ impl ConfigError {
         problem.in_file(&Source { name: name.into(), text: "".into() })
     }
 
+    /// Whether it is about lines of a file; where not, its sentence says it all.
+    #[must_use]
+    pub fn has_lines(&self) -> bool {
+        !self.0.source.text.is_empty()
+    }
+
     /// The error with the lines of the file it is about.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
