@@ -214,6 +214,29 @@ fn a_stopped_process_is_told_and_taken_down() {
 }
 
 #[test]
+fn whoever_waits_for_a_stopped_process_is_named_and_let_go() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let mut user = Command::new("ls").arg(place.path("target/name")).stderr(Stdio::null()).spawn().unwrap();
+    let said = || place.refused(&["unmount", "target"]);
+    let waits = format!("pid {} (ls) waits for the answer", user.id());
+    eventually("the wait", || {
+        fs::read_to_string(format!("/proc/{}/wchan", user.id())).unwrap() == "request_wait_answer"
+    });
+    let said = said();
+    assert!(said.contains(&waits), "{said}");
+    place.done(&["unmount", "target", "--lazy"]);
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    user.wait().unwrap();
+    // Its files are swept by the next mount.
+    place.mount();
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
 fn umount_alone_ends_the_process_as_well() {
     let place = Place::new();
     place.mount();
