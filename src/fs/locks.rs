@@ -45,6 +45,8 @@ impl<B: BackingFs> Default for LockTable<B> {
 #[derive(Debug)]
 struct Holder<B: BackingFs> {
     owner: LockOwner,
+    /// The open file through which it last asked.
+    handle: FileHandleId,
     pid: Pid,
     file: Arc<LockFile<B>>,
     ranges: Vec<(LockKind, ByteRange)>,
@@ -127,9 +129,13 @@ impl<B: BackingFs> Filesystem<B> {
         wanted: &LockRequest,
     ) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
-        let Some(target) = self.lockable(caller, &open, wanted)? else { return Ok(()) };
-        target.set(&self.backing, wanted.kind)?;
-        self.locked(&open.inode, wanted);
+        let Some(target) = self.lockable(caller, &open, handle, wanted)? else { return Ok(()) };
+        match target.set(&self.backing, wanted.kind) {
+            // A close that came before may still be letting the lock go: the kernel does not wait for it.
+            Err(Errno::EAGAIN) if self.releases.settled() => target.set(&self.backing, wanted.kind)?,
+            done => done?,
+        }
+        self.locked(&open.inode, handle, wanted);
         Ok(())
     }
 
@@ -149,7 +155,7 @@ impl<B: BackingFs> Filesystem<B> {
             done => return reply(done),
         }
         let target = self.handles.file(handle).and_then(|open| {
-            let target = self.lockable(caller, &open, wanted)?.ok_or(Errno::EAGAIN)?;
+            let target = self.lockable(caller, &open, handle, wanted)?.ok_or(Errno::EAGAIN)?;
             Ok((open, target))
         });
         match target {
@@ -160,7 +166,7 @@ impl<B: BackingFs> Filesystem<B> {
                     if outcome.is_ok()
                         && let Some(filesystem) = filesystem.upgrade()
                     {
-                        filesystem.locked(&open.inode, &wanted);
+                        filesystem.locked(&open.inode, handle, &wanted);
                     }
                     reply(outcome);
                 });
@@ -190,11 +196,20 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
+    /// The last close of an open file: locks of an open file description (F_OFD_SETLK), which no flush names, go with it.
+    /// A process's own locks were dropped when it closed the file.
+    pub(super) fn drop_locks_through(&self, inode: &Inode<B>, handle: FileHandleId) {
+        let Some(live) = inode.live_if_any() else { return };
+        let dropped: Vec<_> = lock(&live.locks).owners.extract_if(.., |held| held.handle == handle).collect();
+        drop(dropped);
+    }
+
     /// What `wanted` is to be taken on; none for unlocking what was never locked.
     fn lockable(
         &self,
         caller: CallerId,
         open: &Arc<OpenFile<B>>,
+        handle: FileHandleId,
         wanted: &LockRequest,
     ) -> Result<Option<Lockable<B>>, Errno> {
         if wanted.flock {
@@ -208,7 +223,7 @@ impl<B: BackingFs> Filesystem<B> {
             None if wanted.kind == LockKind::Unlock => return Ok(None),
             None => {
                 let file = Arc::new(LockFile::new(self.open_for_locks(caller, open)?)?);
-                lock(table).adopt(wanted, file)
+                lock(table).adopt(wanted, handle, file)
             }
         };
         Ok(Some(Lockable::Range(file, wanted.range)))
@@ -228,9 +243,9 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// A lock was set: remember whose, wake who waits, and let the kernel forget what it cached before, since locks are
     /// how processes on two nodes agree that content is new.
-    fn locked(&self, inode: &Arc<Inode<B>>, wanted: &LockRequest) {
+    fn locked(&self, inode: &Arc<Inode<B>>, handle: FileHandleId, wanted: &LockRequest) {
         if !wanted.flock {
-            lock(&inode.live().locks).record(wanted);
+            lock(&inode.live().locks).record(handle, wanted);
         }
         if wanted.kind == LockKind::Unlock {
             self.waiters.wake();
@@ -242,12 +257,18 @@ impl<B: BackingFs> Filesystem<B> {
 
 impl<B: BackingFs> LockTable<B> {
     /// Enters an owner's file, unless another thread of the same owner was faster.
-    fn adopt(&mut self, wanted: &LockRequest, file: Arc<LockFile<B>>) -> Arc<LockFile<B>> {
+    fn adopt(
+        &mut self,
+        wanted: &LockRequest,
+        handle: FileHandleId,
+        file: Arc<LockFile<B>>,
+    ) -> Arc<LockFile<B>> {
         if let Some(known) = self.owners.iter().find(|held| held.owner == wanted.owner) {
             return Arc::clone(&known.file);
         }
         self.owners.push(Holder {
             owner: wanted.owner,
+            handle,
             pid: wanted.pid,
             file: Arc::clone(&file),
             ranges: Vec::new(),
@@ -255,9 +276,9 @@ impl<B: BackingFs> LockTable<B> {
         file
     }
 
-    fn record(&mut self, set: &LockRequest) {
+    fn record(&mut self, handle: FileHandleId, set: &LockRequest) {
         let Some(held) = self.owners.iter_mut().find(|held| held.owner == set.owner) else { return };
-        held.pid = set.pid;
+        (held.pid, held.handle) = (set.pid, handle);
         held.ranges.retain(|(_, range)| !(set.range.start <= range.start && range.end <= set.range.end));
         if set.kind != LockKind::Unlock && held.ranges.len() < MAX_NAMED_RANGES {
             held.ranges.push((set.kind, set.range));
