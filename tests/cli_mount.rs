@@ -1,5 +1,6 @@
 //! The life of a mount by the command line, on the real kernel: ready when `mount` returns, told by `status`, gone when
 //! `unmount` returns, whatever became of its process. Needs root and /dev/fuse, and fails without.
+#![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

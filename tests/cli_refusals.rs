@@ -1,5 +1,6 @@
 //! Every refusal of the command line: its exit code, its one sentence with the value and the next step, and that
 //! nothing is left mounted.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::process::CommandExt;
