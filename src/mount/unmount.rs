@@ -11,10 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::MountFailure;
+use super::connections::Connections;
 use super::holders::{holders, sentence};
 use super::patience::within;
 use super::runtime::{Record, RuntimeDir, Trace, start_time};
-use super::table::{DeviceNumber, MountTable, abort_connection, connection_lives};
+use super::table::{DeviceNumber, MountTable};
 use crate::sys::{self, Errno};
 
 /// How long umount(2) may take. It only takes long where the kernel waits for the mount's process; then the connection
@@ -80,7 +81,7 @@ fn unstick(path: PathBuf, device: DeviceNumber, lazy: bool) -> Result<(), MountF
     tracing::warn!(target = %path.display(), "the mount's process does not answer; aborting its connection");
     let next = "end the mount's process (`permfs status` tells its pid)";
     let failed = |errno| MountFailure::Unmount { path: path.clone(), errno, next };
-    abort_connection(device).map_err(failed)?;
+    Connections::open(RuntimeDir::from_env().path()).and_then(|all| all.abort(device)).map_err(failed)?;
     let begin = Instant::now();
     while begin.elapsed() < UNMOUNT_PATIENCE {
         // The abandoned umount(2) may have come to its end meanwhile.
@@ -122,16 +123,15 @@ fn see_off(
             let elsewhere = format!("on {}", other.target.display());
             return Err(MountFailure::Elsewhere { path, elsewhere, pid });
         }
-        if connection_lives(device) == Some(true) {
-            if lazy {
-                return Ok(Unmounted::Detached);
-            }
+        // Where the kernel does not tell, the process is left alone.
+        let connections = Connections::open(RuntimeDir::from_env().path());
+        let has_users = connections.map_or(true, |all| all.lives(device));
+        if has_users && lazy {
+            return Ok(Unmounted::Detached);
+        }
+        if has_users {
             let elsewhere = "in another mount namespace (a container)".to_owned();
             return Err(MountFailure::Elsewhere { path, elsewhere, pid });
-        }
-        // The kernel is through with it, or cannot tell: with `lazy` it may have users then.
-        if lazy && connection_lives(device).is_none() {
-            return Ok(Unmounted::Detached);
         }
         if !end(record, trace) {
             return Err(MountFailure::StuckDaemon { path, pid });
