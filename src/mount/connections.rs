@@ -1,13 +1,16 @@
-//! The FUSE connections of this kernel, in whatever mount namespace they are used: the filesystem fusectl
-//! (Documentation/filesystems/fuse/fuse.rst). systemd mounts it; where nobody has, it is mounted for the moment.
+//! The FUSE connections of this kernel. To end one there is the filesystem fusectl (Documentation/filesystems/fuse/fuse.rst):
+//! systemd mounts it; where nobody has, it is mounted for the moment. Whether one has ended is better asked of its
+//! process's own device: the number under which fusectl lists it is dealt out again at once.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use nix::mount::MsFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::table::DeviceNumber;
 use crate::sys::{self, Errno};
@@ -15,6 +18,21 @@ use crate::sys::{self, Errno};
 const USUAL_PLACE: &str = "/sys/fs/fuse/connections";
 /// FUSE_CTL_SUPER_MAGIC, linux/magic.h.
 const FUSECTL_MAGIC: i64 = 0x6573_5543;
+
+/// Whether the kernel is through with the mount that this process serves: there is nothing left that it could be needed
+/// for, in no mount namespace. Also told of a process that is stopped or stuck; none where its files may not be looked at.
+pub(super) fn is_over(process: u32) -> Option<bool> {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let device = descriptors
+        .filter_map(Result::ok)
+        .find(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == Path::new("/dev/fuse")))?;
+    let number = device.file_name().to_str()?.parse().ok()?;
+    let device = sys::process::open_file_of(process, number).ok()?;
+    // fuse_dev_poll() reports an error when, and only when, the connection has ended.
+    let mut polled = [PollFd::new(device.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).ok()?;
+    Some(polled[0].revents()?.contains(PollFlags::POLLERR))
+}
 
 /// A view of all connections.
 #[derive(Debug)]
@@ -47,22 +65,13 @@ impl Connections {
         Ok(view)
     }
 
-    /// Whether the connection of this filesystem still exists.
-    pub(super) fn lives(&self, device: DeviceNumber) -> bool {
-        self.of(device).exists()
-    }
-
     /// Ends the connection: whoever waits for it gets ECONNABORTED.
     ///
     /// # Errors
     /// ENOENT where it is gone.
     pub(super) fn abort(&self, device: DeviceNumber) -> Result<(), Errno> {
-        Ok(fs::write(self.of(device).join("abort"), "1")?)
-    }
-
-    /// Connections are named by the minor number; the major is 0.
-    fn of(&self, device: DeviceNumber) -> PathBuf {
-        self.path.join(device.minor.to_string())
+        // Connections are named by the minor number; the major is 0.
+        Ok(fs::write(self.path.join(device.minor.to_string()).join("abort"), "1")?)
     }
 }
 

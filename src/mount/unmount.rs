@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::MountFailure;
-use super::connections::Connections;
+use super::connections::{self, Connections};
 use super::holders::{holders, sentence};
 use super::patience::within;
 use super::runtime::{Record, RuntimeDir, Trace, start_time};
@@ -116,36 +116,37 @@ fn see_off(
     trace: &Trace,
 ) -> Result<Unmounted, MountFailure> {
     let Some(record) = &trace.record else { return Ok(Unmounted::Gone) };
-    if !left(trace, LEAVE_PATIENCE) {
-        let path = target.to_owned();
-        let pid = record.pid;
-        if let Some(other) = MountTable::read()?.of_device(device).next() {
-            let elsewhere = format!("on {}", other.target.display());
-            return Err(MountFailure::Elsewhere { path, elsewhere, pid });
-        }
-        // Where the kernel does not tell, the process is left alone.
-        let connections = Connections::open(RuntimeDir::from_env().path());
-        let has_users = connections.map_or(true, |all| all.lives(device));
-        if has_users && lazy {
-            return Ok(Unmounted::Detached);
-        }
-        if has_users {
-            let elsewhere = "in another mount namespace (a container)".to_owned();
-            return Err(MountFailure::Elsewhere { path, elsewhere, pid });
-        }
-        if !end(record, trace) {
-            return Err(MountFailure::StuckDaemon { path, pid });
-        }
+    let pid = record.pid;
+    if trace.is_alive() && !connections::is_over(pid).unwrap_or(true) {
+        // The filesystem lives on, so its number is still its own.
+        return match (MountTable::read()?.of_device(device).next(), lazy) {
+            (Some(other), _) => Err(elsewhere(target, format!("on {}", other.target.display()), pid)),
+            (None, true) => Ok(Unmounted::Detached),
+            (None, false) => {
+                Err(elsewhere(target, "in another mount namespace (a container)".to_owned(), pid))
+            }
+        };
+    }
+    if !left(trace, LEAVE_PATIENCE) && !end(record, trace) {
+        return Err(MountFailure::StuckDaemon { path: target.to_owned(), pid });
     }
     trace.remove();
     RuntimeDir::from_env().sweep();
     Ok(Unmounted::Gone)
 }
 
+fn elsewhere(target: &Path, elsewhere: String, pid: u32) -> MountFailure {
+    MountFailure::Elsewhere { path: target.to_owned(), elsewhere, pid }
+}
+
 /// Ends a process that has nothing left to serve and does not leave.
 fn end(record: &Record, trace: &Trace) -> bool {
     let Ok(pid) = i32::try_from(record.pid) else { return false };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // Without a look at its connection nobody knows whether another namespace still uses the mount.
+        if connections::is_over(record.pid) == None {
+            return left(trace, LEAVE_PATIENCE);
+        }
         // The lock says that it lives, its start time that the number is still its own.
         if start_time(record.pid) == Some(record.started) {
             let _ = kill(Pid::from_raw(pid), signal);
