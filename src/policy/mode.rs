@@ -15,6 +15,8 @@ impl Permissions {
     pub const SETUID: Self = Self(0o4000);
     /// S_ISGID.
     pub const SETGID: Self = Self(0o2000);
+    /// S_ISVTX.
+    pub const STICKY: Self = Self(0o1000);
     /// The group may read and write.
     pub const GROUP_RW: Self = Self(0o060);
     /// The group may read, write and search.

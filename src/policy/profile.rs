@@ -1,8 +1,14 @@
-//! A whole profile, ready to decide: the functions that the mount, `explain` and `check` share.
+//! A whole profile as meant: what `config/` fills in, and the [`Policy`] that is made of it.
+//!
+//! [`Profile::build`] is the only way to a policy, and refuses what is unsafe or ambiguous ([`super::checks`]), so a
+//! policy that exists may be trusted. Its decisions are in [`super::admission`], [`super::acting`] and
+//! [`super::objects`].
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::scope::RuleOrigins;
+use super::translation::Translation;
 use super::*;
 
 /// The profile's `cache.data`.
@@ -54,108 +60,186 @@ pub struct Cache {
     pub open: OpenPolicy,
 }
 
-/// One profile, compiled. Built by `config/`; immutable; shared by all threads.
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            attr_timeout: Duration::from_secs(1),
+            entry_timeout: Duration::from_secs(1),
+            negative_timeout: Duration::ZERO,
+            data: DataPath::default(),
+            open: OpenPolicy::default(),
+        }
+    }
+}
+
+/// The profile's `act_as`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ActAs {
+    /// The mapped caller; the server stays the authority.
+    #[default]
+    Caller,
+    /// The object's owner: the kernel has already enforced what is shown.
+    Owner,
+    /// Always these.
+    Fixed(Credentials),
+}
+
+/// The profile's `groups`: which groups of a caller count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Groups {
+    /// Those of the process.
+    #[default]
+    Process,
+    /// None.
+    None,
+    /// These, for every caller.
+    These(Vec<PodGid>),
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl<T> Setting<T> {
+    /// The contract's default, named as the admin would have written it.
+    #[must_use]
+    pub const fn default_of(value: T, written: &'static str) -> Self {
+        Self { value, origin: Origin::Default(written) }
+    }
+}
+
+/// The profile's `unmapped`. One number in the file stands for a uid and a gid, so each value is a pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmappedIds {
+    /// Callers without a rule.
+    pub pod: Setting<(Unmapped<NfsUid>, Unmapped<NfsGid>)>,
+    /// Owners without a rule.
+    pub nfs: Setting<(UnmappedOwner<PodUid>, UnmappedOwner<PodGid>)>,
+    /// A caller's number 0 without a rule.
+    pub root: Setting<(Unmapped<NfsUid>, Unmapped<NfsGid>)>,
+}
+
+impl Default for UnmappedIds {
+    fn default() -> Self {
+        let nobody = (UnmappedOwner::As(PodUid::NOBODY), UnmappedOwner::As(PodGid::NOBODY));
+        Self {
+            pod: Setting::default_of((Unmapped::Deny, Unmapped::Deny), "unmapped.pod = \"deny\""),
+            nfs: Setting::default_of(nobody, "unmapped.nfs = \"nobody\""),
+            root: Setting::default_of((Unmapped::Deny, Unmapped::Deny), "unmapped.root = \"deny\""),
+        }
+    }
+}
+
+/// One profile as meant: every key of the rules file with its value, and where it was written.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// `[profile.NAME]`.
+    pub name: Arc<str>,
+    /// Rules for users.
+    pub uid: Vec<Rule<PodUid, NfsUid>>,
+    /// Rules for groups.
+    pub gid: Vec<Rule<PodGid, NfsGid>>,
+    /// Whether ids may be mapped or squashed onto 0, and root's objects be used as their owner.
+    pub allow_root: bool,
+    /// Whom to act as.
+    pub act_as: Setting<ActAs>,
+    /// Which groups count.
+    pub groups: Setting<Groups>,
+    /// Ids without a rule.
+    pub unmapped: UnmappedIds,
+    /// What holds for every path.
+    pub permissions: Rules,
+    /// Where `permissions` was written.
+    pub permission_origins: RuleOrigins,
+    /// What holds below some.
+    pub paths: Vec<PathRule>,
+    /// What the kernel may cache.
+    pub cache: Cache,
+    /// Where locks are kept.
+    pub lock_scope: LockScope,
+}
+
+impl Profile {
+    /// A profile with every key at its default, which denies every caller.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            uid: Vec::new(),
+            gid: Vec::new(),
+            allow_root: false,
+            act_as: Setting::default_of(ActAs::Caller, "act_as = \"caller\""),
+            groups: Setting::default_of(Groups::Process, "groups = \"process\""),
+            unmapped: UnmappedIds::default(),
+            permissions: Rules::default(),
+            permission_origins: RuleOrigins::default(),
+            paths: Vec::new(),
+            cache: Cache::default(),
+            lock_scope: LockScope::default(),
+        }
+    }
+
+    /// The policy, or everything that forbids it.
+    pub fn build(self) -> Result<Policy, Vec<Conflict>> {
+        checks::compile(self)
+    }
+}
+
+/// One profile, compiled. Immutable; shared by all threads.
 #[derive(Debug)]
 pub struct Policy {
-    // Built by `config/` through a builder in this room.
+    pub(super) name: Arc<str>,
+    pub(super) uids: Translation<PodUid, NfsUid>,
+    pub(super) gids: Translation<PodGid, NfsGid>,
+    /// Where `unmapped.pod`, `.nfs` and `.root` were written.
+    pub(super) unmapped_origins: UnmappedOrigins,
+    pub(super) allow_root: bool,
+    pub(super) act_as: Setting<ActAs>,
+    pub(super) groups: Setting<Groups>,
+    pub(super) scopes: Scopes,
+    pub(super) cache: Cache,
+    pub(super) lock_scope: LockScope,
+    /// Shared by all credentials without supplementary groups, so that making them takes no allocation.
+    pub(super) no_groups: Arc<[NfsGid]>,
+}
+
+/// Where `unmapped` was written.
+#[derive(Debug)]
+pub(super) struct UnmappedOrigins {
+    pub(super) pod: Origin,
+    pub(super) nfs: Origin,
+    pub(super) root: Origin,
 }
 
 impl Policy {
-    /// The caller's own credentials at the server (its user, its group first, its groups that have a rule), whatever
-    /// `act_as` says; refused where no rule admits it. A supplementary group without a rule is left out.
-    pub fn admit(&self, _caller: &Caller<'_>) -> Result<Credentials, Denied> {
-        todo!()
+    /// The profile's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Whether the supplementary groups of a caller with this gid can change what [`Self::admit`] answers. Where not,
-    /// nobody needs to look them up.
-    pub fn groups_matter(&self, _gid: PodGid) -> bool {
-        todo!()
+    /// The rules for users.
+    pub fn uid_map(&self) -> &IdMap<PodUid, NfsUid> {
+        &self.uids.map
     }
 
-    /// The groups that count: those of the process (`of_process`), none, or the profile's list.
-    pub fn counted_groups<'a>(&'a self, _of_process: &'a [PodGid]) -> &'a [PodGid] {
-        todo!()
+    /// The rules for groups.
+    pub fn gid_map(&self) -> &IdMap<PodGid, NfsGid> {
+        &self.gids.map
     }
 
-    /// As whom to do `operation`, given the admitted caller, the object's owner (absent for a new object) and the
-    /// parent directory's (absent where no directory is changed). `rules` are those of the object's (for `Create` and
-    /// `Remove`: the parent's) scope.
-    ///
-    /// Puts the group that matters first: the object's, or for `Create` the directory's where new objects take it and
-    /// the caller is its member.
-    pub fn credentials<'a>(
-        &self,
-        _operation: Operation,
-        _caller: &'a Credentials,
-        _object: Option<Owner>,
-        _parent: Option<Owner>,
-        _rules: &Rules,
-    ) -> Cow<'a, Credentials> {
-        todo!()
+    /// Whom to act as, and who says so.
+    pub fn act_as(&self) -> &Setting<ActAs> {
+        &self.act_as
     }
 
-    /// Whether [`Self::credentials`] can depend on the object's or the parent's owner here. Where not, it need not be
-    /// found out.
-    pub fn owner_matters(&self, _operation: Operation, _caller: &Credentials, _rules: &Rules) -> bool {
-        todo!()
-    }
-
-    /// The group a new object must take that these credentials are not a member of: the directory's, where
-    /// `setgid = true` and the directory's own setgid bit does not see to it. The conductor first checks, as
-    /// `creator`, that the server lets it write in the directory, and then creates with this group first.
-    pub fn group_to_adopt(&self, _creator: &Credentials, _parent: Owner, _rules: &Rules) -> Option<NfsGid> {
-        todo!()
-    }
-
-    /// Mode and umask for a new object.
-    pub fn new_mode(
-        &self,
-        _kind: FileKind,
-        _requested: Permissions,
-        _umask: Permissions,
-        _parent: Owner,
-        _rules: &Rules,
-    ) -> NewMode {
-        todo!()
-    }
-
-    /// The mode to store for a chmod to `requested`.
-    pub fn chmod(&self, _kind: FileKind, _requested: Permissions, _rules: &Rules) -> Permissions {
-        todo!()
-    }
-
-    /// What to do with a chown of an object that is shown as `shown`.
-    pub fn chown(
-        &self,
-        _uid: Option<PodUid>,
-        _gid: Option<PodGid>,
-        _shown: &ShownAttr,
-        _rules: &Rules,
-    ) -> Result<ChownOutcome, Denied> {
-        todo!()
-    }
-
-    /// What an object looks like to every caller. Never fails.
-    pub fn present(&self, _stored: &StoredAttr, _rules: &Rules) -> ShownAttr {
-        todo!()
-    }
-
-    /// An ACL entry's user, outbound and inbound.
-    pub fn show_uid(&self, _uid: NfsUid) -> PodUid {
-        todo!()
-    }
-    /// See [`Self::show_uid`].
-    pub fn show_gid(&self, _gid: NfsGid) -> PodGid {
-        todo!()
-    }
-    /// The owner that a pod's id names on the export, for chown and ACLs.
-    pub fn owner_named(&self, _uid: PodUid) -> Result<NfsUid, Denied> {
-        todo!()
-    }
-    /// The group that a pod's id names on the export, for chown and ACLs.
-    pub fn group_named(&self, _gid: PodGid) -> Result<NfsGid, Denied> {
-        todo!()
+    /// Which groups count, and who says so.
+    pub fn groups(&self) -> &Setting<Groups> {
+        &self.groups
     }
 
     /// EROFS, where something in this scope would be changed and it is read-only.
@@ -165,21 +249,25 @@ impl Policy {
 
     /// Whether nothing is translated and nothing refused: shown and stored are the same.
     pub fn is_transparent(&self) -> bool {
-        todo!()
+        self.uids.is_identity()
+            && self.gids.is_identity()
+            && self.act_as.value == ActAs::Caller
+            && self.groups.value == Groups::Process
+            && self.scopes.all_held().iter().all(|held| held.rules.change_nothing())
     }
 
     /// The path rules.
     pub fn scopes(&self) -> &Scopes {
-        todo!()
+        &self.scopes
     }
 
     /// What the kernel may cache.
     pub fn cache(&self) -> &Cache {
-        todo!()
+        &self.cache
     }
 
     /// Where locks are kept.
     pub fn lock_scope(&self) -> LockScope {
-        todo!()
+        self.lock_scope
     }
 }

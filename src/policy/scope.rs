@@ -3,6 +3,8 @@
 //! The tree of `match` prefixes is walked one name at a time as objects are looked up, so no path is ever built on the
 //! request path: a [`ScopeId`] is where in that tree an object lies, and the longest matching prefix has won.
 
+use super::denied::Origin;
+use super::match_path::MatchPath;
 use super::mode::Permissions;
 
 /// Where in the tree of path rules an object lies. `ScopeId::ROOT` is the mount's root.
@@ -27,7 +29,7 @@ impl ScopeId {
 }
 
 /// What holds for an object, everything inherited already.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// New files g+rw, new directories g+rwx; chmod cannot take it away.
     pub group_write: bool,
@@ -41,6 +43,14 @@ pub struct Rules {
     pub chown: Chown,
     /// EROFS for whatever would change something.
     pub read_only: bool,
+}
+
+impl Rules {
+    /// Whether modes, groups and owners are exactly the backing's own, and everything may be written.
+    #[must_use]
+    pub fn change_nothing(&self) -> bool {
+        *self == Self { chown: self.chown, ..Self::default() } && matches!(self.chown, Chown::Absorb | Chown::Pass)
+    }
 }
 
 /// The profile's `chown` key.
@@ -57,30 +67,253 @@ pub enum Chown {
     Ignore,
 }
 
+/// Where each key of [`Rules`] was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleOrigins {
+    /// `group_write`.
+    pub group_write: Origin,
+    /// `setgid`.
+    pub setgid: Origin,
+    /// `umask`.
+    pub umask: Origin,
+    /// `apply_to`.
+    pub apply_to: Origin,
+    /// `chown`.
+    pub chown: Origin,
+    /// `read_only`.
+    pub read_only: Origin,
+}
+
+impl Default for RuleOrigins {
+    fn default() -> Self {
+        Self {
+            group_write: Origin::Default("group_write = false"),
+            setgid: Origin::Default("setgid = false"),
+            umask: Origin::Default("umask = \"caller\""),
+            apply_to: Origin::Default("apply_to = \"new\""),
+            chown: Origin::Default("chown = \"absorb\""),
+            read_only: Origin::Default("read_only = false"),
+        }
+    }
+}
+
+/// A value of a path rule, and where it was written.
+pub type Override<T> = Option<(T, Origin)>;
+
+/// One `[[profile.X.path]]`: what it does not give is inherited.
+#[derive(Debug, Clone)]
+pub struct PathRule {
+    /// The prefix.
+    pub path: MatchPath,
+    /// See [`Rules`].
+    pub group_write: Override<bool>,
+    /// See [`Rules`].
+    pub setgid: Override<bool>,
+    /// See [`Rules`]; `Some(None)` goes back to the caller's.
+    pub umask: Override<Option<Permissions>>,
+    /// See [`Rules`].
+    pub apply_to_all: Override<bool>,
+    /// See [`Rules`].
+    pub chown: Override<Chown>,
+    /// See [`Rules`].
+    pub read_only: Override<bool>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl PathRule {
+    /// A rule for `path` that overrides nothing yet.
+    #[must_use]
+    pub fn new(path: MatchPath, origin: Origin) -> Self {
+        Self {
+            path,
+            group_write: None,
+            setgid: None,
+            umask: None,
+            apply_to_all: None,
+            chown: None,
+            read_only: None,
+            origin,
+        }
+    }
+
+    /// What holds below it, given what holds around it.
+    fn within(&self, around: &Held) -> Held {
+        let mut held = Held { path: Some(self.origin.clone()), ..around.clone() };
+        let (rules, origins) = (&mut held.rules, &mut held.origins);
+        set(&mut rules.group_write, &mut origins.group_write, &self.group_write);
+        set(&mut rules.setgid, &mut origins.setgid, &self.setgid);
+        set(&mut rules.umask, &mut origins.umask, &self.umask);
+        set(&mut rules.apply_to_all, &mut origins.apply_to, &self.apply_to_all);
+        set(&mut rules.chown, &mut origins.chown, &self.chown);
+        set(&mut rules.read_only, &mut origins.read_only, &self.read_only);
+        held
+    }
+}
+
+fn set<T: Clone>(value: &mut T, origin: &mut Origin, over: &Override<T>) {
+    if let Some((new, written)) = over {
+        *value = new.clone();
+        *origin = written.clone();
+    }
+}
+
+/// What holds somewhere, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What holds.
+    pub rules: Rules,
+    /// Where each of its keys was written.
+    pub origins: RuleOrigins,
+    /// The path rule that won; none where only the profile's own keys hold.
+    pub path: Option<Origin>,
+}
+
+/// Why path rules are refused. The numbers are their places in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeFault {
+    /// Two rules for one path.
+    TwoRules {
+        /// The earlier.
+        first: usize,
+        /// The later.
+        second: usize,
+    },
+    /// The tree would have more places than [`MAX_SCOPES`].
+    TooMany {
+        /// The rule at which it was found.
+        rule: usize,
+    },
+}
+
+/// The most places a tree of path rules may have: what a [`ScopeId`] can number. Each name in a `match` takes at most
+/// two.
+pub const MAX_SCOPES: usize = 1 << 16;
+
 /// The tree of path rules of one profile.
 #[derive(Debug, Clone)]
 pub struct Scopes {
-    _todo: (),
+    places: Vec<Place>,
+    held: Vec<Held>,
+}
+
+/// A place in the tree.
+#[derive(Debug, Clone)]
+struct Place {
+    /// Names under which longer prefixes go on, sorted.
+    children: Vec<(Box<[u8]>, ScopeId)>,
+    /// Where any other child lies: the same rules hold, and no longer prefix can match.
+    elsewhere: ScopeId,
+    /// What holds here.
+    held: usize,
 }
 
 impl Scopes {
-    /// Where the child called `name` of an object in `parent` lies.
-    pub fn child(&self, _parent: ScopeId, _name: &[u8]) -> ScopeId {
-        todo!()
+    /// The tree of `paths` below what holds everywhere.
+    pub fn new(base: Held, paths: &[PathRule]) -> Result<Self, ScopeFault> {
+        let mut tree = Self { places: Vec::new(), held: vec![base] };
+        tree.places.push(Place { children: Vec::new(), elsewhere: ScopeId::ROOT, held: 0 });
+        let mut order: Vec<usize> = (0..paths.len()).collect();
+        // Shorter prefixes first, so that what is inherited is there already.
+        order.sort_by_key(|&rule| paths[rule].path.names());
+        for pair in order.windows(2) {
+            if paths[pair[0]].path == paths[pair[1]].path {
+                return Err(ScopeFault::TwoRules { first: pair[0], second: pair[1] });
+            }
+        }
+        for rule in order {
+            let place = tree.make_place(paths[rule].path.names()).ok_or(ScopeFault::TooMany { rule })?;
+            let held = paths[rule].within(&tree.held[tree.places[place].held]);
+            tree.places[place].held = tree.held.len();
+            tree.held.push(held);
+        }
+        tree.close().ok_or(ScopeFault::TooMany { rule: paths.len().saturating_sub(1) })?;
+        Ok(tree)
     }
 
-    /// Whether there is more than the root's scope: without path rules nothing needs to be tracked.
+    /// Where the child called `name` of an object in `parent` lies.
+    #[must_use]
+    pub fn child(&self, parent: ScopeId, name: &[u8]) -> ScopeId {
+        let place = self.place(parent);
+        match place.children.binary_search_by(|(child, _)| (**child).cmp(name)) {
+            Ok(at) => place.children[at].1,
+            Err(_) => place.elsewhere,
+        }
+    }
+
+    /// Where a path below the mount's root lies, for `explain`: names are separated by any number of slashes.
+    #[must_use]
+    pub fn at_path(&self, path: &[u8]) -> ScopeId {
+        let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        names.fold(ScopeId::ROOT, |scope, name| self.child(scope, name))
+    }
+
+    /// Whether there is no more than the root's scope: without path rules nothing needs to be tracked.
+    #[must_use]
     pub fn is_trivial(&self) -> bool {
-        todo!()
+        self.places.len() == 1
     }
 
     /// What holds there.
-    pub fn rules(&self, _scope: ScopeId) -> &Rules {
-        todo!()
+    #[must_use]
+    pub fn rules(&self, scope: ScopeId) -> &Rules {
+        &self.held(scope).rules
+    }
+
+    /// What holds there, and who says so.
+    #[must_use]
+    pub fn held(&self, scope: ScopeId) -> &Held {
+        &self.held[self.place(scope).held]
+    }
+
+    /// Everything that holds anywhere; the first is the profile's own.
+    #[must_use]
+    pub fn all_held(&self) -> &[Held] {
+        &self.held
     }
 
     /// For a file that is reached by two paths: the scope that allows less (read-only wins, then the first seen).
-    pub fn stricter(&self, _first: ScopeId, _second: ScopeId) -> ScopeId {
-        todo!()
+    #[must_use]
+    pub fn stricter(&self, first: ScopeId, second: ScopeId) -> ScopeId {
+        let second_wins = self.rules(second).read_only && !self.rules(first).read_only;
+        if second_wins { second } else { first }
+    }
+
+    /// A number of another tree (an inode's, after the rules were reloaded) is taken for the root's rather than
+    /// panicked over: the one who swaps trees also renumbers its inodes.
+    fn place(&self, scope: ScopeId) -> &Place {
+        self.places.get(usize::from(scope.0)).unwrap_or(&self.places[0])
+    }
+
+    /// The place of `names`, made where it is not there. None where the tree is full.
+    fn make_place(&mut self, names: &[Box<[u8]>]) -> Option<usize> {
+        let mut at = 0;
+        for name in names {
+            at = match self.places[at].children.binary_search_by(|(child, _)| child.cmp(name)) {
+                Ok(found) => usize::from(self.places[at].children[found].1.0),
+                Err(gap) => {
+                    let new = self.push(self.places[at].held)?;
+                    self.places[at].children.insert(gap, (name.clone(), new));
+                    usize::from(new.0)
+                }
+            };
+        }
+        Some(at)
+    }
+
+    /// Gives each place that has children a twin without any, for objects that leave the tree there.
+    fn close(&mut self) -> Option<()> {
+        for at in 0..self.places.len() {
+            if !self.places[at].children.is_empty() {
+                self.places[at].elsewhere = self.push(self.places[at].held)?;
+            }
+        }
+        Some(())
+    }
+
+    fn push(&mut self, held: usize) -> Option<ScopeId> {
+        let id = ScopeId(u16::try_from(self.places.len()).ok()?);
+        self.places.push(Place { children: Vec::new(), elsewhere: id, held });
+        Some(id)
     }
 }
