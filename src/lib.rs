@@ -9,6 +9,7 @@
 
 pub mod backing;
 pub mod caller;
+pub mod config;
 pub mod fs;
 pub mod policy;
 pub mod sys;

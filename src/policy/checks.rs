@@ -12,11 +12,8 @@ use super::*;
 pub(super) fn compile(profile: Profile) -> Result<Policy, Vec<Conflict>> {
     let mut conflicts = root_conflicts(&profile);
     conflicts.extend(apply_to_conflicts(&profile));
-    let base = Held {
-        rules: profile.permissions.clone(),
-        origins: profile.permission_origins.clone(),
-        path: None,
-    };
+    let base =
+        Held { rules: profile.permissions.clone(), origins: profile.permission_origins.clone(), path: None };
     let uid_map = IdMap::new(profile.uid.clone());
     let gid_map = IdMap::new(profile.gid.clone());
     let scopes = Scopes::new(base, &profile.paths);
@@ -97,7 +94,8 @@ fn root_conflicts(profile: &Profile) -> Vec<Conflict> {
 }
 
 fn rules_onto_root<P: Id, N: Id>(rules: &[Rule<P, N>]) -> impl Iterator<Item = usize> {
-    let onto_root = |rule: &Rule<P, N>| rule.nfs_first.get() == 0 && rule.direction.inbound() && !rule.allow_root;
+    let onto_root =
+        |rule: &Rule<P, N>| rule.nfs_first.get() == 0 && rule.direction.inbound() && !rule.allow_root;
     rules.iter().enumerate().filter(move |(_, rule)| onto_root(rule)).map(|(at, _)| at)
 }
 

@@ -124,7 +124,9 @@ impl Conflict {
                 format!("ambiguous inverse: two rules say what nfs {id} {nfs} is shown as")
             }
             Fault::ShownAsMissing { nfs, .. } => {
-                format!("ambiguous inverse: many pod {id}s are nfs {id} {nfs}, and nothing says as which it is shown")
+                format!(
+                    "ambiguous inverse: many pod {id}s are nfs {id} {nfs}, and nothing says as which it is shown"
+                )
             }
             Fault::ShownAsElsewhere { shown, nfs } => {
                 format!("shown_as = {shown} is not one of the pod {id}s that map onto nfs {id} {nfs}")
@@ -146,9 +148,13 @@ impl Conflict {
                  pod {id} {pod} could act as each of them"
             ),
             Fault::ApplyToNeedsOwner => "apply_to = \"all\" needs act_as = \"owner\"".to_owned(),
-            Fault::TrustNeedsReadOnly => "cache.open = \"trust\" is for profiles that are read-only everywhere".to_owned(),
+            Fault::TrustNeedsReadOnly => {
+                "cache.open = \"trust\" is for profiles that are read-only everywhere".to_owned()
+            }
             Fault::TwoPaths => "two rules for one path".to_owned(),
-            Fault::TooManyPaths => "too many path rules: their prefixes have more than 32,000 names".to_owned(),
+            Fault::TooManyPaths => {
+                "too many path rules: their prefixes have more than 32,000 names".to_owned()
+            }
         }
     }
 
@@ -157,7 +163,9 @@ impl Conflict {
     pub fn next_step(&self) -> String {
         match self.fault {
             Fault::Reversed => "write the smaller id first".to_owned(),
-            Fault::UnequalWidth { .. } => "make both ranges equally wide, or the nfs side a single id".to_owned(),
+            Fault::UnequalWidth { .. } => {
+                "make both ranges equally wide, or the nfs side a single id".to_owned()
+            }
             Fault::TwoRules { .. } => "remove one of them, or split the range".to_owned(),
             Fault::AmbiguousInverse { nfs } => {
                 format!("give one of them direction = \"pod-to-nfs\", or both the same shown_as for {nfs}")
@@ -169,7 +177,9 @@ impl Conflict {
             Fault::ShownAsUnused => "remove it".to_owned(),
             Fault::Root => self.next_step_for_root(),
             Fault::Presentation { shown, .. } => {
-                format!("write unmapped.nfs = \"nobody\", or add a rule that says what nfs {shown} is shown as")
+                format!(
+                    "write unmapped.nfs = \"nobody\", or add a rule that says what nfs {shown} is shown as"
+                )
             }
             Fault::Authority { nfs, .. } => {
                 format!("write unmapped.pod = \"deny\", or add a rule that says whom pod {nfs} acts as")

@@ -122,7 +122,8 @@ pub struct IdMap<P, N> {
 impl<P: Id, N: Id> IdMap<P, N> {
     /// The map of these rules, or everything that is wrong with them.
     pub fn new(rules: Vec<Rule<P, N>>) -> Result<Self, Vec<MapFault<P, N>>> {
-        let mut faults: Vec<_> = rules.iter().enumerate().filter_map(|(i, rule)| shape_fault(i, rule)).collect();
+        let mut faults: Vec<_> =
+            rules.iter().enumerate().filter_map(|(i, rule)| shape_fault(i, rule)).collect();
         if !faults.is_empty() {
             // Lookups and overlaps mean nothing before each rule by itself is right.
             return Err(faults);

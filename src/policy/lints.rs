@@ -28,4 +28,16 @@ impl Policy {
             Groups::Process | Groups::None => Vec::new(),
         }
     }
+
+    /// The rules for pod ids that owners without a rule are shown as: of the user, and of the group.
+    #[must_use]
+    pub fn rules_for_stand_in(&self) -> (Option<usize>, Option<usize>) {
+        fn rule<P: Id, N: Id>(ids: &Translation<P, N>) -> Option<usize> {
+            match ids.nfs {
+                UnmappedOwner::As(pod) => ids.map.rule_number_for_pod(pod),
+                UnmappedOwner::Keep => None,
+            }
+        }
+        (rule(&self.uids), rule(&self.gids))
+    }
 }

@@ -49,7 +49,8 @@ impl Rules {
     /// Whether modes, groups and owners are exactly the backing's own, and everything may be written.
     #[must_use]
     pub fn change_nothing(&self) -> bool {
-        *self == Self { chown: self.chown, ..Self::default() } && matches!(self.chown, Chown::Absorb | Chown::Pass)
+        *self == Self { chown: self.chown, ..Self::default() }
+            && matches!(self.chown, Chown::Absorb | Chown::Pass)
     }
 }
 

@@ -102,7 +102,9 @@ impl<P: Id, N: Id> Translation<P, N> {
             Unmapped::Keep => true,
             Unmapped::As(nfs) => nfs != own,
         };
-        yields(self.pod) || yields(self.root) || self.map.inbound().iter().any(|span| span.image() != (own, own))
+        yields(self.pod)
+            || yields(self.root)
+            || self.map.inbound().iter().any(|span| span.image() != (own, own))
     }
 
     /// Whether ids pass as the numbers they are, both ways.
