@@ -41,7 +41,7 @@ fn what_is_no_rules_file_is_refused() {
         (rest.to_owned(), 1, &["version is missing", "version = 1"]),
         (format!("version = 2\n{rest}"), 1, &["the integer 2", "version = 1"]),
         (format!("version = \"1\"\n{rest}"), 1, &["the string \"1\""]),
-        (format!("verison = 1\n{rest}"), 1, &["version is missing"]),
+        (format!("verison = 1\n{rest}"), 1, &["did you mean \"version\"?"]),
         ("version = 1\n".to_owned(), 1, &["no profile", "[profile.NAME]"]),
         ("version = 1\nprofile = 3\n".to_owned(), 2, &["profile is the integer 3"]),
         ("version = 1\n[profile]\n".to_owned(), 2, &["no profile"]),

@@ -181,7 +181,8 @@ fn syntax_error(source: &Arc<Source>, error: &toml::de::Error) -> ConfigError {
 fn version(file: &Section<'_>, faults: &mut Faults) {
     match file.get("version") {
         None => {
-            faults.add::<()>(0..0, "version is missing", "write version = 1 as the first line");
+            let next = "write version = 1 as the first line";
+            file.missing::<()>("version", 0..0, "version is missing", next, faults);
         }
         Some(value) => match value.get_ref() {
             DeValue::Integer(number) if number.as_str() == VERSION => {}
@@ -196,7 +197,7 @@ fn version(file: &Section<'_>, faults: &mut Faults) {
 fn profiles(file: &Section<'_>, faults: &mut Faults) -> Vec<Draft> {
     let next = "add [profile.NAME] with uid and gid rules";
     let Some(value) = file.get("profile") else {
-        faults.add::<()>(0..0, "no profile", next);
+        file.missing::<()>("profile", 0..0, "no profile", next, faults);
         return Vec::new();
     };
     let DeValue::Table(table) = value.get_ref() else {

@@ -47,7 +47,8 @@ fn section<'t>(value: &'t Value<'t>, faults: &mut Faults) -> Option<Section<'t>>
 
 fn match_path(rule: &Value<'_>, section: &Section<'_>, faults: &mut Faults) -> Option<MatchPath> {
     let Some(value) = section.get("match") else {
-        return faults.add(rule.span(), "a path rule without match", "add match = \"/dags\"");
+        let next = "add match = \"/dags\"";
+        return section.missing("match", rule.span(), "a path rule without match", next, faults);
     };
     let text = values::text("match", value, faults)?;
     match MatchPath::parse(text) {

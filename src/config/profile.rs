@@ -106,7 +106,10 @@ fn side<T: Id>(
 ) -> Option<IdRange<T>> {
     match section.get(key) {
         Some(value) => values::range(key, value, faults),
-        None => faults.add(rule.span(), format!("a rule without {key}"), "write { pod = 50000, nfs = 2001 }"),
+        None => {
+            let next = "write { pod = 50000, nfs = 2001 }";
+            section.missing(key, rule.span(), format!("a rule without {key}"), next, faults)
+        }
     }
 }
 
@@ -133,7 +136,10 @@ fn fixed(value: &Value<'_>, faults: &mut Faults) -> Option<Credentials> {
     let section = Section::of("act_as", value, keys::ACT_AS, faults)?;
     let mut part = |key: &str| match section.get(key) {
         Some(value) => Some(value),
-        None => faults.add(value.span(), format!("act_as without {key}"), "write { uid = 2001, gid = 2001 }"),
+        None => {
+            let next = "write { uid = 2001, gid = 2001 }";
+            section.missing(key, value.span(), format!("act_as without {key}"), next, faults)
+        }
     };
     let (uid, gid) = (part("uid"), part("gid"));
     let uid = uid.and_then(|value| values::id::<NfsUid>("act_as.uid", value, faults));

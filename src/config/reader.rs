@@ -100,6 +100,23 @@ impl<'t> Section<'t> {
         self.table.get(key)
     }
 
+    /// Notes that `key` is missing, unless a slip of it was noted already.
+    pub(super) fn missing<T>(
+        &self,
+        key: &str,
+        span: Range<usize>,
+        what: impl Into<String>,
+        next_step: &str,
+        faults: &mut Faults,
+    ) -> Option<T> {
+        let mut unknown =
+            self.table.keys().filter(|written| !self.known.contains(&written.get_ref().as_ref()));
+        if unknown.any(|written| nearest(written.get_ref(), self.known) == Some(key)) {
+            return None;
+        }
+        faults.add(span, what, next_step)
+    }
+
     /// The place of the value of `key`.
     pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
         self.get(key).map(Spanned::span)
