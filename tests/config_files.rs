@@ -200,7 +200,8 @@ fn exercise(text: &str) {
 }
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let texts: Vec<_> = EXAMPLES.iter().map(|name| std::fs::read(example(name)).unwrap()).collect();
+    let texts: Vec<_> =
+        EXAMPLES.iter().map(|name| std::fs::read(example(name)).expect("the file is there")).collect();
     let edit = (
         any::<prop::sample::Index>(),
         0..12_usize,

@@ -16,17 +16,24 @@ fn policy(act_as: &str, rest: &str) -> Policy {
          uid = [ {{ pod = 50000, nfs = 2001 }} ]\n\
          gid = [ {{ pod = 100, nfs = 2001 }}, {{ pod = 200, nfs = 3001 }} ]\n{rest}\n"
     );
-    RulesFile::parse(&text, "test.toml").unwrap().policy(None, &Overrides::default()).unwrap()
+    RulesFile::parse(&text, "test.toml")
+        .expect("a valid example")
+        .policy(None, &Overrides::default())
+        .expect("a valid example")
 }
 
 /// `uid:gid` and supplementary groups.
 fn who(uid: u32, gid: u32, groups: &[u32]) -> Credentials {
-    let groups: Vec<_> = groups.iter().map(|&gid| NfsGid::new(gid).unwrap()).collect();
-    Credentials { uid: NfsUid::new(uid).unwrap(), gid: NfsGid::new(gid).unwrap(), groups: groups.into() }
+    let groups: Vec<_> = groups.iter().map(|&gid| NfsGid::new(gid).expect("a valid id")).collect();
+    Credentials {
+        uid: NfsUid::new(uid).expect("a valid id"),
+        gid: NfsGid::new(gid).expect("a valid id"),
+        groups: groups.into(),
+    }
 }
 
 fn owner(uid: u32, gid: u32, setgid: bool) -> Owner {
-    Owner { uid: NfsUid::new(uid).unwrap(), gid: NfsGid::new(gid).unwrap(), setgid }
+    Owner { uid: NfsUid::new(uid).expect("a valid id"), gid: NfsGid::new(gid).expect("a valid id"), setgid }
 }
 
 /// Object, parent, whether `setgid = true`, and what is expected for each of [`ALL`].
@@ -172,11 +179,15 @@ fn a_directorys_group_is_adopted_only_where_nothing_else_hands_it_down() {
 
 fn admit(policy: &Policy, uid: u32, gid: u32, groups: &[u32]) -> Result<Credentials, Denied> {
     let groups: Vec<_> = groups.iter().filter_map(|&gid| PodGid::new(gid)).collect();
-    policy.admit(&Caller { uid: PodUid::new(uid).unwrap(), gid: PodGid::new(gid).unwrap(), groups: &groups })
+    policy.admit(&Caller {
+        uid: PodUid::new(uid).expect("a valid id"),
+        gid: PodGid::new(gid).expect("a valid id"),
+        groups: &groups,
+    })
 }
 
 fn no_uid(uid: u32) -> Result<Credentials, Denied> {
-    Err(Denied::NoRuleForUid(PodUid::new(uid).unwrap()))
+    Err(Denied::NoRuleForUid(PodUid::new(uid).expect("a valid id")))
 }
 
 #[test]

@@ -44,11 +44,11 @@ fn written() -> impl Strategy<Value = Written> {
 
 fn rule<P, N>(written: &Written, pod: fn(u32) -> Option<P>, nfs: fn(u32) -> Option<N>) -> Rule<P, N> {
     Rule {
-        pod_first: pod(written.pod.0).unwrap(),
-        pod_last: pod(written.pod.1).unwrap(),
-        nfs_first: nfs(written.nfs.0).unwrap(),
-        nfs_last: nfs(written.nfs.1).unwrap(),
-        shown_as: written.shown_as.map(|id| pod(id).unwrap()),
+        pod_first: pod(written.pod.0).expect("a valid id"),
+        pod_last: pod(written.pod.1).expect("a valid id"),
+        nfs_first: nfs(written.nfs.0).expect("a valid id"),
+        nfs_last: nfs(written.nfs.1).expect("a valid id"),
+        shown_as: written.shown_as.map(|id| pod(id).expect("a valid id")),
         direction: written.direction,
         allow_root: written.allow_root,
         origin: Origin::Default("test"),
@@ -63,7 +63,7 @@ fn unmapped<T>(new: fn(u32) -> Option<T>, choice: u8, number: u32) -> Unmapped<T
     match choice % 3 {
         0 => Unmapped::Deny,
         1 => Unmapped::Keep,
-        _ => Unmapped::As(new(number).unwrap()),
+        _ => Unmapped::As(new(number).expect("a valid id")),
     }
 }
 
@@ -87,8 +87,8 @@ fn profile() -> impl Strategy<Value = Profile> {
                 (UnmappedOwner::Keep, UnmappedOwner::Keep)
             } else {
                 (
-                    UnmappedOwner::As(PodUid::new(numbers.2).unwrap()),
-                    UnmappedOwner::As(PodGid::new(numbers.2).unwrap()),
+                    UnmappedOwner::As(PodUid::new(numbers.2).expect("a valid id")),
+                    UnmappedOwner::As(PodGid::new(numbers.2).expect("a valid id")),
                 )
             };
             profile.unmapped.nfs = Setting::default_of(shown, "test");
@@ -246,9 +246,10 @@ fn assert_unconfused(policy: &Policy, rules: &[Written]) {
     let mut shown = BTreeMap::new();
     let mut acting = BTreeMap::new();
     for id in ids {
-        let before = shown.insert(policy.show_uid(NfsUid::new(id).unwrap()), id);
+        let before = shown.insert(policy.show_uid(NfsUid::new(id).expect("a valid id")), id);
         assert_eq!(before, None, "nfs {id} is shown as another one is, under {rules:?}");
-        let before = acting.insert(policy.owner_named(PodUid::new(id).unwrap()).unwrap(), id);
+        let before =
+            acting.insert(policy.owner_named(PodUid::new(id).expect("a valid id")).expect("a valid id"), id);
         assert_eq!(before, None, "pod {id} acts as another one does, under {rules:?}");
     }
 }

@@ -21,7 +21,10 @@ fn policy(rest: &str) -> Policy {
     let text = format!(
         "version = 1\n[profile.p]\nuid = [{{ pod = 50000, nfs = 2001 }}]\ngid = [{{ pod = 0, nfs = 2001 }}]\n{rest}"
     );
-    RulesFile::parse(&text, "test.toml").unwrap().policy(None, &Overrides::default()).unwrap()
+    RulesFile::parse(&text, "test.toml")
+        .expect("a valid example")
+        .policy(None, &Overrides::default())
+        .expect("a valid example")
 }
 
 fn mode(bits: u32) -> Permissions {
@@ -35,8 +38,8 @@ fn stored(kind: FileKind, bits: u32, uid: u32, gid: u32) -> StoredAttr {
         kind,
         permissions: mode(bits),
         nlink: 1,
-        uid: NfsUid::new(uid).unwrap(),
-        gid: NfsGid::new(gid).unwrap(),
+        uid: NfsUid::new(uid).expect("a valid id"),
+        gid: NfsGid::new(gid).expect("a valid id"),
         rdev: 0,
         size: 0,
         blocks: 0,

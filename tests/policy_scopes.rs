@@ -9,11 +9,11 @@ fn base() -> Held {
 }
 
 fn rule(path: &str, line: u32) -> PathRule {
-    PathRule::new(MatchPath::parse(path).unwrap(), Origin::File { path: "test".into(), line })
+    PathRule::new(MatchPath::parse(path).expect("a valid path"), Origin::File { path: "test".into(), line })
 }
 
 fn tree(rules: &[PathRule]) -> Scopes {
-    Scopes::new(base(), rules).unwrap()
+    Scopes::new(base(), rules).expect("the rules hold")
 }
 
 /// Few names, so that prefixes often meet.
