@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use permfs::config::{MAX_FILE_SIZE, Overrides, RulesFile, TABLES};
+use permfs::config::{MAX_FAULTS, MAX_FILE_SIZE, Overrides, RulesFile, TABLES};
 use permfs::policy::{Caller, Operation, PodGid, PodUid, Rules};
 use proptest::prelude::*;
 
@@ -181,6 +181,29 @@ fn the_csi_part_is_kept() {
     assert_eq!(airflow.namespaces("airflow").unwrap(), None);
 }
 
+#[test]
+fn the_largest_files_are_read_without_delay_and_tell_a_bounded_number_of_faults() {
+    let largest = usize::try_from(MAX_FILE_SIZE).unwrap();
+    let started = std::time::Instant::now();
+    for (start, line) in [
+        ("version = 1\n[profile.p]\nuid = [\n", "{pod=NNNNNN,nfs=NNNNNN},\n"),
+        ("version = 1\n[profile.p]\nuid = [", "{pod=7,nfs=NNNNNN},"),
+        ("version = 1\n[profile.p]\nuid = [", "{pod=-1,nfs=NNNNNN},"),
+        ("version = 1\n", "[[profile.p.path]]\nmatch = \"/NNNNNN/a/NNNNNN\"\n"),
+        ("version = 1\n", "[profile.pNNNNNN]\n"),
+    ] {
+        let count = (largest - start.len() - 2) / line.len();
+        let body = (0..count).map(|number| line.replace("NNNNNN", &(100_000 + number).to_string()));
+        let end = if line.ends_with(",\n") || line.ends_with(',') { "]\n" } else { "" };
+        let text = format!("{start}{}{end}", body.collect::<String>());
+        let result = RulesFile::parse_all(&text, "large.toml").and_then(|file| file.check_all());
+        assert!(result.as_ref().map_or_else(Vec::len, Vec::len) <= MAX_FAULTS);
+    }
+    // Far more than it takes: what it guards against is quadratic, and takes minutes.
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+    println!("{:?}", started.elapsed());
+}
+
 /// Reads, checks and renders, whatever comes of it.
 fn exercise(text: &str) {
     let show = |errors: Vec<permfs::config::ConfigError>| {
@@ -249,7 +272,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in any::<Vec<u8>>(), text in "[ -~\n=\\[\\]{}\"'.#]{0,200}") {

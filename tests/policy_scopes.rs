@@ -1,6 +1,7 @@
 //! Path rules: walking the tree name by name finds what the longest matching prefix says.
 
-use permfs::policy::scope::{MAX_SCOPES, RuleOrigins, ScopeFault};
+use permfs::policy::rules::RuleOrigins;
+use permfs::policy::scope::{MAX_SCOPES, ScopeFault};
 use permfs::policy::{Held, MatchPath, Origin, PathRule, Permissions, Rules, ScopeId, Scopes};
 use proptest::prelude::*;
 
@@ -36,7 +37,7 @@ fn naive(rules: &[PathRule], path: &[String]) -> (Rules, Option<Origin>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_walk_finds_what_the_longest_prefix_says(

@@ -65,7 +65,7 @@ impl ConfigError {
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         let mark = self.0.marks.first().filter(|mark| !mark.source.is_flag)?;
-        Some(mark.source.line_and_column(mark.span.start).0)
+        Some(mark.source.line(mark.span.start))
     }
 
     /// The sentence with the lines it is about, for a terminal.

@@ -14,7 +14,7 @@ use super::flags::Overrides;
 use super::keys;
 use super::lint;
 use super::profile;
-use super::reader::{Faults, Section, describe, suggest_word};
+use super::reader::{Faults, MAX_FAULTS, Section, describe, suggest_word};
 use super::source::{Mark, Source};
 use crate::policy::Policy;
 
@@ -95,7 +95,7 @@ impl RulesFile {
         draft.compile().map_err(first)
     }
 
-    /// Whether every profile is sound: what is odd about them, or all that is wrong.
+    /// Whether every profile is sound: what is odd about them, or all that is wrong (each up to [`MAX_FAULTS`]).
     pub fn check_all(&self) -> Result<Vec<Warning>, Vec<ConfigError>> {
         let (mut warnings, mut errors) = (Vec::new(), Vec::new());
         for draft in &self.profiles {
@@ -104,6 +104,8 @@ impl RulesFile {
                 Err(wrong) => errors.extend(wrong),
             }
         }
+        warnings.truncate(MAX_FAULTS);
+        errors.truncate(MAX_FAULTS);
         if errors.is_empty() { Ok(warnings) } else { Err(errors) }
     }
 

@@ -15,6 +15,9 @@ use super::source::{Mark, Source};
 /// A value with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
+/// The most faults of one file that are told: nobody reads more, and each is drawn with its lines.
+pub const MAX_FAULTS: usize = 100;
+
 /// What is wrong so far.
 #[derive(Debug)]
 pub(super) struct Faults {
@@ -27,14 +30,16 @@ impl Faults {
         Self { source: source.clone(), found: Vec::new() }
     }
 
-    /// Notes a fault. Answers none, for the value that is not there now.
+    /// Notes a fault, up to [`MAX_FAULTS`]. Answers none, for the value that is not there now.
     pub(super) fn add<T>(
         &mut self,
         span: Range<usize>,
         what: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Option<T> {
-        self.found.push(ConfigError::new(self.mark(span), what, next_step));
+        if self.found.len() < MAX_FAULTS {
+            self.found.push(ConfigError::new(self.mark(span), what, next_step));
+        }
         None
     }
 

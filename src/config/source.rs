@@ -14,24 +14,31 @@ pub(super) struct Source {
     pub(super) text: String,
     /// Whether it is a flag, which has no lines.
     pub(super) is_flag: bool,
+    /// Where each line begins: every rule asks for its line, and a file may have thousands.
+    line_starts: Vec<usize>,
 }
 
 impl Source {
     pub(super) fn file(name: &str, text: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: text.to_owned(), is_flag: false })
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
+        Arc::new(Self { name: name.into(), text: text.to_owned(), is_flag: false, line_starts })
     }
 
     pub(super) fn flag(name: &str, value: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: value.to_owned(), is_flag: true })
+        Arc::new(Self { name: name.into(), text: value.to_owned(), is_flag: true, line_starts: vec![0] })
     }
 
-    /// Line and column of a byte, both counted from 1; columns are characters.
-    pub(super) fn line_and_column(&self, byte: usize) -> (usize, usize) {
-        let before = &self.text.as_bytes()[..byte.min(self.text.len())];
-        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
-        (line, column)
+    /// Line of a byte, counted from 1.
+    pub(super) fn line(&self, byte: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= byte)
+    }
+
+    /// Column of a byte in characters, counted from 1.
+    fn column(&self, byte: usize) -> usize {
+        let start = self.line_starts[self.line(byte) - 1];
+        let before = &self.text.as_bytes()[start.min(self.text.len())..byte.min(self.text.len())];
+        String::from_utf8_lossy(before).chars().count() + 1
     }
 
     /// Where a rule at this place was written, for the policy.
@@ -39,8 +46,8 @@ impl Source {
         if self.is_flag {
             return Origin::Flag(format!("{} {}", self.name, self.text).into());
         }
-        let (line, _) = self.line_and_column(span.start);
-        Origin::File { path: self.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) }
+        let line = u32::try_from(self.line(span.start)).unwrap_or(u32::MAX);
+        Origin::File { path: self.name.clone(), line }
     }
 }
 
@@ -65,7 +72,7 @@ impl Mark {
         if self.source.is_flag {
             return self.origin().to_string();
         }
-        let (line, column) = self.source.line_and_column(self.span.start);
+        let (line, column) = (self.source.line(self.span.start), self.source.column(self.span.start));
         format!("{}:{line}:{column}", self.source.name)
     }
 

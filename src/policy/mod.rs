@@ -21,6 +21,7 @@ pub mod mode;
 mod objects;
 pub mod ownership;
 pub mod profile;
+pub mod rules;
 pub mod scope;
 pub mod translation;
 
@@ -35,5 +36,6 @@ pub use match_path::MatchPath;
 pub use mode::{FileKind, NewMode, Permissions};
 pub use ownership::ChownOutcome;
 pub use profile::{ActAs, Cache, DataPath, Groups, LockScope, OpenPolicy, Policy, Profile, Setting};
-pub use scope::{Chown, Held, PathRule, Rules, ScopeId, Scopes};
+pub use rules::{Chown, Held, PathRule, Rules};
+pub use scope::{ScopeId, Scopes};
 pub use translation::{Unmapped, UnmappedOwner};

@@ -1,6 +1,6 @@
 //! What objects look like, and which modes and owners they get.
 
-use super::scope::Chown;
+use super::rules::Chown;
 use super::*;
 
 impl Policy {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scope::RuleOrigins;
+use super::rules::RuleOrigins;
 use super::translation::Translation;
 use super::*;
 
