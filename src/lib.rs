@@ -10,5 +10,6 @@
 pub mod backing;
 pub mod caller;
 pub mod fs;
+pub mod fuse;
 pub mod policy;
 pub mod sys;

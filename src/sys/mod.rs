@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod errno;
+pub mod fuse_dev;
 pub mod name;
 
 pub use errno::Errno;

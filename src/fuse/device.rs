@@ -1,0 +1,93 @@
+//! The open `/dev/fuse`: one request per read, one answer per write.
+
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::OwnedFd;
+
+use zerocopy::IntoBytes;
+
+use super::wire::{OUT_HEADER, OutHeader};
+use crate::fs::{Errno, RequestId};
+
+/// A connection to the kernel. Dropping the last copy of it ends the connection: whoever uses the mount then gets
+/// ENOTCONN.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+}
+
+impl From<OwnedFd> for Device {
+    /// A connection that somebody else opened: any descriptor that keeps messages apart, such as a SEQPACKET socket.
+    fn from(fd: OwnedFd) -> Self {
+        Self { file: File::from(fd) }
+    }
+}
+
+impl From<File> for Device {
+    fn from(file: File) -> Self {
+        Self { file }
+    }
+}
+
+/// What a read of the device brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// A request of so many bytes.
+    Request(usize),
+    /// Nothing, for now: a signal came, or the request was withdrawn before it was read (ENOENT).
+    Nothing,
+    /// The connection has ended: unmounted (ENODEV) or aborted (ECONNABORTED).
+    End,
+}
+
+impl Device {
+    /// Waits for a request and reads it into `buffer`.
+    ///
+    /// # Errors
+    /// EINVAL where the buffer is smaller than the kernel wants it, and whatever else read(2) says.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
+        match (&self.file).read(buffer) {
+            Ok(0) => Ok(Received::End),
+            Ok(length) => Ok(Received::Request(length)),
+            Err(error) => match Errno::from(error) {
+                Errno::ENODEV | Errno::ECONNABORTED => Ok(Received::End),
+                Errno::EINTR | Errno::ENOENT | Errno::EAGAIN => Ok(Received::Nothing),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Answers a request; the payload is not copied on the way to the kernel.
+    ///
+    /// # Errors
+    /// ENOENT where the request is no more (aborted); the kernel's view of a malformed answer (EINVAL).
+    pub(crate) fn answer(&self, to: RequestId, payload: &[u8]) -> Result<(), Errno> {
+        self.send(0, to.0, payload)
+    }
+
+    /// Answers a request with an error.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(crate) fn refuse(&self, to: RequestId, error: Errno) -> Result<(), Errno> {
+        self.send(-error.raw(), to.0, &[])
+    }
+
+    /// Tells the kernel something it did not ask for (FUSE_NOTIFY_*).
+    ///
+    /// # Errors
+    /// ENOENT where the kernel does not know the inode.
+    pub(crate) fn notify(&self, code: i32, payload: &[u8]) -> Result<(), Errno> {
+        // A notification is an answer to nobody.
+        self.send(code, 0, payload)
+    }
+
+    fn send(&self, error: i32, unique: u64, payload: &[u8]) -> Result<(), Errno> {
+        let length = OUT_HEADER + payload.len();
+        let len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
+        let header = OutHeader { len, error, unique };
+        // One write is one message: the kernel takes all of it or none.
+        let sent = (&self.file).write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?;
+        if sent == length { Ok(()) } else { Err(Errno::EIO) }
+    }
+}

@@ -1,0 +1,178 @@
+//! Requests to the file system's operations, and what those say back to the kernel: one small function for each.
+//!
+//! An answer that does not arrive (the connection was aborted meanwhile) is undone where it counted a lookup or opened
+//! something: the kernel will not forget or release what it was never told of.
+
+mod attrs;
+mod dirs;
+mod files;
+mod locks;
+mod names;
+mod xattrs;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::counters::WorkerCounters;
+use super::decode::{Dialect, Header, Request, decode};
+use super::device::Device;
+use super::opcode::Opcode;
+use super::pool::Service;
+use super::reply::Reply;
+use crate::fs::{BackingFs, CallerId, Errno, Filesystem};
+
+/// A file system behind a device.
+#[derive(Debug)]
+pub(crate) struct Server<B: BackingFs> {
+    fs: Arc<Filesystem<B>>,
+    device: Arc<Device>,
+    dialect: Dialect,
+}
+
+impl<B: BackingFs> Service for Server<B> {
+    fn enter_thread(&self) -> Result<(), Errno> {
+        self.fs.enter_thread()
+    }
+
+    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+        let Ok((header, body)) = Header::split(message) else {
+            tracing::error!(length = message.len(), "a request without a head cannot be answered");
+            return;
+        };
+        counters.request(header.opcode);
+        // What an operation shares with others it leaves whole at every step, so that a panic in it harms nobody else.
+        let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, counters)));
+        if served.is_err() {
+            counters.panic();
+            tracing::error!(opcode = ?header.opcode, "an operation panicked; its caller gets EIO");
+            if is_answered(header.opcode) {
+                Reply::new(&self.device, header.request, counters).error(Errno::EIO);
+            }
+        }
+    }
+}
+
+impl<B: BackingFs> Server<B> {
+    pub(crate) fn new(fs: Arc<Filesystem<B>>, device: Arc<Device>, dialect: Dialect) -> Self {
+        Self { fs, device, dialect }
+    }
+
+    fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+        let reply = Reply::new(&self.device, header.request, counters);
+        match decode(header, body, self.dialect) {
+            Ok(request) => self.act(header.caller, request, reply, space),
+            Err(error) if is_answered(header.opcode) => reply.error(error),
+            Err(error) => tracing::error!(opcode = ?header.opcode, %error, "a message makes no sense"),
+        }
+    }
+
+    fn act(&self, caller: CallerId, request: Request<'_>, reply: Reply<'_>, space: &mut [u8]) {
+        match request {
+            Request::Lookup { parent, name } => self.lookup(reply, caller, parent, name),
+            Request::Forget { node, lookups } => self.fs.forget(node, lookups),
+            Request::BatchForget(forgets) => self.batch_forget(&forgets),
+
+            Request::Getattr { node, handle } => self.getattr(reply, caller, node, handle),
+            Request::Statx { node, handle } => self.statx(reply, caller, node, handle),
+            Request::Setattr { node, change } => self.setattr(reply, caller, node, &change),
+            Request::Access { node, mask } => reply.done(self.fs.access(caller, node, mask)),
+            Request::Readlink { node } => self.readlink(reply, caller, node),
+            Request::Statfs { node } => self.statfs(reply, caller, node),
+
+            Request::Symlink { parent, name, target } => {
+                self.entered(reply, self.fs.symlink(caller, parent, name, target));
+            }
+            Request::Mknod { parent, name, new } => {
+                self.entered(reply, self.fs.mknod(caller, parent, name, &new));
+            }
+            Request::Mkdir { parent, name, permissions, umask } => {
+                self.entered(reply, self.fs.mkdir(caller, parent, name, permissions, umask));
+            }
+            Request::Link { node, new_parent, new_name } => {
+                self.entered(reply, self.fs.link(caller, node, new_parent, new_name));
+            }
+            Request::Unlink { parent, name } => reply.done(self.fs.unlink(caller, parent, name)),
+            Request::Rmdir { parent, name } => reply.done(self.fs.rmdir(caller, parent, name)),
+            Request::Rename { parent, name, new_parent, new_name, flags } => {
+                reply.done(self.fs.rename(caller, parent, name, new_parent, new_name, flags));
+            }
+
+            Request::Open { node, flags } => self.open(reply, caller, node, flags),
+            Request::Create { parent, name, flags, permissions, umask } => {
+                self.created(reply, self.fs.create(caller, parent, name, flags, permissions, umask));
+            }
+            Request::Tmpfile { parent, flags, permissions, umask } => {
+                self.created(reply, self.fs.tmpfile(caller, parent, flags, permissions, umask));
+            }
+            Request::Read { node, handle, offset, size } => {
+                self.read(reply, node, handle, offset, limited(space, size));
+            }
+            Request::Write { node, handle, offset, data, clear_suid } => {
+                self.write(reply, node, handle, offset, data, clear_suid);
+            }
+            Request::Flush { node, handle, owner } => reply.done(self.fs.flush(node, handle, owner)),
+            Request::Fsync { node, handle, data_only } => {
+                reply.done(self.fs.fsync(node, handle, data_only));
+            }
+            Request::Release { node, handle } => {
+                self.fs.release(node, handle);
+                reply.done(Ok(()));
+            }
+            Request::Fallocate { node, handle, flags, offset, length } => {
+                reply.done(self.fs.fallocate(node, handle, flags, offset, length));
+            }
+            Request::Lseek { node, handle, offset, whence } => {
+                self.lseek(reply, node, handle, offset, whence);
+            }
+            Request::CopyFileRange(copy) => self.copy_file_range(reply, &copy),
+
+            Request::Opendir { node } => self.opendir(reply, caller, node),
+            Request::Readdir { node, handle, from, size } => {
+                self.readdir(reply, node, handle, from, limited(space, size));
+            }
+            Request::Readdirplus { node, handle, from, size } => {
+                self.readdirplus(reply, caller, node, handle, from, limited(space, size));
+            }
+            Request::Releasedir { node, handle } => {
+                self.fs.releasedir(node, handle);
+                reply.done(Ok(()));
+            }
+            Request::Fsyncdir { node, handle, data_only } => {
+                reply.done(self.fs.fsyncdir(node, handle, data_only));
+            }
+
+            Request::Getxattr { node, name, size } => {
+                self.getxattr(reply, caller, node, name, limited(space, size));
+            }
+            Request::Listxattr { node, size } => self.listxattr(reply, caller, node, limited(space, size)),
+            Request::Setxattr { node, name, value, flags } => {
+                reply.done(self.fs.setxattr(caller, node, name, value, flags));
+            }
+            Request::Removexattr { node, name } => reply.done(self.fs.removexattr(caller, node, name)),
+
+            Request::Getlk { node, handle, lock } => self.getlk(reply, node, handle, &lock),
+            Request::Setlk { node, handle, lock, waits: false } => {
+                reply.done(self.fs.setlk(caller, node, handle, &lock));
+            }
+            Request::Setlk { node, handle, lock, waits: true } => {
+                let request = reply.request();
+                self.fs.setlkw(caller, node, handle, &lock, request, reply.later());
+            }
+            // No answer: the kernel asks once, and who waits is answered by its own reply.
+            Request::Interrupt { request } => self.fs.interrupt(request),
+
+            Request::Destroy => reply.done(Ok(())),
+        }
+    }
+}
+
+/// An opcode that is not known is answered: the kernel waits for all but a few.
+fn is_answered(opcode: Option<Opcode>) -> bool {
+    opcode.is_none_or(Opcode::is_answered)
+}
+
+/// As much of the space as was asked for, or as there is.
+fn limited(space: &mut [u8], size: usize) -> &mut [u8] {
+    let size = size.min(space.len());
+    &mut space[..size]
+}

@@ -1,0 +1,43 @@
+//! Names to inodes: answers that count a lookup.
+
+use zerocopy::IntoBytes;
+
+use super::Server;
+use crate::fs::{BackingFs, CallerId, Entry, Errno, Name, NodeId};
+use crate::fuse::decode::Forgets;
+use crate::fuse::encode;
+use crate::fuse::reply::{Delivery, Reply};
+
+impl<B: BackingFs> Server<B> {
+    pub(super) fn lookup(&self, reply: Reply<'_>, caller: CallerId, parent: NodeId, name: Name<'_>) {
+        match self.fs.lookup(caller, parent, name) {
+            Err(Errno::ENOENT) => {
+                let valid = self.fs.policy().cache().negative_timeout;
+                if valid.is_zero() {
+                    reply.error(Errno::ENOENT);
+                } else {
+                    reply.value(Ok(encode::negative_entry(valid)));
+                }
+            }
+            found => self.entered(reply, found),
+        }
+    }
+
+    /// Answers with an entry, which counts one lookup.
+    pub(super) fn entered(&self, reply: Reply<'_>, found: Result<Entry, Errno>) {
+        match found {
+            Ok(entry) => {
+                if reply.bytes(encode::entry(&entry).as_bytes()) == Delivery::Lost {
+                    self.fs.forget(entry.node, 1);
+                }
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    pub(super) fn batch_forget(&self, forgets: &Forgets<'_>) {
+        for (node, lookups) in forgets.iter() {
+            self.fs.forget(node, lookups);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The workers: threads that read requests from the one device and serve them.
+//!
+//! How many wait in read(2) matters. The kernel wakes waiting readers first in, first out, so each of many would get
+//! every nth request, on cold caches; none at all would leave a request unread while the only reader is at work. So
+//! there is always one spare: whoever takes a request and leaves nobody waiting summons another worker, at once. And
+//! whoever finds, for [`WINDOW`] of its own requests on end, that at least [`SPARE`] others were waiting each time, is
+//! one too many and parks. A single client is so served by two threads in turn, n clients by n + 1, and in the steady
+//! state no worker wakes another (a wake per request would cost as much as the request). Slow calls at a server take
+//! workers away and thereby summon others, up to [`MAX_WORKERS`].
+//!
+//! Threads are never ended before the session is, since NFS keeps its access cache per thread.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::counters::{Counters, WorkerCounters};
+use super::device::{Device, Received};
+use super::negotiate::MAX_WRITE;
+use crate::fs::Errno;
+
+/// Workers per session. With all of them in calls that do not return, the mount waits too.
+pub const MAX_WORKERS: usize = 64;
+
+/// Requests of its own that a worker looks back on before it parks.
+const WINDOW: u32 = 256;
+/// Others waiting beside it that make a worker one too many.
+const SPARE: usize = 2;
+
+const PAGE: usize = 4096;
+/// A page for a request's structs and names, and the longest write after it; the answer to a short request uses that
+/// second part. (The kernel wants room for the longest write and its head, which are far less than a page.)
+const PAGES: usize = MAX_WRITE as usize / PAGE + 1;
+
+/// What a worker does with a request.
+///
+/// The pool knows nothing of FUSE's content; this is all it asks of whoever does.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Each worker calls this once, first.
+    fn enter_thread(&self) -> Result<(), Errno>;
+    /// Serves one request and sends the answer; `space` is for making the answer in. Never panics.
+    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters);
+}
+
+/// The workers of one session.
+pub(crate) struct Pool {
+    device: Arc<Device>,
+    service: Box<dyn Service>,
+    /// Workers in read(2), or on their way there. Whoever brings it to 0 summons one more.
+    waiting: AtomicUsize,
+    /// Counts parkings: what a worker saw before one says nothing about after it.
+    era: AtomicUsize,
+    ended: AtomicBool,
+    crew: Mutex<Crew>,
+    summons: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Crew {
+    threads: Vec<JoinHandle<()>>,
+    counters: Vec<Arc<WorkerCounters>>,
+    /// Workers started so far.
+    started: usize,
+    /// Workers that wait for a summons, and summonses on their way.
+    parked: usize,
+    summoned: usize,
+    /// Workers that wait for the kernel and do not count (see [`Pool::step_aside`]).
+    aside: usize,
+    /// Why the session ended, where that was not by unmounting.
+    failure: Option<Errno>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("waiting", &self.waiting)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(device: Arc<Device>, service: Box<dyn Service>) -> Arc<Self> {
+        Arc::new(Self {
+            device,
+            service,
+            waiting: AtomicUsize::new(0),
+            era: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            crew: Mutex::new(Crew::default()),
+            summons: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Starts the first `threads` workers; waits for the first of them to be ready.
+    ///
+    /// # Errors
+    /// What [`Service::enter_thread`] said, or EAGAIN where the system gives no thread. No worker is left then.
+    pub(crate) fn start(self: &Arc<Self>, threads: usize) -> Result<(), Errno> {
+        let (ready, first) = mpsc::channel();
+        {
+            let mut crew = self.crew();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.hire(&mut crew, Some(ready))?;
+        }
+        // A worker that died before it could say so is a thread less, too.
+        first.recv().unwrap_or(Err(Errno::EAGAIN))?;
+        for _ in 1..threads.clamp(1, MAX_WORKERS) {
+            let mut crew = self.crew();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            // The pool grows by itself when it must.
+            let _ = self.hire(&mut crew, None);
+        }
+        Ok(())
+    }
+
+    /// Waits until the session has ended and every worker with it.
+    ///
+    /// # Errors
+    /// What the device said, where the end was not an unmount.
+    pub(crate) fn join(&self) -> Result<(), Errno> {
+        loop {
+            let Some(thread) = self.crew().threads.pop() else { break };
+            // A worker does not panic: `serve` catches what operations do.
+            let _ = thread.join();
+        }
+        self.crew().failure.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for worker in &self.crew().counters {
+            worker.add_to(&mut sum);
+        }
+        sum
+    }
+
+    /// Until the guard is dropped, the calling worker waits for the kernel and does not count: another takes its place,
+    /// above [`MAX_WORKERS`] if need be.
+    pub(crate) fn step_aside(self: &Arc<Self>) -> Aside<'_> {
+        self.crew().aside += 1;
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            self.summon();
+        }
+        Aside { pool: self }
+    }
+
+    /// Gets another worker to read: a parked one, or a new one.
+    fn summon(self: &Arc<Self>) {
+        let mut crew = self.crew();
+        // Somebody else was faster.
+        if self.waiting.load(Ordering::SeqCst) > 0 || self.ended.load(Ordering::SeqCst) {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if crew.parked > crew.summoned {
+            crew.summoned += 1;
+            self.summons.notify_one();
+        } else if crew.started >= MAX_WORKERS + crew.aside {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        } else if let Err(error) = self.hire(&mut crew, None) {
+            tracing::warn!(%error, workers = crew.started, "no further worker can be started");
+        }
+    }
+
+    /// Starts a worker that counts as waiting already; it does not where this fails.
+    fn hire(
+        self: &Arc<Self>,
+        crew: &mut Crew,
+        ready: Option<mpsc::Sender<Result<(), Errno>>>,
+    ) -> Result<(), Errno> {
+        let (pool, counters) = (Arc::clone(self), Arc::new(WorkerCounters::default()));
+        let own = Arc::clone(&counters);
+        let name = format!("fuse-worker-{}", crew.started);
+        let started = thread::Builder::new().name(name).spawn(move || pool.work(&own, ready));
+        match started {
+            Ok(thread) => {
+                crew.threads.push(thread);
+                crew.counters.push(counters);
+                crew.started += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A worker's life.
+    fn work(self: &Arc<Self>, counters: &WorkerCounters, ready: Option<mpsc::Sender<Result<(), Errno>>>) {
+        let entered = self.service.enter_thread();
+        if let Some(ready) = ready {
+            // Whoever started the pool waits for this.
+            let _ = ready.send(entered);
+        }
+        if let Err(error) = entered {
+            tracing::error!(%error, "a worker cannot have an identity of its own, and ends");
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
+        let mut buffer = Buffer::new();
+        let mut window = Window::default();
+        loop {
+            match self.device.receive(buffer.all()) {
+                Ok(Received::Nothing) => {}
+                Ok(Received::Request(length)) => {
+                    self.serve(length, &mut buffer, &mut window, counters);
+                }
+                Ok(Received::End) => return self.end(None),
+                Err(error) => return self.end(Some(error)),
+            }
+        }
+    }
+
+    fn serve(
+        self: &Arc<Self>,
+        length: usize,
+        buffer: &mut Buffer,
+        window: &mut Window,
+        counters: &WorkerCounters,
+    ) {
+        let others = self.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
+        if others == 0 {
+            self.summon();
+        }
+        let superfluous = window.saw(others, self.era.load(Ordering::Relaxed));
+        let (message, space) = buffer.split(length);
+        self.service.serve(message, space, counters);
+        if superfluous && self.park() {
+            *window = Window::default();
+        } else {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits for a summons, which counts the worker as waiting for requests. False, at once, where nobody waits for
+    /// requests: then this worker is needed.
+    fn park(&self) -> bool {
+        let mut crew = self.crew();
+        if self.waiting.load(Ordering::SeqCst) == 0 || self.ended.load(Ordering::SeqCst) {
+            return false;
+        }
+        self.era.fetch_add(1, Ordering::Relaxed);
+        crew.parked += 1;
+        while crew.summoned == 0 && !self.ended.load(Ordering::SeqCst) {
+            crew = self.summons.wait(crew).unwrap_or_else(PoisonError::into_inner);
+        }
+        crew.parked -= 1;
+        if crew.summoned > 0 {
+            crew.summoned -= 1;
+        } else {
+            // Not summoned, but the end: balance what will be taken off.
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+        }
+        true
+    }
+
+    fn end(&self, failure: Option<Errno>) {
+        let mut crew = self.crew();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        if let Some(error) = failure {
+            tracing::error!(%error, "reading requests failed");
+            crew.failure.get_or_insert(error);
+        }
+        self.ended.store(true, Ordering::SeqCst);
+        self.summons.notify_all();
+    }
+
+    fn crew(&self) -> MutexGuard<'_, Crew> {
+        // Every change under it is a single step, so what a panic leaves is consistent.
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Pool::step_aside`].
+#[derive(Debug)]
+pub(crate) struct Aside<'a> {
+    pool: &'a Pool,
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.pool.crew().aside -= 1;
+    }
+}
+
+/// What a worker remembers of its last requests.
+#[derive(Debug, Default)]
+struct Window {
+    era: usize,
+    seen: u32,
+    /// The fewest others that were waiting when it took one.
+    fewest: usize,
+}
+
+impl Window {
+    /// Notes how many others were waiting; true where the worker has been one too many for the whole window.
+    fn saw(&mut self, others: usize, era: usize) -> bool {
+        if self.seen == 0 || era != self.era {
+            *self = Self { era, seen: 0, fewest: others };
+        }
+        self.seen += 1;
+        self.fewest = self.fewest.min(others);
+        if self.seen < WINDOW {
+            return false;
+        }
+        self.seen = 0;
+        self.fewest >= SPARE
+    }
+}
+
+/// Memory that begins at a page, so that the kernel's copies do.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(4096))]
+struct Page([u8; PAGE]);
+
+/// A worker's memory for a request and its answer; pages that were never used take none.
+#[derive(Debug)]
+struct Buffer {
+    pages: Vec<Page>,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        let pages = Page::new_vec_zeroed(PAGES).expect("a mebibyte of address space");
+        Self { pages }
+    }
+
+    fn all(&mut self) -> &mut [u8] {
+        self.pages.as_mut_slice().as_mut_bytes()
+    }
+
+    /// The request that was read, and what is free for its answer. A request longer than a page brings data, and then
+    /// its answer has none.
+    fn split(&mut self, length: usize) -> (&[u8], &mut [u8]) {
+        let (message, space) = self.all().split_at_mut(length.max(PAGE));
+        (&message[..length], space)
+    }
+}
+
+#[cfg(test)]
+mod tests;
