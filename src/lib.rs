@@ -9,7 +9,11 @@
 
 pub mod backing;
 pub mod caller;
+pub mod cli;
+pub mod config;
 pub mod fs;
 pub mod fuse;
+pub mod mount;
 pub mod policy;
 pub mod sys;
+pub mod telemetry;

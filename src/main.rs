@@ -1,3 +1,7 @@
-//! The `permfs` command.
+//! The `permfs` command: see [`permfs::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    permfs::cli::main()
+}

@@ -13,17 +13,7 @@ use std::ffi::CStr;
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
-pub use crate::sys::{Errno, Name};
-
-/// A filesystem handle of the kernel (name_to_handle_at(2)): names an object for as long as it exists, whatever it is
-/// called. At most 128 bytes (MAX_HANDLE_SZ).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FileHandle {
-    /// The filesystem's own tag.
-    pub kind: i32,
-    /// Its opaque bytes.
-    pub bytes: Box<[u8]>,
-}
+pub use crate::sys::{Errno, FileHandle, Name};
 
 /// Which of the export's mounts an object lies on, numbered in the order of discovery; 0 is SOURCE itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -33,6 +33,7 @@ use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
 use visit::DirectoryCache;
+pub(crate) use visit::errno_of;
 
 use crate::backing::BackingFeatures;
 use crate::caller::Callers;

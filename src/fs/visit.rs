@@ -83,7 +83,7 @@ impl<B: BackingFs> Visit<B> {
 }
 
 /// The error number of a refusal.
-pub(super) fn errno_of(denied: Denied) -> Errno {
+pub(crate) fn errno_of(denied: Denied) -> Errno {
     match denied {
         Denied::NoRuleForUid(_) | Denied::NoRuleForGid(_) | Denied::Root | Denied::RootGroup => Errno::EACCES,
         Denied::ReadOnly => Errno::EROFS,

@@ -7,6 +7,7 @@
 
 pub mod attr;
 pub mod credentials;
+pub mod dac;
 pub mod denied;
 pub mod id_map;
 pub mod ids;
@@ -16,11 +17,11 @@ pub mod profile;
 pub mod scope;
 
 pub use attr::{Attr, Owner, ShownAttr, StoredAttr, Timestamp};
-pub use credentials::{Caller, Credentials, Operation};
+pub use credentials::{ActAs, Caller, Credentials, Operation};
 pub use denied::{Denied, Origin};
 pub use id_map::{Direction, IdMap, Rule, Unmapped};
 pub use ids::{NfsGid, NfsUid, PodGid, PodUid};
 pub use mode::{FileKind, NewMode, Permissions};
 pub use ownership::ChownOutcome;
-pub use profile::{Cache, DataPath, LockScope, OpenPolicy, Policy};
-pub use scope::{Rules, ScopeId, Scopes};
+pub use profile::{Cache, DataPath, Groups, LockScope, OpenPolicy, Policy, Trace, UnmappedIds};
+pub use scope::{Chown, PathRule, Rules, ScopeId, Scopes};

@@ -153,7 +153,7 @@ impl Object {
 
     pub(super) fn found(&self) -> Found<u64> {
         let ino = self.attr.ino;
-        let handle = FileHandle { kind: 1, bytes: ino.to_le_bytes().into() };
+        let handle = FileHandle::new(1, &ino.to_le_bytes()).expect("eight bytes fit");
         Found { node: ino, id: ObjectId { mount: MountIndex(0), ino, handle: Some(handle) }, attr: self.attr }
     }
 }

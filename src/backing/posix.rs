@@ -1,1 +1,0 @@
-//! The real backing: an export mounted on this node, through `sys`.

@@ -1,0 +1,39 @@
+//! The calling thread as somebody: where [`Credentials`] become the thread's identity.
+
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+
+use crate::policy::{Credentials, NewMode, Permissions};
+use crate::sys::{Errno, credentials, umask};
+
+/// Gives the thread an identity (root's) and a umask (none) of its own, whatever it inherited.
+pub(super) fn enter_thread() -> Result<(), Errno> {
+    credentials::reset()?;
+    umask::assume(Mode::empty())
+}
+
+/// The calling thread is `who` from here on.
+pub(super) fn act_as(who: &Credentials) -> Result<(), Errno> {
+    let groups = who.groups.iter().map(|group| Gid::from_raw(group.get()));
+    credentials::assume(Uid::from_raw(who.uid.get()), Gid::from_raw(who.gid.get()), groups)
+}
+
+/// The calling thread is root from here on.
+pub(super) fn act_as_root() -> Result<(), Errno> {
+    credentials::assume(Uid::from_raw(0), Gid::from_raw(0), std::iter::empty())
+}
+
+/// The calling thread is `who` and has the umask of `mode` from here on; what is left is the mode to ask for.
+///
+/// The umask goes to the kernel, and is not applied here, because a default ACL of the directory overrules it.
+pub(super) fn make_as(who: &Credentials, mode: NewMode) -> Result<Mode, Errno> {
+    act_as(who)?;
+    umask::assume(mode_of(mode.umask))?;
+    Ok(mode_of(mode.permissions))
+}
+
+/// Permissions as a system call takes them.
+pub(super) fn mode_of(permissions: Permissions) -> Mode {
+    // All twelve bits are known to nix.
+    Mode::from_bits_truncate(permissions.bits())
+}

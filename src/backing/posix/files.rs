@@ -1,0 +1,136 @@
+//! Regular files: opening, making, and what is done through an open one.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fcntl, openat};
+use nix::sys::stat::Mode;
+use nix::sys::uio::{pread, pwrite};
+use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
+
+use super::acting::{act_as, make_as};
+use super::mounts::MountTable;
+use super::{File, Node, offset};
+use crate::policy::{Credentials, FileKind, NewMode};
+use crate::sys::capabilities::{self, Capabilities};
+use crate::sys::proc_fd::ProcFdPath;
+use crate::sys::stat::statx;
+use crate::sys::{Errno, Name};
+
+/// What every descriptor of a file is opened with.
+const ALWAYS: OFlag = OFlag::O_CLOEXEC.union(OFlag::O_NOCTTY);
+
+pub(super) fn open(who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
+    // Of these the /proc path knows nothing: it is a link, and exists.
+    let flags = flags.difference(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW) | ALWAYS;
+    act_as(who)?;
+    let fd = nix::fcntl::open(ProcFdPath::new(node.as_fd()).as_c_str(), flags, Mode::empty())?;
+    Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+}
+
+/// Not O_EXCL, unless asked for: it costs an RPC on NFSv3, and another client may have made the file meanwhile.
+pub(super) fn create(
+    mounts: &MountTable,
+    who: &Credentials,
+    parent: &Node,
+    name: Name<'_>,
+    flags: OFlag,
+    mode: NewMode,
+) -> Result<File, Errno> {
+    let mode = make_as(who, mode)?;
+    // Where a FIFO or a symlink has taken the name, this neither waits nor follows, and the kernel is sent to look again.
+    let careful = flags | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | ALWAYS;
+    let fd = openat(parent, name.as_c_str(), careful, mode).map_err(|error| match Errno::from(error) {
+        Errno::EAGAIN | Errno::ENXIO | Errno::ELOOP => Errno::ESTALE,
+        error => error,
+    })?;
+    let stat = statx(fd.as_fd(), true)?;
+    if FileKind::from_mode(stat.mode()) != Some(FileKind::Regular) {
+        return Err(Errno::ESTALE);
+    }
+    if !flags.contains(OFlag::O_NONBLOCK) {
+        fcntl(&fd, FcntlArg::F_SETFL(flags))?;
+    }
+    // Not necessarily the parent's: the name may be a mount point by now.
+    let mount = mounts.place(who, fd.as_fd(), &stat)?.mount;
+    Ok(File { fd, mount, writable: is_writable(flags) })
+}
+
+pub(super) fn tmpfile(who: &Credentials, parent: &Node, flags: OFlag, mode: NewMode) -> Result<File, Errno> {
+    let mode = make_as(who, mode)?;
+    let flags = flags.difference(OFlag::O_CREAT) | OFlag::O_TMPFILE | ALWAYS;
+    let fd = openat(parent, c".", flags, mode)?;
+    Ok(File { fd, mount: parent.mount, writable: is_writable(flags) })
+}
+
+/// Goes on after a short read, since the kernel takes one for the end of the file and fills up with zeros.
+pub(super) fn read(file: &File, buffer: &mut [u8], from: u64) -> Result<usize, Errno> {
+    let start = offset(from)?;
+    let mut done = 0;
+    while done < buffer.len() {
+        let at =
+            libc::off_t::try_from(done).ok().and_then(|done| start.checked_add(done)).ok_or(Errno::EINVAL)?;
+        match pread(file, &mut buffer[done..], at)? {
+            0 => break,
+            more => done += more,
+        }
+    }
+    Ok(done)
+}
+
+/// The local kernel looks at the writing thread, not at the opener, to decide whether suid and sgid go.
+pub(super) fn write(
+    who: &Credentials,
+    file: &File,
+    data: &[u8],
+    at: u64,
+    clear_suid: bool,
+) -> Result<usize, Errno> {
+    let at = offset(at)?;
+    act_as(who)?;
+    let put = || Ok(pwrite(file, data, at)?);
+    if clear_suid { capabilities::lowered(Capabilities::FSETID, put)? } else { put() }
+}
+
+/// Closing any descriptor of a file that may be written makes NFS write back and report. Closing another one does no
+/// harm: the locks here belong to the open file (OFD, flock), not to the process.
+pub(super) fn flush(file: &File) -> Result<(), Errno> {
+    if file.writable {
+        close(file.fd.try_clone()?)?;
+    }
+    Ok(())
+}
+
+pub(super) fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<(), Errno> {
+    if data_only {
+        fdatasync(fd)?
+    } else {
+        nix::unistd::fsync(fd)?
+    }
+    Ok(())
+}
+
+pub(super) fn truncate(file: &File, size: u64) -> Result<(), Errno> {
+    Ok(ftruncate(file, offset(size)?)?)
+}
+
+pub(super) fn fallocate(file: &File, flags: FallocateFlags, at: u64, length: u64) -> Result<(), Errno> {
+    Ok(nix::fcntl::fallocate(file, flags, offset(at)?, offset(length)?)?)
+}
+
+/// The descriptor's own position, which this moves, is used by nobody.
+pub(super) fn seek(file: &File, from: u64, whence: Whence) -> Result<u64, Errno> {
+    u64::try_from(lseek(file, offset(from)?, whence)?).map_err(|_negative| Errno::EOVERFLOW)
+}
+
+pub(super) fn copy_range(
+    (from, from_offset): (&File, u64),
+    (to, to_offset): (&File, u64),
+    length: usize,
+) -> Result<usize, Errno> {
+    let (mut from_offset, mut to_offset) = (offset(from_offset)?, offset(to_offset)?);
+    Ok(copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?)
+}
+
+fn is_writable(flags: OFlag) -> bool {
+    flags.intersection(OFlag::O_ACCMODE) != OFlag::O_RDONLY
+}

@@ -1,0 +1,283 @@
+//! The real backing: an export mounted on this node.
+//!
+//! A [`Node`] is an O_PATH descriptor, found one component at a time and never by following a symlink, so attributes,
+//! identity and whatever is done next belong to one object. Calls that act as somebody first make the calling thread
+//! that identity ([`acting`]); it stays so afterwards.
+//!
+//! This file is the table of contents: each operation lives in the room of its kind.
+
+mod acting;
+mod attr;
+mod dirs;
+mod files;
+mod locks;
+mod mounts;
+mod names;
+mod resolve;
+mod source;
+mod xattr;
+
+use std::ffi::CStr;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
+use nix::unistd::{AccessFlags, Whence};
+
+pub use self::dirs::Dir;
+use self::mounts::MountTable;
+use super::{
+    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, MountIndex, Name, NewTime,
+    ObjectId, RawEntry, StatFs,
+};
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
+
+/// An export mounted on this node.
+#[derive(Debug)]
+pub struct PosixBacking {
+    /// SOURCE, O_PATH.
+    root: OwnedFd,
+    mounts: MountTable,
+    features: BackingFeatures,
+}
+
+/// A resolved object: an O_PATH descriptor.
+#[derive(Debug)]
+pub struct Node {
+    fd: OwnedFd,
+    mount: MountIndex,
+}
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct File {
+    fd: OwnedFd,
+    mount: MountIndex,
+    writable: bool,
+}
+
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl BackingFs for PosixBacking {
+    type Node = Node;
+    type File = File;
+    type Dir = Dir;
+
+    fn enter_thread(&self) -> Result<(), Errno> {
+        acting::enter_thread()
+    }
+    fn features(&self) -> BackingFeatures {
+        self.features
+    }
+    fn root(&self) -> Result<Found<Node>, Errno> {
+        resolve::root(self)
+    }
+
+    fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
+        resolve::resolve(&self.mounts, who, id)
+    }
+    fn lookup(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Found<Node>, Errno> {
+        resolve::lookup(&self.mounts, who, parent, name)
+    }
+    fn stat(&self, node: &Node, freshness: Freshness) -> Result<StoredAttr, Errno> {
+        attr::stat(node.as_fd(), node.mount, freshness)
+    }
+    fn stat_file(&self, file: &File, freshness: Freshness) -> Result<StoredAttr, Errno> {
+        attr::stat(file.as_fd(), file.mount, freshness)
+    }
+    fn identify(&self, file: &File) -> Result<Found<Node>, Errno> {
+        resolve::identify(&self.mounts, file)
+    }
+    fn readlink(&self, who: &Credentials, node: &Node) -> Result<Vec<u8>, Errno> {
+        names::readlink(who, node)
+    }
+    fn access(&self, who: &Credentials, node: &Node, mask: AccessFlags) -> Result<(), Errno> {
+        attr::access(who, node, mask)
+    }
+    fn statfs(&self, node: &Node) -> Result<StatFs, Errno> {
+        attr::statfs(node)
+    }
+
+    fn mkdir(&self, who: &Credentials, parent: &Node, name: Name<'_>, mode: NewMode) -> Result<(), Errno> {
+        names::mkdir(who, parent, name, mode)
+    }
+    fn mknod(
+        &self,
+        who: &Credentials,
+        parent: &Node,
+        name: Name<'_>,
+        kind: FileKind,
+        mode: NewMode,
+        rdev: u64,
+    ) -> Result<(), Errno> {
+        names::mknod(who, parent, name, kind, mode, rdev)
+    }
+    fn symlink(&self, who: &Credentials, target: &CStr, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
+        names::symlink(who, target, parent, name)
+    }
+    fn link(&self, who: &Credentials, node: &Node, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
+        names::link(who, node.as_fd(), parent, name)
+    }
+    fn unlink(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
+        names::unlink(who, parent, name)
+    }
+    fn rmdir(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
+        names::rmdir(who, parent, name)
+    }
+    fn rename(
+        &self,
+        who: &Credentials,
+        from: &Node,
+        name: Name<'_>,
+        to: &Node,
+        new_name: Name<'_>,
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        names::rename(who, (from, name), (to, new_name), flags)
+    }
+
+    fn chmod(&self, who: &Credentials, node: &Node, permissions: Permissions) -> Result<(), Errno> {
+        attr::chmod(who, node, permissions)
+    }
+    fn chown(
+        &self,
+        who: &Credentials,
+        node: &Node,
+        uid: Option<NfsUid>,
+        gid: Option<NfsGid>,
+    ) -> Result<(), Errno> {
+        attr::chown(who, node, uid, gid)
+    }
+    fn truncate(&self, who: &Credentials, node: &Node, size: u64) -> Result<(), Errno> {
+        attr::truncate(who, node, size)
+    }
+    fn truncate_file(&self, file: &File, size: u64) -> Result<(), Errno> {
+        files::truncate(file, size)
+    }
+    fn set_times(&self, who: &Credentials, node: &Node, atime: NewTime, mtime: NewTime) -> Result<(), Errno> {
+        attr::set_times(who, node, atime, mtime)
+    }
+
+    fn open(&self, who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
+        files::open(who, node, flags)
+    }
+    fn create(
+        &self,
+        who: &Credentials,
+        parent: &Node,
+        name: Name<'_>,
+        flags: OFlag,
+        mode: NewMode,
+    ) -> Result<File, Errno> {
+        files::create(&self.mounts, who, parent, name, flags, mode)
+    }
+    fn tmpfile(&self, who: &Credentials, parent: &Node, flags: OFlag, mode: NewMode) -> Result<File, Errno> {
+        files::tmpfile(who, parent, flags, mode)
+    }
+    fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        files::read(file, buffer, offset)
+    }
+    fn write(
+        &self,
+        who: &Credentials,
+        file: &File,
+        data: &[u8],
+        offset: u64,
+        clear_suid: bool,
+    ) -> Result<usize, Errno> {
+        files::write(who, file, data, offset, clear_suid)
+    }
+    fn flush(&self, file: &File) -> Result<(), Errno> {
+        files::flush(file)
+    }
+    fn fsync(&self, file: &File, data_only: bool) -> Result<(), Errno> {
+        files::fsync(file.as_fd(), data_only)
+    }
+    fn fallocate(&self, file: &File, flags: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno> {
+        files::fallocate(file, flags, offset, length)
+    }
+    fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
+        files::seek(file, offset, whence)
+    }
+    fn copy_range(
+        &self,
+        from: &File,
+        from_offset: u64,
+        to: &File,
+        to_offset: u64,
+        length: usize,
+    ) -> Result<usize, Errno> {
+        files::copy_range((from, from_offset), (to, to_offset), length)
+    }
+
+    fn test_lock(
+        &self,
+        file: &File,
+        kind: LockKind,
+        range: ByteRange,
+    ) -> Result<Option<(LockKind, ByteRange)>, Errno> {
+        locks::test(file, kind, range)
+    }
+    fn set_lock(&self, file: &File, kind: LockKind, range: ByteRange) -> Result<(), Errno> {
+        locks::set(file, kind, range)
+    }
+    fn flock(&self, file: &File, kind: LockKind) -> Result<(), Errno> {
+        locks::flock(file, kind)
+    }
+
+    fn opendir(&self, who: &Credentials, node: &Node) -> Result<Dir, Errno> {
+        dirs::open(who, node)
+    }
+    fn read_dir(
+        &self,
+        dir: &Dir,
+        from: u64,
+        each: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        dir.read(from, each)
+    }
+    fn fsync_dir(&self, dir: &Dir, data_only: bool) -> Result<(), Errno> {
+        files::fsync(dir.as_fd(), data_only)
+    }
+
+    fn getxattr(
+        &self,
+        who: &Credentials,
+        node: &Node,
+        name: &CStr,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        xattr::get(who, node, name, buffer)
+    }
+    fn listxattr(&self, who: &Credentials, node: &Node, buffer: &mut [u8]) -> Result<usize, Errno> {
+        xattr::list(who, node, buffer)
+    }
+    fn setxattr(
+        &self,
+        who: &Credentials,
+        node: &Node,
+        name: &CStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Result<(), Errno> {
+        xattr::set(who, node, name, value, flags)
+    }
+    fn removexattr(&self, who: &Credentials, node: &Node, name: &CStr) -> Result<(), Errno> {
+        xattr::remove(who, node, name)
+    }
+}
+
+/// An offset or size as the kernel takes it.
+fn offset(value: u64) -> Result<libc::off_t, Errno> {
+    libc::off_t::try_from(value).map_err(|_beyond| Errno::EINVAL)
+}

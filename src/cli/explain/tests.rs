@@ -1,0 +1,2 @@
+use super::decide::decide;
+use super::*;

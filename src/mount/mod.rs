@@ -1,0 +1,29 @@
+//! A mount from beginning to end: refuse what cannot be, build the stack, say when it answers, serve, and leave nothing.
+//!
+//! [`run`] tells the story. The rooms beside it: [`preflight`] refuses, [`background`] forks, [`nfs`] mounts an export,
+//! [`runtime`] and [`control`] let others find the process, [`table`] reads the kernel's mount table, [`unmount()`] and
+//! [`status()`] work from outside.
+//!
+//! Not here: words and options of the command line (`cli/`), the FUSE protocol (`fuse/`).
+
+pub mod background;
+pub mod control;
+pub mod failure;
+pub mod holders;
+pub mod nfs;
+pub mod patience;
+pub mod preflight;
+pub mod run;
+pub mod runtime;
+pub mod signals;
+pub mod source;
+pub mod status;
+pub mod table;
+pub mod unmount;
+
+pub use background::{Readiness, in_background};
+pub use failure::MountFailure;
+pub use run::{Plan, run};
+pub use source::Source;
+pub use status::{MountStatus, State, status};
+pub use unmount::{Unmounted, unmount};

@@ -1,0 +1,270 @@
+//! One mount, run by this process: what is built in which order, and that it comes down in the opposite one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::control::Report;
+use super::nfs::NfsMount;
+use super::patience::{SOURCE_PATIENCE, within};
+use super::runtime::{Claim, Record, RuntimeDir, start_time};
+use super::table::{DeviceNumber, MountTable, lexical};
+use super::{MountFailure, Readiness, Source, control, preflight, signals};
+use crate::backing::posix::PosixBacking;
+use crate::fs::Filesystem;
+use crate::fuse::{self, MountOptions, Session, SessionOptions};
+use crate::policy::Policy;
+use crate::sys::{self, Errno};
+use crate::telemetry;
+
+/// Threads that serve requests. Each may wait for the server, so there are more than CPUs.
+const SERVING_THREADS: usize = 16;
+/// How long a session may take to end after its mount was detached while in use.
+const PARTING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What to mount, where, and under which rules.
+#[derive(Debug)]
+pub struct Plan {
+    /// SOURCE.
+    pub source: Source,
+    /// TARGET.
+    pub target: PathBuf,
+    /// The rules.
+    pub policy: Arc<Policy>,
+    /// Their profile's name; none where they came from flags.
+    pub profile: Option<String>,
+    /// EROFS for every change.
+    pub read_only: bool,
+    /// The SELinux context of everything in the mount.
+    pub context: Option<String>,
+}
+
+impl Plan {
+    /// The same with absolute paths, so that it holds in a process that has left the current directory.
+    #[must_use]
+    pub fn absolute(mut self) -> Self {
+        self.target = lexical_parent(&self.target);
+        if let Source::Directory(path) = &mut self.source {
+            *path = lexical_parent(path);
+        }
+        self
+    }
+}
+
+/// Absolute, `..` left alone: what it means depends on symlinks.
+fn lexical_parent(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| lexical(path))
+}
+
+/// What happens to a mount from outside.
+enum Event {
+    Signal(Signal),
+    SessionEnded(Result<(), String>),
+}
+
+/// Mounts, announces that the mount answers, and serves it until it is unmounted or a signal ends it.
+///
+/// # Errors
+/// Whatever stands in the way of mounting; then nothing is left mounted.
+pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
+    preflight::privilege()?;
+    preflight::fuse_device()?;
+    let target = preflight::target(&plan.target, &MountTable::read()?)?;
+    signals::block().map_err(MountFailure::NoProcess)?;
+    signals::raise_limits();
+
+    // Each of these takes down what it stands for when it is dropped, the last one first.
+    let claim = RuntimeDir::from_env().claim()?;
+    if readiness.in_background() {
+        telemetry::write_to_file(claim.log());
+    }
+    let export = Export::prepare(plan, &claim)?;
+    preflight::apart(export.path(), &target)?;
+    let filesystem = open(export.path(), Arc::clone(&plan.policy))?;
+    let (mounted, session) = Mounted::start(plan, &target, &filesystem)?;
+    preflight::answers(&target)?;
+
+    let device = mounted.device;
+    claim.publish(&record(plan, &target, device))?;
+    control::serve(&claim.control(), reporter(plan, &target, &filesystem, &session))?;
+    let (events, inbox) = mpsc::channel();
+    listen(session, events)?;
+    if readiness.announce().is_err() {
+        tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
+        return Ok(());
+    }
+    tracing::info!(source = %plan.source, target = %target.display(), profile = plan.profile, "mounted");
+
+    loop {
+        match inbox.recv() {
+            Ok(Event::Signal(signal)) => {
+                tracing::info!(%signal, "unmounting");
+                mounted.take_down();
+                if let Err(RecvTimeoutError::Timeout) = inbox.recv_timeout(PARTING_PATIENCE) {
+                    tracing::warn!("the mount was in use; its users get ENOTCONN from now on");
+                }
+                break;
+            }
+            Ok(Event::SessionEnded(Err(error))) => {
+                tracing::error!(%error, "the session ended with an error");
+                break;
+            }
+            Ok(Event::SessionEnded(Ok(()))) | Err(_) => break,
+        }
+    }
+    tracing::info!(target = %target.display(), "unmounted");
+    Ok(())
+}
+
+/// Where the export is on this node.
+enum Export {
+    Directory(PathBuf),
+    Nfs(NfsMount),
+}
+
+impl Export {
+    fn prepare(plan: &Plan, claim: &Claim) -> Result<Self, MountFailure> {
+        Ok(match &plan.source {
+            Source::Directory(path) => Self::Directory(preflight::source(path)?),
+            Source::Nfs { export, options } => {
+                Self::Nfs(NfsMount::new(export, options, plan.read_only, claim.nfs())?)
+            }
+        })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) => path,
+            Self::Nfs(mount) => mount.path(),
+        }
+    }
+}
+
+/// Opens the export on a thread that may hang there, and that keeps its credentials to itself.
+fn open(path: &Path, policy: Arc<Policy>) -> Result<Arc<Filesystem<PosixBacking>>, MountFailure> {
+    let asked = path.to_owned();
+    let path = path.to_owned();
+    let open = move || Filesystem::new(PosixBacking::open(&asked)?, policy);
+    match within(SOURCE_PATIENCE, open) {
+        Some(Ok(filesystem)) => Ok(Arc::new(filesystem)),
+        Some(Err(errno)) => Err(MountFailure::SourceUnreachable { path, errno }),
+        None => Err(MountFailure::SourceHangs { path, waited: SOURCE_PATIENCE }),
+    }
+}
+
+/// A mount in the kernel's table, taken down when dropped.
+struct Mounted {
+    device: DeviceNumber,
+}
+
+impl Mounted {
+    fn start(
+        plan: &Plan,
+        target: &Path,
+        filesystem: &Arc<Filesystem<PosixBacking>>,
+    ) -> Result<(Self, Session), MountFailure> {
+        let failed = |reason: String| MountFailure::Fuse { target: target.to_owned(), reason };
+        let options = MountOptions {
+            source: plan.source.to_string().into(),
+            read_only: plan.read_only,
+            no_exec: false,
+            selinux_context: plan.context.clone(),
+        };
+        let device = fuse::mount(target, &options).map_err(|error| failed(error.to_string()))?;
+        let number =
+            MountTable::read()?.on_top_of(target).filter(|entry| entry.is_permfs()).map(|e| e.device);
+        let Some(number) = number else {
+            return Err(failed("something else was mounted there at the same moment".to_owned()));
+        };
+        // From here on it is taken down, whatever fails.
+        let mounted = Self { device: number };
+        let session = SessionOptions { threads: SERVING_THREADS };
+        let session =
+            Session::start(device, Arc::clone(filesystem), session).map_err(|e| failed(e.to_string()))?;
+        Ok((mounted, session))
+    }
+
+    /// Unmounts it wherever it is mounted; where it is in use it is detached.
+    fn take_down(&self) {
+        let Ok(table) = MountTable::read() else { return };
+        for entry in table.of_device(self.device) {
+            if table.on_top_of(&entry.target) != Some(entry) {
+                continue;
+            }
+            if let Err(Errno::EBUSY) = sys::mount::unmount(&entry.target, false) {
+                let _ = sys::mount::unmount(&entry.target, true);
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.take_down();
+    }
+}
+
+fn record(plan: &Plan, target: &Path, device: DeviceNumber) -> Record {
+    Record {
+        target: target.to_owned(),
+        source: plan.source.to_string(),
+        profile: plan.profile.clone(),
+        pid: process::id(),
+        started: start_time(process::id()).unwrap_or_default(),
+        device,
+    }
+}
+
+/// What the control socket tells.
+fn reporter(
+    plan: &Plan,
+    target: &Path,
+    filesystem: &Arc<Filesystem<PosixBacking>>,
+    session: &Session,
+) -> impl Fn() -> Report + Send + use<> {
+    let known = Report {
+        target: target.to_owned(),
+        source: plan.source.to_string(),
+        profile: plan.profile.clone(),
+        pid: process::id(),
+        features: Vec::new(),
+        counters: BTreeMap::new(),
+    };
+    // Weak, so that a forgotten reporter keeps no descriptor of the export open.
+    let filesystem = Arc::downgrade(filesystem);
+    let _ = session;
+    move || {
+        let mut report = known.clone();
+        if let Some(filesystem) = filesystem.upgrade() {
+            let population = filesystem.population();
+            report.counters.insert("inodes".to_owned(), count(population.inodes));
+            report.counters.insert("open".to_owned(), count(population.open));
+        }
+        report
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Sends what happens to the mount: signals, and the end of its session.
+fn listen(session: Session, events: Sender<Event>) -> Result<(), MountFailure> {
+    let failed = |error: std::io::Error| MountFailure::NoProcess(error.into());
+    let signal_events = events.clone();
+    signals::deliver(move |signal| {
+        let _ = signal_events.send(Event::Signal(signal));
+    })
+    .map_err(failed)?;
+    let join = move || {
+        let _ = events.send(Event::SessionEnded(session.join().map_err(|error| error.to_string())));
+    };
+    thread::Builder::new().name("session".to_owned()).spawn(join).map_err(failed)?;
+    Ok(())
+}

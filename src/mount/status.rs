@@ -1,0 +1,101 @@
+//! What is mounted and how it fares: the mount table says what, each mount's own process how. Asks no filesystem.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::MountFailure;
+use super::control::{Report, ask};
+use super::runtime::RuntimeDir;
+use super::table::{MountEntry, MountTable};
+
+/// Whether a mount's process answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// It does.
+    #[serde(rename = "serving")]
+    Serving,
+    /// It lives and does not answer, or nothing is known of it.
+    #[serde(rename = "not answering")]
+    NotAnswering,
+    /// It is gone; the mount answers ENOTCONN until it is unmounted.
+    #[serde(rename = "dead")]
+    Dead,
+}
+
+/// One mount, as `permfs status --json` has it.
+#[derive(Debug, Clone, Serialize)]
+pub struct MountStatus {
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// What is shown, as given.
+    pub source: String,
+    /// The profile; null where the rules came from flags, or nothing is known.
+    pub profile: Option<String>,
+    /// The process that serves it; null where nothing is known.
+    pub pid: Option<u32>,
+    /// The process that keeps the mount while its worker is replaced; null while a mount is one process.
+    pub keeper_pid: Option<u32>,
+    /// Whether it answers.
+    pub state: State,
+    /// What was negotiated with the kernel and found at the export.
+    pub features: Vec<String>,
+    /// Counted since the mount began.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// All mounts of permfs in this mount namespace, or the one on `target`.
+///
+/// # Errors
+/// Where the mount table cannot be read, or something else or nothing is on `target`.
+pub fn status(target: Option<&Path>) -> Result<Vec<MountStatus>, MountFailure> {
+    let table = MountTable::read()?;
+    let runtime = RuntimeDir::from_env();
+    let Some(path) = target else {
+        return Ok(table.permfs().into_iter().map(|entry| of(entry, &runtime)).collect());
+    };
+    match table.find(path) {
+        None => Err(MountFailure::NotMounted(path.to_owned())),
+        Some(entry) if !entry.is_permfs() => {
+            let (kind, from) = (entry.kind.clone(), entry.source.clone());
+            Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from })
+        }
+        Some(entry) => Ok(vec![of(entry, &runtime)]),
+    }
+}
+
+fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
+    let (target, source) = (entry.target.clone(), entry.source.clone());
+    let mut status = MountStatus {
+        target,
+        source,
+        profile: None,
+        pid: None,
+        keeper_pid: None,
+        state: State::NotAnswering,
+        features: Vec::new(),
+        counters: BTreeMap::new(),
+    };
+    let Some(trace) = runtime.find(entry.device) else { return status };
+    match ask(&trace.control()) {
+        Ok(Report { source, profile, pid, features, counters, .. }) => {
+            status = MountStatus {
+                source,
+                profile,
+                pid: Some(pid),
+                features,
+                counters,
+                state: State::Serving,
+                ..status
+            };
+        }
+        Err(_) => {
+            status.state = if trace.is_alive() { State::NotAnswering } else { State::Dead };
+            if let Some(record) = trace.record {
+                (status.profile, status.pid) = (record.profile, Some(record.pid));
+            }
+        }
+    }
+    status
+}

@@ -1,0 +1,163 @@
+//! Taking a mount down from outside, whether its process lives, hangs or is dead. Returns once nothing is left behind.
+//!
+//! umount(2) ends the FUSE session, at which the process takes down its own NFS mount and leaves. Only a process that
+//! does not is ended by signals, and only after the kernel has let go of the filesystem: it may serve other mount points.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::MountFailure;
+use super::holders::{holders, sentence};
+use super::patience::within;
+use super::runtime::{Record, RuntimeDir, Trace, start_time};
+use super::table::{DeviceNumber, MountTable, abort_connection, connection_lives};
+use crate::sys::{self, Errno};
+
+/// How long umount(2) may take. It only takes long where the kernel waits for the mount's process; then the connection
+/// is aborted, and nobody waits any more.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process may take to leave by itself, and again after each signal.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What became of the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmounted {
+    /// Nothing is left.
+    Gone,
+    /// Gone from TARGET; its process goes on until the last open file is closed.
+    Detached,
+}
+
+/// Unmounts what permfs mounted on `path`. `lazy`: also where it is in use; it goes when its last user does.
+///
+/// # Errors
+/// Where nothing, or something else, is mounted there; where it is in use; where it lives on elsewhere.
+pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
+    let table = MountTable::read()?;
+    let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
+    if !entry.is_permfs() {
+        let (kind, from) = (entry.kind.clone(), entry.source.clone());
+        return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+    }
+    let (target, device) = (entry.target.clone(), entry.device);
+    let runtime = RuntimeDir::from_env();
+    let trace = runtime.find(device);
+    take_down(&target, device, lazy, &table)?;
+    match trace {
+        Some(trace) => see_off(&target, device, lazy, &trace),
+        None => Ok(Unmounted::Gone),
+    }
+}
+
+fn take_down(
+    target: &Path,
+    device: DeviceNumber,
+    lazy: bool,
+    table: &MountTable,
+) -> Result<(), MountFailure> {
+    let path = target.to_owned();
+    let asked = path.clone();
+    match within(UNMOUNT_PATIENCE, move || sys::mount::unmount(&asked, lazy)) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(Errno::EBUSY)) => Err(MountFailure::InUse { users: users(&path, table), path }),
+        Some(Err(errno @ Errno::EPERM)) => {
+            Err(MountFailure::Unmount { path, errno, next: "run permfs as root, with CAP_SYS_ADMIN" })
+        }
+        Some(Err(errno)) => Err(MountFailure::Unmount { path, errno, next: "see `permfs status`" }),
+        None => unstick(path, device, lazy),
+    }
+}
+
+/// The kernel waits for a process that does not answer: after the abort it need not.
+fn unstick(path: PathBuf, device: DeviceNumber, lazy: bool) -> Result<(), MountFailure> {
+    tracing::warn!(target = %path.display(), "the mount's process does not answer; aborting its connection");
+    let next = "end the mount's process (`permfs status` tells its pid)";
+    let failed = |errno| MountFailure::Unmount { path: path.clone(), errno, next };
+    abort_connection(device).map_err(failed)?;
+    let begin = Instant::now();
+    while begin.elapsed() < UNMOUNT_PATIENCE {
+        // The abandoned umount(2) may have come to its end meanwhile.
+        if MountTable::read()?.on_top_of(&path).is_none_or(|entry| entry.device != device) {
+            return Ok(());
+        }
+        match sys::mount::unmount(&path, lazy) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EBUSY) => thread::sleep(POLL),
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Err(failed(Errno::EBUSY))
+}
+
+fn users(target: &Path, table: &MountTable) -> String {
+    match table.inside(target).next() {
+        Some(inner) => format!("{} is mounted inside it", inner.target.display()),
+        None => sentence(&holders(target)),
+    }
+}
+
+/// Waits until the mount's process is gone, and clears up after one that could not.
+fn see_off(
+    target: &Path,
+    device: DeviceNumber,
+    lazy: bool,
+    trace: &Trace,
+) -> Result<Unmounted, MountFailure> {
+    let Some(record) = &trace.record else { return Ok(Unmounted::Gone) };
+    if !left(trace, LEAVE_PATIENCE) {
+        let path = target.to_owned();
+        let pid = record.pid;
+        if let Some(other) = MountTable::read()?.of_device(device).next() {
+            let elsewhere = format!("on {}", other.target.display());
+            return Err(MountFailure::Elsewhere { path, elsewhere, pid });
+        }
+        if connection_lives(device) == Some(true) {
+            if lazy {
+                return Ok(Unmounted::Detached);
+            }
+            let elsewhere = "in another mount namespace (a container)".to_owned();
+            return Err(MountFailure::Elsewhere { path, elsewhere, pid });
+        }
+        // The kernel is through with it, or cannot tell: with `lazy` it may have users then.
+        if lazy && connection_lives(device).is_none() {
+            return Ok(Unmounted::Detached);
+        }
+        if !end(record, trace) {
+            return Err(MountFailure::StuckDaemon { path, pid });
+        }
+    }
+    trace.remove();
+    RuntimeDir::from_env().sweep();
+    Ok(Unmounted::Gone)
+}
+
+/// Ends a process that has nothing left to serve and does not leave.
+fn end(record: &Record, trace: &Trace) -> bool {
+    let Ok(pid) = i32::try_from(record.pid) else { return false };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // The lock says that it lives, its start time that the number is still its own.
+        if start_time(record.pid) == Some(record.started) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+        if left(trace, LEAVE_PATIENCE) {
+            return true;
+        }
+    }
+    false
+}
+
+fn left(trace: &Trace, limit: Duration) -> bool {
+    let begin = Instant::now();
+    while trace.is_alive() {
+        if begin.elapsed() >= limit {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
+}

@@ -1,0 +1,196 @@
+//! What a thread's effective capabilities are, and having one more, or one less, for a single call.
+//!
+//! `setfsuid(2)` takes the capabilities that override file permissions from a thread that becomes a user, but leaves
+//! others that a user must not have either: with CAP_SYS_RESOURCE a user writes into blocks reserved for root and past
+//! disk quotas, with CAP_SYS_ADMIN they read and write `trusted.*` attributes, with CAP_SETFCAP they make files
+//! privileged. So [`super::credentials`] sets the whole effective set whenever it crosses between root and a user.
+
+use std::cell::Cell;
+
+use super::{Errno, abort, check};
+
+/// A set of capabilities (capabilities(7)), one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// May open an object by its handle, and read whatever is to be read.
+    pub const DAC_READ_SEARCH: Self = Self(1 << 2);
+    /// Writing does not clear suid and sgid.
+    pub const FSETID: Self = Self(1 << 4);
+    /// What the ioctls for passthrough of /dev/fuse ask for.
+    pub const SYS_ADMIN: Self = Self(1 << 21);
+    /// What decides about files for root and must not for anybody else: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER,
+    /// FSETID, LINUX_IMMUTABLE, SYS_ADMIN, SYS_RESOURCE, MKNOD, SETFCAP, MAC_OVERRIDE, MAC_ADMIN.
+    const OF_ROOT_ONLY: Self = Self(
+        1 | 1 << 1
+            | 1 << 2
+            | 1 << 3
+            | 1 << 4
+            | 1 << 9
+            | 1 << 21
+            | 1 << 24
+            | 1 << 27
+            | 1 << 31
+            | 1 << 32
+            | 1 << 33,
+    );
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` are in it.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    const fn low(self) -> u32 {
+        // The mask leaves 32 bits, so nothing is lost.
+        (self.0 & 0xffff_ffff) as u32
+    }
+
+    const fn high(self) -> u32 {
+        // The shift leaves 32 bits, so nothing is lost.
+        (self.0 >> 32) as u32
+    }
+
+    fn of(low: u32, high: u32) -> Self {
+        Self(u64::from(low) | u64::from(high) << 32)
+    }
+}
+
+/// Does `call` with `more` in the calling thread's effective set, and takes it out again, also on a panic.
+///
+/// # Errors
+/// EPERM where the thread is not permitted `more`; the call is not made then.
+pub fn raised<T>(more: Capabilities, call: impl FnOnce() -> T) -> Result<T, Errno> {
+    let before = effective()?;
+    if before.contains(more) {
+        return Ok(call());
+    }
+    let _back = Restore(before);
+    set_effective(before.with(more))?;
+    Ok(call())
+}
+
+/// Does `call` without `less` in the calling thread's effective set, and puts it back, also on a panic.
+///
+/// # Errors
+/// As capset(2) has them; the call is not made then.
+pub fn lowered<T>(less: Capabilities, call: impl FnOnce() -> T) -> Result<T, Errno> {
+    let before = effective()?;
+    if before.without(less) == before {
+        return Ok(call());
+    }
+    let _back = Restore(before);
+    set_effective(before.without(less))?;
+    Ok(call())
+}
+
+/// The effective set that belongs to root: all that is permitted.
+pub(super) fn take_root_set() -> Result<(), Errno> {
+    set_effective(held()?.permitted)
+}
+
+/// The effective set that belongs to anybody else.
+pub(super) fn take_user_set() -> Result<(), Errno> {
+    set_effective(held()?.permitted.without(Capabilities::OF_ROOT_ONLY))
+}
+
+/// What the calling thread holds, as this room last set it; asked from the kernel once per thread.
+#[derive(Clone, Copy)]
+struct Held {
+    permitted: Capabilities,
+    inheritable: Capabilities,
+    effective: Capabilities,
+}
+
+thread_local! {
+    static HELD: Cell<Option<Held>> = const { Cell::new(None) };
+}
+
+/// Sets the effective set again when a call is over.
+struct Restore(Capabilities);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        // Also after a failed raise: nothing has changed then, and this is a no-op.
+        if let Err(error) = set_effective(self.0) {
+            abort("cannot restore the effective capabilities", error);
+        }
+    }
+}
+
+/// _LINUX_CAPABILITY_VERSION_3 of linux/capability.h.
+const VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Data {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+fn effective() -> Result<Capabilities, Errno> {
+    Ok(held()?.effective)
+}
+
+fn held() -> Result<Held, Errno> {
+    if let Some(held) = HELD.get() {
+        return Ok(held);
+    }
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [Data::default(); 2];
+    // SAFETY: version 3 reads one header and writes two elements of data, and both outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    let [low, high] = data;
+    let held = Held {
+        permitted: Capabilities::of(low.permitted, high.permitted),
+        inheritable: Capabilities::of(low.inheritable, high.inheritable),
+        effective: Capabilities::of(low.effective, high.effective),
+    };
+    HELD.set(Some(held));
+    Ok(held)
+}
+
+/// Forgets what the calling thread held: somebody else, such as setfsuid(2), may have changed it.
+pub(super) fn forget() {
+    HELD.set(None);
+}
+
+fn set_effective(effective: Capabilities) -> Result<(), Errno> {
+    let held = held()?;
+    if held.effective == effective {
+        return Ok(());
+    }
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let data = [
+        Data {
+            effective: effective.low(),
+            permitted: held.permitted.low(),
+            inheritable: held.inheritable.low(),
+        },
+        Data {
+            effective: effective.high(),
+            permitted: held.permitted.high(),
+            inheritable: held.inheritable.high(),
+        },
+    ];
+    // SAFETY: version 3 reads one header and two elements of data, and both outlive the call. pid 0 is this thread.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })?;
+    HELD.set(Some(Held { effective, ..held }));
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The calling thread's identity for file access: fsuid, fsgid and supplementary groups.
+//!
+//! Raw system calls, since glibc's wrappers change every thread of the process. A switch is 2 to 7 calls, so the last
+//! identity is remembered per thread, what has not changed is skipped, and nothing is switched back eagerly.
+//!
+//! Whoever else in this process changed a thread's ids (clippy.toml forbids it) would make the memory wrong.
+
+use std::cell::RefCell;
+
+use nix::unistd::{Gid, Uid};
+
+use super::{Errno, abort, capabilities, check};
+
+/// The most supplementary groups a thread can have (NGROUPS_MAX, limits.h).
+pub const GROUPS_MAX: usize = 65_536;
+
+/// Makes root, without supplementary groups, the calling thread's identity, whatever it inherited.
+///
+/// # Errors
+/// As [`assume`].
+pub fn reset() -> Result<(), Errno> {
+    CURRENT.with_borrow_mut(|current| *current = None);
+    assume(Uid::from_raw(0), Gid::from_raw(0), std::iter::empty())
+}
+
+/// Makes `uid`, `gid` and `groups` the calling thread's identity for file access, and gives it the effective
+/// capabilities that go with it: all that are permitted for uid 0, none that decide about files for anybody else.
+///
+/// Aborts the process where an identity is half set and cannot be completed.
+///
+/// # Errors
+/// EINVAL for more than [`GROUPS_MAX`] groups, EPERM without CAP_SETGID, ENOMEM: nothing has changed then.
+pub fn assume<G>(uid: Uid, gid: Gid, groups: G) -> Result<(), Errno>
+where
+    G: IntoIterator<Item = Gid>,
+    G::IntoIter: Clone,
+{
+    let groups = groups.into_iter().map(Gid::as_raw);
+    CURRENT.with_borrow_mut(|current| match current {
+        Some(now) => now.become_other(uid.as_raw(), gid.as_raw(), groups),
+        None => {
+            *current = Some(Identity::take_over(uid.as_raw(), gid.as_raw(), groups)?);
+            Ok(())
+        }
+    })
+}
+
+/// What this room last set; exactly what the kernel has for this thread.
+struct Identity {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+    groups: Vec<libc::gid_t>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Identity>> = const { RefCell::new(None) };
+}
+
+impl Identity {
+    /// Sets everything: nothing is known of what the thread inherited.
+    fn take_over(
+        uid: libc::uid_t,
+        gid: libc::gid_t,
+        groups: impl Iterator<Item = libc::gid_t>,
+    ) -> Result<Self, Errno> {
+        let groups = bounded(groups)?;
+        set_groups(&groups)?;
+        complete_ids(Some(gid), Some(uid));
+        capabilities::forget();
+        complete_capabilities(uid);
+        Ok(Self { uid, gid, groups })
+    }
+
+    /// Sets what differs. Only the first call may fail with nothing changed; from then on it is all or abort.
+    fn become_other(
+        &mut self,
+        uid: libc::uid_t,
+        gid: libc::gid_t,
+        groups: impl Iterator<Item = libc::gid_t> + Clone,
+    ) -> Result<(), Errno> {
+        if !self.groups.iter().copied().eq(groups.clone()) {
+            let groups = bounded(groups)?;
+            set_groups(&groups)?;
+            self.groups = groups;
+        }
+        complete_ids((self.gid != gid).then_some(gid), (self.uid != uid).then_some(uid));
+        let crossed = (self.uid == 0) != (uid == 0);
+        (self.uid, self.gid) = (uid, gid);
+        if crossed {
+            // setfsuid(2) has changed the effective set behind the back of what is remembered.
+            capabilities::forget();
+            complete_capabilities(uid);
+        }
+        Ok(())
+    }
+}
+
+fn bounded(groups: impl Iterator<Item = libc::gid_t>) -> Result<Vec<libc::gid_t>, Errno> {
+    let groups: Vec<_> = groups.take(GROUPS_MAX + 1).collect();
+    if groups.len() > GROUPS_MAX { Err(Errno::EINVAL) } else { Ok(groups) }
+}
+
+fn set_groups(groups: &[libc::gid_t]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads groups.len() ids from the slice. The raw call changes this thread alone.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    Ok(())
+}
+
+/// The group before the user: in this order no moment exists in which the new user has the old group's rights.
+fn complete_ids(gid: Option<libc::gid_t>, uid: Option<libc::uid_t>) {
+    if let Some(gid) = gid
+        && set_and_read_back(libc::SYS_setfsgid, gid) != i64::from(gid)
+    {
+        abort(&format!("cannot take fsgid {gid}"), Errno::EPERM);
+    }
+    if let Some(uid) = uid
+        && set_and_read_back(libc::SYS_setfsuid, uid) != i64::from(uid)
+    {
+        abort(&format!("cannot take fsuid {uid}"), Errno::EPERM);
+    }
+}
+
+fn complete_capabilities(uid: libc::uid_t) {
+    let set = if uid == 0 { capabilities::take_root_set() } else { capabilities::take_user_set() };
+    if let Err(error) = set {
+        abort("cannot set the effective capabilities", error);
+    }
+}
+
+/// setfsuid(2) and setfsgid(2) report no error; asked for the invalid id -1 they only tell the current one.
+fn set_and_read_back(call: libc::c_long, id: u32) -> i64 {
+    // SAFETY: both calls take one number and touch no memory of ours. The raw calls change this thread alone.
+    unsafe {
+        libc::syscall(call, id);
+        libc::syscall(call, u32::MAX)
+    }
+}

@@ -1,0 +1,122 @@
+//! statx(2): attributes, and which mount an object lies on.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{Errno, check};
+
+/// What statx(2) reports, as the kernel gave it.
+pub struct Statx(libc::statx);
+
+/// A point in time of statx(2): seconds (negative before 1970) and nanoseconds.
+pub type Time = (i64, u32);
+
+/// Which mount, and which filesystem on it: btrfs has several numberings of inodes on one mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MountKey {
+    /// Never used again where the kernel has STATX_MNT_ID_UNIQUE (6.8); else only as long as the mount lasts.
+    id: u64,
+    dev: (u32, u32),
+}
+
+/// Attributes of what `fd`, which may be an O_PATH descriptor, refers to; `known`: as this node knows them, without
+/// asking a server (AT_STATX_DONT_SYNC).
+///
+/// # Errors
+/// Those of statx(2): ESTALE and EIO where an NFS server does not answer for it.
+pub fn statx(fd: BorrowedFd<'_>, known: bool) -> Result<Statx, Errno> {
+    let sync = if known { libc::AT_STATX_DONT_SYNC } else { libc::AT_STATX_SYNC_AS_STAT };
+    // A kernel without the unique id (before 6.8) gives the other one instead.
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
+    let mut buffer = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is a NUL-terminated literal, and the buffer has the size that statx(2) writes. All zeros is a
+    // valid statx, whatever the kernel leaves unwritten.
+    unsafe {
+        let flags = libc::AT_EMPTY_PATH | sync;
+        check(libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, mask, buffer.as_mut_ptr()).into())?;
+        Ok(Statx(buffer.assume_init()))
+    }
+}
+
+impl Statx {
+    /// The inode number.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        self.0.stx_ino
+    }
+    /// Type and permission bits.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.0.stx_mode.into()
+    }
+    /// Hard links.
+    #[must_use]
+    pub fn nlink(&self) -> u32 {
+        self.0.stx_nlink
+    }
+    /// Owner.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.stx_uid
+    }
+    /// Group.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.0.stx_gid
+    }
+    /// Device number of a device node, packed as makedev(3) does.
+    #[must_use]
+    pub fn rdev(&self) -> u64 {
+        libc::makedev(self.0.stx_rdev_major, self.0.stx_rdev_minor)
+    }
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.stx_size
+    }
+    /// 512-byte blocks.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.0.stx_blocks
+    }
+    /// Preferred I/O size in bytes.
+    #[must_use]
+    pub fn block_size(&self) -> u32 {
+        self.0.stx_blksize
+    }
+    /// Last access.
+    #[must_use]
+    pub fn atime(&self) -> Time {
+        time(&self.0.stx_atime)
+    }
+    /// Last change of content.
+    #[must_use]
+    pub fn mtime(&self) -> Time {
+        time(&self.0.stx_mtime)
+    }
+    /// Last change of attributes.
+    #[must_use]
+    pub fn ctime(&self) -> Time {
+        time(&self.0.stx_ctime)
+    }
+    /// Birth, where the filesystem keeps it.
+    #[must_use]
+    pub fn btime(&self) -> Option<Time> {
+        (self.0.stx_mask & libc::STATX_BTIME != 0).then(|| time(&self.0.stx_btime))
+    }
+    /// Which mount it lies on.
+    #[must_use]
+    pub fn mount(&self) -> MountKey {
+        MountKey { id: self.0.stx_mnt_id, dev: (self.0.stx_dev_major, self.0.stx_dev_minor) }
+    }
+    /// Whether something is mounted here as soon as one enters (STATX_ATTR_AUTOMOUNT): an NFS export inside another.
+    #[must_use]
+    pub fn is_automount(&self) -> bool {
+        const AUTOMOUNT: u64 = 0x1000;
+        self.0.stx_attributes & AUTOMOUNT != 0
+    }
+}
+
+fn time(t: &libc::statx_timestamp) -> Time {
+    (t.tv_sec, t.tv_nsec)
+}

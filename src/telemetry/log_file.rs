@@ -1,0 +1,65 @@
+//! A log file that cannot fill its filesystem: past its bound it becomes the `.old` one, and a new one begins.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Bytes after which a new file begins. There are at most two: /run is memory.
+const MAX_LOG_FILE: u64 = 1 << 20;
+
+pub(super) struct LogFile {
+    path: PathBuf,
+    open: Option<File>,
+    written: u64,
+}
+
+impl LogFile {
+    /// Made at the first line.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, open: None, written: 0 }
+    }
+
+    fn file(&mut self) -> io::Result<&mut File> {
+        if self.written >= MAX_LOG_FILE {
+            fs::rename(&self.path, self.path.with_extension("old"))?;
+            (self.open, self.written) = (None, 0);
+        }
+        let file = match self.open.take() {
+            Some(file) => file,
+            None => OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?,
+        };
+        Ok(self.open.insert(file))
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.file()?.write(line)?;
+        self.written = self.written.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_of_bounded_size_are_all_that_a_log_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = LogFile::new(dir.path().join("log"));
+        let line = vec![b'x'; 1 << 16];
+        for _ in 0..100 {
+            log.write_all(&line).unwrap();
+        }
+        let sizes: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().all(|&size| size <= MAX_LOG_FILE + 65_536), "{sizes:?}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Logging: to standard error for whoever watches, to a bounded file for a mount in the background.
+//!
+//! Counters are kept where they are counted (`fuse/`, `fs/`) and told by the control socket.
+
+mod log_file;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+
+use log_file::LogFile;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Where log lines go: changed when a mount goes into the background.
+static DESTINATION: Mutex<Destination> = Mutex::new(Destination::Stderr);
+
+enum Destination {
+    Stderr,
+    File(LogFile),
+}
+
+/// Starts logging to standard error, and logs panics as errors. Without effect the second time.
+pub fn init(level: Level, format: LogFormat) {
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(ToDestination).with_ansi(false);
+    // Somebody else's subscriber (a test's) stays.
+    let _ = match format {
+        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a bug in permfs")));
+}
+
+/// From now on lines go to this file.
+pub fn write_to_file(path: PathBuf) {
+    let file = Destination::File(LogFile::new(path));
+    *DESTINATION.lock().unwrap_or_else(PoisonError::into_inner) = file;
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ToDestination;
+
+impl MakeWriter<'_> for ToDestination {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+impl Write for ToDestination {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *DESTINATION.lock().unwrap_or_else(PoisonError::into_inner) {
+            Destination::Stderr => io::stderr().write(line),
+            Destination::File(file) => file.write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
