@@ -46,7 +46,7 @@ impl<B: BackingFs> Service for Server<B> {
             counters.panic();
             tracing::error!(opcode = ?header.opcode, "an operation panicked; its caller gets EIO");
             if is_answered(header.opcode) {
-                Reply::new(&self.device, header.request, counters).error(Errno::EIO);
+                Reply::new(&self.device, header.request, counters, &|| {}).error(Errno::EIO);
             }
         }
     }
@@ -58,7 +58,8 @@ impl<B: BackingFs> Server<B> {
     }
 
     fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
-        let reply = Reply::new(&self.device, header.request, counters);
+        let stale = || header.node.into_iter().for_each(|node| self.fs.stale(node));
+        let reply = Reply::new(&self.device, header.request, counters, &stale);
         match decode(header, body, self.dialect) {
             Ok(request) => self.act(header.caller, request, reply, space),
             Err(error) if is_answered(header.opcode) => reply.error(error),
