@@ -2,6 +2,8 @@
 //! not arrive. The file system behind it is the real one, over an export in memory. What a real kernel adds is in
 //! the tests that mount.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
