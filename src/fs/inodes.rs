@@ -49,8 +49,8 @@ pub(crate) struct Inode<B: BackingFs> {
 pub(super) struct Live<B: BackingFs> {
     /// A directory's descriptor, one of a bounded number (see `visit`).
     pub(super) directory: Mutex<Option<Arc<B::Node>>>,
-    /// A removed directory that the kernel still knew, on a local filesystem: somebody's working directory, say. Kept
-    /// until the kernel forgets it; without a name, its handle is stale.
+    /// On a local filesystem, a removed object that the kernel still knew: somebody's working directory, say. Kept until
+    /// the kernel forgets it; without a name, its handle is stale.
     pub(super) removed: OnceLock<Arc<B::Node>>,
     /// Open files: how an object without a name is reached.
     pub(super) open: Mutex<Vec<Arc<OpenFile<B>>>>,

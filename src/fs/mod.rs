@@ -19,6 +19,7 @@ mod lock_waiters;
 mod locks;
 mod lookup;
 mod open;
+mod releases;
 mod remove;
 mod rename;
 mod visit;
@@ -32,6 +33,7 @@ pub use api::*;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
+use releases::Releases;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
@@ -55,6 +57,7 @@ pub struct Filesystem<B: BackingFs> {
     handles: Handles<B>,
     directories: DirectoryCache<B>,
     waiters: LockWaiters<B>,
+    releases: Releases,
     kernel: OnceLock<Box<dyn KernelCache>>,
 }
 
@@ -74,6 +77,7 @@ impl<B: BackingFs> Filesystem<B> {
             handles: Handles::new(),
             directories: DirectoryCache::default(),
             waiters,
+            releases: Releases::default(),
             kernel: OnceLock::new(),
         })
     }

@@ -1,9 +1,8 @@
 //! renameat2(2).
 
-use std::sync::Arc;
-
 use nix::fcntl::RenameFlags;
 
+use super::remove::keep;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
 use crate::backing::BackingFs;
@@ -29,15 +28,13 @@ impl<B: BackingFs> Filesystem<B> {
         from.child_writable(name)?;
         to.child_writable(new_name)?;
         let who = self.actor(&from, Operation::Remove, from.rules())?;
-        let replaced = self.directory_to_keep(&to, &who, new_name);
+        let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
+        let replaced = if exchange { None } else { self.object_to_keep(&to, &who, new_name) };
         self.move_name(&from, &to, &who, name, new_name, flags)?;
-        if let Some((inode, node)) = replaced.filter(|_| !flags.contains(RenameFlags::RENAME_EXCHANGE)) {
-            // A second removal of one inode does not exist.
-            let _ = inode.live().removed.set(Arc::new(node));
-        }
+        keep(replaced);
         if !from.policy.scopes().is_trivial() {
             self.place_again(&to, &who, new_name);
-            if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+            if exchange {
                 self.place_again(&from, &who, name);
             }
         }

@@ -1,0 +1,50 @@
+//! Random sequences of system calls, done on a bare directory and through a transparent mount of another directory on
+//! the same filesystem: every result, every errno and both whole trees must be the same.
+//!
+//! `PERMFS_DIFFERENTIAL_CASES` says how many sequences (the default takes about a minute). A difference is shrunk and
+//! printed as Rust; paste it into `regressions.rs`.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+#[path = "../live/mod.rs"]
+mod live;
+mod operation;
+mod regressions;
+mod side;
+mod stage;
+
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+
+use operation::sequences;
+use stage::Stage;
+
+/// How many sequences run where nothing else is said.
+const CASES: u32 = 1_000;
+/// The longest sequence.
+const STEPS: usize = 60;
+
+#[test]
+fn a_transparent_mount_cannot_be_told_from_the_directory_itself() {
+    let cases =
+        std::env::var("PERMFS_DIFFERENTIAL_CASES").map_or(CASES, |cases| cases.parse().expect("a number"));
+    let stage = Stage::new();
+    let config = Config { cases, max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config)
+        .run(&sequences(STEPS), |steps| stage.compare(&steps).map_err(TestCaseError::fail));
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(difference, steps)) => {
+            let steps: String = steps.iter().map(|step| format!("        {step:?},\n")).collect();
+            panic!("{difference}\n\nshrunk to\n    vec![\n{steps}    ]");
+        }
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}
+
+#[test]
+fn sequences_that_once_differed_no_longer_do() {
+    let stage = Stage::new();
+    for (name, steps) in regressions::sequences() {
+        stage.compare(&steps).unwrap_or_else(|difference| panic!("{name}: {difference}"));
+    }
+}

@@ -1,0 +1,49 @@
+//! What the tests on a live mount share: somebody to act as ([`Who`]), and an export with permfs on it ([`Mount`]).
+//!
+//! Nothing here skips: without root or /dev/fuse, [`Mount`] panics and the test fails.
+
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+pub mod mapping;
+pub mod mount;
+pub mod stat;
+pub mod tree;
+pub mod who;
+
+pub use mount::{Backing, Mount};
+pub use stat::{Stat, errno, octal, stored_as};
+pub use who::Who;
+
+/// The README's rules: a pod's 50000:0 is the export's 2001:2001, group-write and setgid hold.
+pub const AIRFLOW: &str = r#"
+version = 1
+
+[profile.airflow]
+uid = [ { pod = 50000, nfs = 2001 } ]
+gid = [ { pod = 0, nfs = 2001 } ]
+
+[profile.airflow.permissions]
+group_write = true
+setgid = true
+"#;
+
+/// Nothing translated, nothing refused: what is seen is the export.
+pub const TRANSPARENT: &str = r#"
+version = 1
+
+[profile.transparent]
+uid = []
+gid = []
+
+[profile.transparent.unmapped]
+pod = "keep"
+nfs = "keep"
+root = "keep"
+"#;
+
+/// The pod of [`AIRFLOW`].
+pub const POD: Who = Who::new(50000, 0);
+/// The export's owner in [`AIRFLOW`], when it turns up at the mount itself.
+pub const OWNER: Who = Who::new(2001, 2001);
+/// Root on the node.
+pub const ROOT: Who = Who::new(0, 0);

@@ -1,0 +1,159 @@
+//! An export in a directory of its own with permfs mounted beside it; both are gone when it is dropped.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tempfile::TempDir;
+
+/// What the export lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backing {
+    /// Whatever TMPDIR is on.
+    TempDir,
+    /// A tmpfs of its own.
+    Tmpfs,
+}
+
+/// `export/`, owned 2001:2001 and 755, and `pods/`, where permfs shows it.
+pub struct Mount {
+    room: TempDir,
+    /// What to unmount at the end besides `pods/`, last first.
+    below: Vec<PathBuf>,
+}
+
+/// The program under test; `PERMFS_TEST_BINARY` names another one, e.g. an installed one.
+pub fn permfs() -> Command {
+    let program =
+        std::env::var_os("PERMFS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_permfs").into());
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+impl Mount {
+    /// A fresh export on the temporary directory, mounted under the only profile of `rules`.
+    pub fn of(rules: &str) -> Self {
+        Self::on(Backing::TempDir, rules)
+    }
+
+    /// The same, on the filesystem that is asked for.
+    pub fn on(backing: Backing, rules: &str) -> Self {
+        Self::prepared(backing, rules, |_| ())
+    }
+
+    /// The same, with something done to the export's directory, as root, before permfs sees it.
+    pub fn prepared(backing: Backing, rules: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let mut this = Self::unmounted(backing);
+        prepare(&this.source());
+        this.mount(rules);
+        this
+    }
+
+    /// The export alone.
+    pub fn unmounted(backing: Backing) -> Self {
+        require_root_and_fuse();
+        let room = tempfile::Builder::new().prefix("permfs-live-").tempdir().unwrap();
+        fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut this = Self { room, below: Vec::new() };
+        let source = this.source();
+        fs::create_dir(&source).unwrap();
+        fs::create_dir(this.target()).unwrap();
+        if backing == Backing::Tmpfs {
+            this.cover(&source, "tmpfs");
+        }
+        chown(&source, Some(2001), Some(2001)).unwrap();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o755)).unwrap();
+        this
+    }
+
+    /// Mounts a tmpfs on `directory`, for as long as this lives.
+    pub fn cover(&mut self, directory: &Path, name: &str) {
+        mount(Some(name), directory, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        self.below.push(directory.to_owned());
+    }
+
+    /// Mounts permfs and waits until it answers.
+    pub fn mount(&mut self, rules: &str) {
+        let output = self.try_mount(rules);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "permfs mount failed: {complaint}");
+    }
+
+    /// Runs `permfs mount` with these rules.
+    ///
+    /// The daemon inherits standard error, so that goes to a file: a pipe would stay open for as long as the daemon.
+    pub fn try_mount(&self, rules: &str) -> Output {
+        let config = self.room.path().join("permfs.toml");
+        fs::write(&config, rules).unwrap();
+        let log = self.room.path().join("mount.log");
+        let mut output = permfs()
+            .arg("mount")
+            .args([&self.source(), &self.target()])
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .output()
+            .expect("permfs runs");
+        output.stderr = fs::read(&log).unwrap();
+        output
+    }
+
+    /// The directory that is exported.
+    pub fn source(&self) -> PathBuf {
+        self.room.path().join("export")
+    }
+
+    /// The mount point.
+    pub fn target(&self) -> PathBuf {
+        self.room.path().join("pods")
+    }
+
+    /// A path inside the mount.
+    pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.target().join(path)
+    }
+
+    /// The same path on the export.
+    pub fn stored(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.source().join(path)
+    }
+
+    /// A directory outside both, for a test's own use.
+    pub fn outside(&self) -> &Path {
+        self.room.path()
+    }
+
+    /// `permfs unmount`.
+    pub fn unmount(&self, arguments: &[&str]) -> Output {
+        permfs().arg("unmount").arg(self.target()).args(arguments).output().expect("permfs runs")
+    }
+
+    /// This mount's line of /proc/self/mounts; none where it is not mounted.
+    pub fn mount_line(&self) -> Option<String> {
+        let target = self.target();
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        mounts.lines().find(|line| line.split(' ').nth(1) == target.to_str()).map(str::to_owned)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.mount_line().is_some() && !self.unmount(&[]).status.success() {
+            // Still busy because the test failed: nothing of it may stay behind.
+            let _ = umount2(&self.target(), MntFlags::MNT_DETACH);
+        }
+        for directory in self.below.iter().rev() {
+            let _ = umount2(directory, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// Panics where these tests cannot run: a test that needs root or FUSE fails without them.
+pub fn require_root_and_fuse() {
+    assert!(nix::unistd::geteuid().is_root(), "this test mounts filesystems: run it as root");
+    assert!(Path::new("/dev/fuse").exists(), "this test needs /dev/fuse");
+}
