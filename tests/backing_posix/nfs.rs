@@ -122,7 +122,7 @@ fn objects_are_found_again_below_a_private_directory_and_after_the_cache_is_gone
         drop((node, again));
         let node = backing.resolve(&owner(), &file).unwrap();
         let open = backing.open(&owner(), &node, OFlag::O_RDWR).unwrap();
-        backing.write(&owner(), &open, b"data", 0, false).unwrap();
+        backing.write(&owner(), &open, b"data", 0, PLAIN).unwrap();
         backing.flush(&open).unwrap();
         let root = root_node(&backing);
         backing
