@@ -3,7 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +43,9 @@ pub const SCENARIOS: &[Scenario] = &[
         run: lazy_unmount,
     },
 ];
+
+/// What "within seconds" means, on a machine of one slow core.
+const SECONDS: Duration = Duration::from_secs(10);
 
 fn restart_under_load(stage: &Stage) {
     const WRITERS: usize = 4;
@@ -172,29 +177,35 @@ fn lazy_unmount(stage: &Stage) {
     for (what, outage) in [("stopped", Outage::stopped as fn() -> Outage), ("cut off", Outage::cut)] {
         let pods = stage.mount_again(AIRFLOW);
         POD.run(|| fs::write(pods.at("f"), "content").unwrap());
-        thread::scope(|scope| {
-            let outage = outage();
-            // It hangs on the server as long as that is away, then either fails or ends.
-            let writer = scope.spawn(|| POD.run(|| fs::write(pods.at("hanging"), "content")));
-            thread::sleep(Duration::from_millis(500));
-            assert!(!writer.is_finished(), "with the server {what}, a write waits");
-            let status = within(Duration::from_secs(10), "status", || {
-                permfs().args(["status", "--json"]).output().unwrap()
-            });
-            assert!(
-                status.status.success(),
-                "with the server {what}: {}",
-                String::from_utf8_lossy(&status.stderr)
-            );
-            let unmounted = within(Duration::from_secs(10), "unmount --lazy", || pods.unmount(&["--lazy"]));
-            assert!(
-                unmounted.status.success(),
-                "with the server {what}: {}",
-                String::from_utf8_lossy(&unmounted.stderr)
-            );
-            assert!(!pods.is_mounted());
-            drop(outage);
-        });
+        // A process of its own, started before the outage, as [`Outage`] explains.
+        let mut writer = Command::new("sh")
+            .args(["-c", "read -r _; echo content >\"$1\"", "sh"])
+            .arg(pods.at("hanging"))
+            .uid(POD.uid)
+            .gid(POD.gid)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let outage = outage();
+        drop(writer.stdin.take());
+        thread::sleep(Duration::from_millis(500));
+        assert!(writer.try_wait().unwrap().is_none(), "with the server {what}, a write waits");
+        let status = within(SECONDS, "status", || permfs().args(["status", "--json"]).output().unwrap());
+        assert!(
+            status.status.success(),
+            "with the server {what}: {}",
+            String::from_utf8_lossy(&status.stderr)
+        );
+        let unmounted = within(SECONDS, "unmount --lazy", || pods.unmount(&["--lazy"]));
+        assert!(
+            unmounted.status.success(),
+            "with the server {what}: {}",
+            String::from_utf8_lossy(&unmounted.stderr)
+        );
+        assert!(!pods.is_mounted());
+        drop(outage);
+        writer.wait().unwrap();
     }
     goes_on(stage); // on the first mount, which was there all along
 }
