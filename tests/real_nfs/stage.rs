@@ -113,8 +113,9 @@ impl Stage {
     /// Asserts owner and mode at the server, and that the pod sees the same object as its own.
     #[track_caller]
     pub fn belongs_to_the_service_account(&self, path: impl AsRef<Path>, mode: u32) {
-        let (stored, shown) = (Stat::of(self.server(&path)), Stat::of(self.pod(&path)));
-        let path = path.as_ref().display();
+        let path = path.as_ref();
+        let (stored, shown) = (Stat::of(self.server(path)), POD.run(|| Stat::of(self.pod(path))));
+        let path = path.display();
         assert_eq!(octal(stored), octal(Stat::new(2001, 2001, mode)), "{path} at the server");
         assert_eq!(octal(shown), octal(Stat::new(50000, 0, mode)), "{path} as pods see it");
     }
