@@ -152,11 +152,11 @@ impl<B: BackingFs> Server<B> {
 
             Request::Getlk { node, handle, lock } => self.getlk(reply, node, handle, &lock),
             Request::Setlk { node, handle, lock, waits: false } => {
-                reply.done(self.fs.setlk(caller, node, handle, &lock));
+                reply.done(self.fs.setlk(node, handle, &lock));
             }
             Request::Setlk { node, handle, lock, waits: true } => {
                 let request = reply.request();
-                self.fs.setlkw(caller, node, handle, &lock, request, reply.later());
+                self.fs.setlkw(node, handle, &lock, request, reply.later());
             }
             // No answer: the kernel asks once, and who waits is answered by its own reply.
             Request::Interrupt { request } => self.fs.interrupt(request),
