@@ -26,7 +26,7 @@ pub(super) struct Mount {
     target: PathBuf,
     #[command(flatten)]
     rules: RulesArgs,
-    /// Mount options: ro, config=, profile=, map_uid=, map_gid=, context=, and nfs:OPTION for the NFS mount.
+    /// Mount options: ro, noexec, config=, profile=, map_uid=, map_gid=, context=, and nfs:OPTION for the NFS mount.
     #[arg(short = 'o', value_name = "OPT,...")]
     options: Vec<String>,
     /// Stay in the foreground and log to standard error.
@@ -56,6 +56,6 @@ pub(super) fn plan(
 ) -> Result<Plan, Failure> {
     let Rules { policy, profile } = options.rules(flags)?.load()?;
     let source = Source::parse(source, options.nfs);
-    let (read_only, context) = (options.read_only, options.context);
-    Ok(Plan { source, target, policy, profile, read_only, context }.absolute())
+    let (read_only, no_exec, context) = (options.read_only, options.no_exec, options.context);
+    Ok(Plan { source, target, policy, profile, read_only, no_exec, context }.absolute())
 }

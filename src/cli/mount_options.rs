@@ -6,9 +6,10 @@ use super::failure::Failure;
 use super::rules::RulesArgs;
 
 /// Words that mean something here. Also what a misspelt word is compared with.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "ro",
     "rw",
+    "noexec",
     "config",
     "profile",
     "map_uid",
@@ -20,12 +21,11 @@ const KNOWN: [&str; 10] = [
 ];
 
 /// Words that are true of every permfs mount, or are for mount(8), systemd and the fstab's other readers.
-const WITHOUT_EFFECT: [&str; 23] = [
+const WITHOUT_EFFECT: [&str; 22] = [
     "allow_other",
     "default_permissions",
     "nosuid",
     "nodev",
-    "exec",
     "defaults",
     "auto",
     "noauto",
@@ -57,6 +57,7 @@ const IMPOSSIBLE: [(&str, &str); 3] = [
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MountOptions {
     pub(super) read_only: bool,
+    pub(super) no_exec: bool,
     pub(super) config: Option<PathBuf>,
     pub(super) profile: Option<String>,
     pub(super) map_uid: Vec<String>,
@@ -92,6 +93,8 @@ impl MountOptions {
         match key {
             "ro" => self.read_only = true,
             "rw" => self.read_only = false,
+            "noexec" => self.no_exec = true,
+            "exec" => self.no_exec = false,
             "config" => self.config = Some(needed()?.into()),
             "profile" => self.profile = Some(needed()?.to_owned()),
             "map_uid" => self.map_uid.push(needed()?.to_owned()),
@@ -145,7 +148,7 @@ fn unknown(key: &str) -> Failure {
     Failure::usage(match closest {
         Some((_, known)) => format!("unknown mount option `{key}`: did you mean `{known}`?"),
         None => format!(
-            "unknown mount option `{key}`: permfs knows ro, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
+            "unknown mount option `{key}`: permfs knows ro, noexec, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
         ),
     })
 }

@@ -39,7 +39,7 @@ impl RulesArgs {
     pub(super) fn load(&self) -> Result<Rules, Failure> {
         let overrides = Overrides { map_uid: self.map_uid.clone(), map_gid: self.map_gid.clone() };
         let Some(path) = &self.config else {
-            return self.from_flags(&overrides);
+            return self.of_flags(&overrides);
         };
         let file = RulesFile::load(path)?;
         let policy = file.policy(self.profile.as_deref(), &overrides)?;
@@ -47,7 +47,7 @@ impl RulesArgs {
         Ok(Rules { policy: Arc::new(policy), profile })
     }
 
-    fn from_flags(&self, overrides: &Overrides) -> Result<Rules, Failure> {
+    fn of_flags(&self, overrides: &Overrides) -> Result<Rules, Failure> {
         if let Some(name) = &self.profile {
             return Err(Failure::usage(format!(
                 "the profile \"{name}\" needs a file to be found in: add --config FILE"

@@ -3,7 +3,6 @@
 //! Its thread touches no filesystem, so it answers while every serving thread waits for a dead NFS server. Asking has a
 //! deadline, so a stopped process does not hang `status`.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,6 +21,9 @@ pub const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 1 << 16;
 
+/// Counted since a mount began, by name.
+pub type Counters = serde_json::Map<String, serde_json::Value>;
+
 /// What a mount's process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -36,7 +38,7 @@ pub struct Report {
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
-    pub counters: BTreeMap<String, u64>,
+    pub counters: Counters,
 }
 
 /// Answers on a socket at `path` for as long as the process lives.
@@ -89,7 +91,7 @@ mod tests {
             profile: Some("airflow".into()),
             pid: 7,
             features: vec!["killpriv_v2".into()],
-            counters: BTreeMap::from([("requests".into(), 3)]),
+            counters: Counters::from_iter([("requests".into(), 3.into())]),
         }
     }
 

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_sentence_names_three_and_counts_the_others() {
         let one = Holder { pid: 7, command: "sh".into(), what: "works in /m".into() };
-        assert_eq!(sentence(&[one.clone()]), "pid 7 (sh) works in /m");
+        assert_eq!(sentence(std::slice::from_ref(&one)), "pid 7 (sh) works in /m");
         assert!(sentence(&vec![one; 5]).ends_with(", and 2 more"));
     }
 }

@@ -1,6 +1,5 @@
 //! One mount, run by this process: what is built in which order, and that it comes down in the opposite one.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -10,21 +9,19 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::control::Report;
+use super::control::{Counters, Report};
 use super::nfs::NfsMount;
 use super::patience::{SOURCE_PATIENCE, within};
 use super::runtime::{Claim, Record, RuntimeDir, start_time};
 use super::table::{DeviceNumber, MountTable, lexical};
 use super::{MountFailure, Readiness, Source, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
-use crate::fs::Filesystem;
+use crate::fs::{Filesystem, Population};
 use crate::fuse::{self, MountOptions, Session, SessionOptions};
 use crate::policy::Policy;
 use crate::sys::{self, Errno};
 use crate::telemetry;
 
-/// Threads that serve requests. Each may wait for the server, so there are more than CPUs.
-const SERVING_THREADS: usize = 16;
 /// How long a session may take to end after its mount was detached while in use.
 const PARTING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -41,6 +38,8 @@ pub struct Plan {
     pub profile: Option<String>,
     /// EROFS for every change.
     pub read_only: bool,
+    /// Nothing can be executed from the mount.
+    pub no_exec: bool,
     /// The SELinux context of everything in the mount.
     pub context: Option<String>,
 }
@@ -89,34 +88,29 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let filesystem = open(export.path(), Arc::clone(&plan.policy))?;
     let (mounted, session) = Mounted::start(plan, &target, &filesystem)?;
     preflight::answers(&target)?;
+    fuse::raise_read_ahead(&target, fuse::READ_AHEAD_KIB);
 
     let device = mounted.device;
     claim.publish(&record(plan, &target, device))?;
     control::serve(&claim.control(), reporter(plan, &target, &filesystem, &session))?;
     let (events, inbox) = mpsc::channel();
-    listen(session, events)?;
+    listen(&session, events)?;
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
     }
     tracing::info!(source = %plan.source, target = %target.display(), profile = plan.profile, "mounted");
 
-    loop {
-        match inbox.recv() {
-            Ok(Event::Signal(signal)) => {
-                tracing::info!(%signal, "unmounting");
-                mounted.take_down();
-                if let Err(RecvTimeoutError::Timeout) = inbox.recv_timeout(PARTING_PATIENCE) {
-                    tracing::warn!("the mount was in use; its users get ENOTCONN from now on");
-                }
-                break;
+    match inbox.recv() {
+        Ok(Event::Signal(signal)) => {
+            tracing::info!(%signal, "unmounting");
+            mounted.take_down();
+            if let Err(RecvTimeoutError::Timeout) = inbox.recv_timeout(PARTING_PATIENCE) {
+                tracing::warn!("the mount was in use; its users get ENOTCONN from now on");
             }
-            Ok(Event::SessionEnded(Err(error))) => {
-                tracing::error!(%error, "the session ended with an error");
-                break;
-            }
-            Ok(Event::SessionEnded(Ok(()))) | Err(_) => break,
         }
+        Ok(Event::SessionEnded(Err(error))) => tracing::error!(%error, "the session ended with an error"),
+        Ok(Event::SessionEnded(Ok(()))) | Err(_) => {}
     }
     tracing::info!(target = %target.display(), "unmounted");
     Ok(())
@@ -168,12 +162,12 @@ impl Mounted {
         plan: &Plan,
         target: &Path,
         filesystem: &Arc<Filesystem<PosixBacking>>,
-    ) -> Result<(Self, Session), MountFailure> {
+    ) -> Result<(Self, Arc<Session>), MountFailure> {
         let failed = |reason: String| MountFailure::Fuse { target: target.to_owned(), reason };
         let options = MountOptions {
-            source: plan.source.to_string().into(),
+            source: plan.source.to_string(),
             read_only: plan.read_only,
-            no_exec: false,
+            no_exec: plan.no_exec,
             selinux_context: plan.context.clone(),
         };
         let device = fuse::mount(target, &options).map_err(|error| failed(error.to_string()))?;
@@ -184,10 +178,9 @@ impl Mounted {
         };
         // From here on it is taken down, whatever fails.
         let mounted = Self { device: number };
-        let session = SessionOptions { threads: SERVING_THREADS };
-        let session =
-            Session::start(device, Arc::clone(filesystem), session).map_err(|e| failed(e.to_string()))?;
-        Ok((mounted, session))
+        let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
+            .map_err(|error| failed(error.to_string()))?;
+        Ok((mounted, Arc::new(session)))
     }
 
     /// Unmounts it wherever it is mounted; where it is in use it is detached.
@@ -226,42 +219,54 @@ fn reporter(
     plan: &Plan,
     target: &Path,
     filesystem: &Arc<Filesystem<PosixBacking>>,
-    session: &Session,
+    session: &Arc<Session>,
 ) -> impl Fn() -> Report + Send + use<> {
     let known = Report {
         target: target.to_owned(),
         source: plan.source.to_string(),
         profile: plan.profile.clone(),
         pid: process::id(),
-        features: Vec::new(),
-        counters: BTreeMap::new(),
+        features: features(filesystem, session),
+        counters: Counters::new(),
     };
     // Weak, so that a forgotten reporter keeps no descriptor of the export open.
-    let filesystem = Arc::downgrade(filesystem);
-    let _ = session;
+    let (filesystem, session) = (Arc::downgrade(filesystem), Arc::downgrade(session));
     move || {
         let mut report = known.clone();
-        if let Some(filesystem) = filesystem.upgrade() {
-            let population = filesystem.population();
-            report.counters.insert("inodes".to_owned(), count(population.inodes));
-            report.counters.insert("open".to_owned(), count(population.open));
+        if let (Some(filesystem), Some(session)) = (filesystem.upgrade(), session.upgrade()) {
+            report.counters = counters(filesystem.population(), &session.counters());
         }
         report
     }
 }
 
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
+/// What the kernel agreed to, and what the export has.
+fn features(filesystem: &Filesystem<PosixBacking>, session: &Session) -> Vec<String> {
+    let export = filesystem.features();
+    let has = [("nfs", export.nfs), ("handles", export.handles)];
+    let has = has.into_iter().filter_map(|(name, has)| has.then_some(name));
+    session.features().names().chain(has).map(str::to_owned).collect()
+}
+
+fn counters(population: Population, session: &fuse::Counters) -> Counters {
+    let mut counters = match serde_json::to_value(session) {
+        Ok(serde_json::Value::Object(counted)) => counted,
+        _ => Counters::new(),
+    };
+    counters.insert("inodes".to_owned(), population.inodes.into());
+    counters.insert("open".to_owned(), population.open.into());
+    counters
 }
 
 /// Sends what happens to the mount: signals, and the end of its session.
-fn listen(session: Session, events: Sender<Event>) -> Result<(), MountFailure> {
+fn listen(session: &Arc<Session>, events: Sender<Event>) -> Result<(), MountFailure> {
     let failed = |error: std::io::Error| MountFailure::NoProcess(error.into());
     let signal_events = events.clone();
     signals::deliver(move |signal| {
         let _ = signal_events.send(Event::Signal(signal));
     })
     .map_err(failed)?;
+    let session = Arc::clone(session);
     let join = move || {
         let _ = events.send(Event::SessionEnded(session.join().map_err(|error| error.to_string())));
     };

@@ -1,12 +1,11 @@
 //! What is mounted and how it fares: the mount table says what, each mount's own process how. Asks no filesystem.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::MountFailure;
-use super::control::{Report, ask};
+use super::control::{Counters, Report, ask};
 use super::runtime::RuntimeDir;
 use super::table::{MountEntry, MountTable};
 
@@ -42,7 +41,7 @@ pub struct MountStatus {
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
-    pub counters: BTreeMap<String, u64>,
+    pub counters: Counters,
 }
 
 /// All mounts of permfs in this mount namespace, or the one on `target`.
@@ -75,7 +74,7 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         keeper_pid: None,
         state: State::NotAnswering,
         features: Vec::new(),
-        counters: BTreeMap::new(),
+        counters: Counters::new(),
     };
     let Some(trace) = runtime.find(entry.device) else { return status };
     match ask(&trace.control()) {

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::MountFailure;
@@ -192,11 +192,6 @@ fn unescape(field: &[u8]) -> OsString {
         }
     }
     OsString::from_vec(bytes)
-}
-
-/// For sentences: a path as it is, whatever bytes it has.
-pub(super) fn show(path: &Path) -> String {
-    String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned()
 }
 
 #[cfg(test)]

@@ -4,8 +4,31 @@
 //! has been renamed or has no name, and goes no further. The directories above it are those of /proc, so nobody's
 //! permissions but the object's count.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::Errno;
+
+thread_local! {
+    /// This process's `/proc/self/fd`. For each thread and not for the process, so that [`enter_thread`] in a forked
+    /// process replaces it: the parent's would lead to the parent's descriptors.
+    static DIRECTORY: RefCell<Option<OwnedFd>> = const { RefCell::new(None) };
+}
+
+/// Opens `/proc/self/fd` for the calling thread: [`ProcFdPath::with_at`] is about 1 us faster from then on.
+///
+/// # Errors
+/// ENOENT without /proc, EMFILE.
+pub fn enter_thread() -> Result<(), Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = open(c"/proc/self/fd", flags, Mode::empty())?;
+    DIRECTORY.set(Some(directory));
+    Ok(())
+}
 
 /// `/proc/self/fd/N`, without an allocation. Good for as long as the descriptor is open.
 #[derive(Debug)]
@@ -45,13 +68,39 @@ impl<'fd> ProcFdPath<'fd> {
     /// The whole path.
     #[must_use]
     pub fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.path).expect("the last byte is never written")
+        from(&self.path)
     }
+
+    /// What `call`, an `*at` call, makes of a directory and the path from there.
+    pub fn with_at<T>(&self, call: impl FnOnce(BorrowedFd<'_>, &CStr) -> T) -> T {
+        DIRECTORY.with_borrow(|directory| match directory {
+            Some(directory) => call(directory.as_fd(), from(&self.path[PREFIX.len()..])),
+            None => call(AT_FDCWD, self.as_c_str()),
+        })
+    }
+}
+
+fn from(path: &[u8]) -> &CStr {
+    CStr::from_bytes_until_nul(path).expect("the last byte is never written")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_ways_lead_to_the_descriptors_file() {
+        let file = std::fs::File::open("/etc/passwd").unwrap();
+        let path = ProcFdPath::new(file.as_fd());
+        let same = |dir: BorrowedFd<'_>, path: &CStr| {
+            let reopened = nix::fcntl::openat(dir, path, OFlag::O_RDONLY, Mode::empty()).unwrap();
+            let ino = |fd: BorrowedFd<'_>| crate::sys::stat::statx(fd, true).unwrap().ino();
+            assert_eq!(ino(reopened.as_fd()), ino(file.as_fd()));
+        };
+        path.with_at(same);
+        enter_thread().unwrap();
+        path.with_at(same);
+    }
 
     #[test]
     fn the_path_of_any_descriptor_is_its_number() {

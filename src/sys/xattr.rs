@@ -29,10 +29,10 @@ pub fn list(path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
 /// # Errors
 /// EEXIST and ENODATA by the flags, E2BIG, EOPNOTSUPP, EPERM.
 pub fn set(path: &CStr, name: &CStr, value: &[u8], flags: i32) -> Result<(), Errno> {
-    let value_at = value.as_ptr().cast();
     // SAFETY: both strings end in NUL; the kernel reads value.len() bytes.
-    let done = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value_at, value.len(), flags) };
-    check(done.into())?;
+    let result =
+        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
+    check(result.into())?;
     Ok(())
 }
 

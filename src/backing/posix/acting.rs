@@ -4,12 +4,14 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use crate::policy::{Credentials, NewMode, Permissions};
-use crate::sys::{Errno, credentials, umask};
+use crate::sys::{Errno, credentials, proc_fd, umask};
 
-/// Gives the thread an identity (root's) and a umask (none) of its own, whatever it inherited.
+/// Gives the thread an identity (root's) and a umask (none) of its own, whatever it inherited, and the shorter way to
+/// its descriptors' paths.
 pub(super) fn enter_thread() -> Result<(), Errno> {
     credentials::reset()?;
-    umask::assume(Mode::empty())
+    umask::assume(Mode::empty())?;
+    proc_fd::enter_thread()
 }
 
 /// The calling thread is `who` from here on.

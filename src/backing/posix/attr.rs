@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, fchmodat};
 use nix::sys::statvfs::fstatvfs;
 use nix::sys::time::TimeSpec;
@@ -71,7 +71,7 @@ pub(super) fn statfs(node: &Node) -> Result<StatFs, Errno> {
 pub(super) fn chmod(who: &Credentials, node: &Node, permissions: Permissions) -> Result<(), Errno> {
     act_as(who)?;
     let path = ProcFdPath::new(node.as_fd());
-    Ok(fchmodat(AT_FDCWD, path.as_c_str(), mode_of(permissions), FchmodatFlags::FollowSymlink)?)
+    path.with_at(|dir, path| Ok(fchmodat(dir, path, mode_of(permissions), FchmodatFlags::FollowSymlink)?))
 }
 
 pub(super) fn chown(

@@ -8,17 +8,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use nix::unistd::{Whence, lseek};
 
 use super::super::{MountIndex, RawEntry};
 use super::Node;
 use super::acting::act_as;
+use super::files::reopen;
 use super::mounts::unique_ino;
 use crate::policy::{Credentials, FileKind};
 use crate::sys::Errno;
 use crate::sys::dirents::{Dirent, Dirents, getdents};
-use crate::sys::proc_fd::ProcFdPath;
 
 /// An open directory.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl AsFd for Dir {
 pub(super) fn open(who: &Credentials, node: &Node) -> Result<Dir, Errno> {
     act_as(who)?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(ProcFdPath::new(node.as_fd()).as_c_str(), flags, Mode::empty())?;
+    let fd = reopen(node.as_fd(), flags)?;
     Ok(Dir { fd, mount: node.mount, stream: Mutex::default() })
 }
 

@@ -1,6 +1,6 @@
 //! Regular files: opening, making, and what is done through an open one.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fcntl, openat};
 use nix::sys::stat::Mode;
@@ -23,8 +23,13 @@ pub(super) fn open(who: &Credentials, node: &Node, flags: OFlag) -> Result<File,
     // Of these the /proc path knows nothing: it is a link, and exists.
     let flags = flags.difference(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW) | ALWAYS;
     act_as(who)?;
-    let fd = nix::fcntl::open(ProcFdPath::new(node.as_fd()).as_c_str(), flags, Mode::empty())?;
+    let fd = reopen(node.as_fd(), flags)?;
     Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+}
+
+/// What `fd` refers to, opened anew.
+pub(super) fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
+    ProcFdPath::new(fd).with_at(|dir, path| Ok(openat(dir, path, flags, Mode::empty())?))
 }
 
 /// Not O_EXCL, unless asked for: it costs an RPC on NFSv3, and another client may have made the file meanwhile.
@@ -101,12 +106,8 @@ pub(super) fn flush(file: &File) -> Result<(), Errno> {
 }
 
 pub(super) fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<(), Errno> {
-    if data_only {
-        fdatasync(fd)?
-    } else {
-        nix::unistd::fsync(fd)?
-    }
-    Ok(())
+    let synced = if data_only { fdatasync(fd) } else { nix::unistd::fsync(fd) };
+    synced.map_err(Errno::from)
 }
 
 pub(super) fn truncate(file: &File, size: u64) -> Result<(), Errno> {

@@ -10,14 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 
 use super::super::MountIndex;
 use super::acting::{act_as, act_as_root};
 use super::attr;
+use super::files::reopen;
 use crate::policy::{Credentials, FileKind};
 use crate::sys::handle::name_to_handle;
-use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::stat::{MountKey, Statx};
 use crate::sys::{Errno, FileHandle};
 
@@ -157,17 +156,14 @@ fn anchor(fd: BorrowedFd<'_>, stat: &Statx, who: Option<&Credentials>) -> Result
         return Ok(None);
     }
     let owner = Credentials { uid: attr.uid, gid: attr.gid, groups: Arc::default() };
-    let open = || {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(ProcFdPath::new(fd).as_c_str(), flags, Mode::empty()).map_err(Errno::from)
-    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let attempts = [None, Some(&owner), who];
     for identity in attempts.iter().take(if who.is_some() { 3 } else { 2 }) {
         match identity {
             Some(identity) => act_as(identity)?,
             None => act_as_root()?,
         }
-        match open() {
+        match reopen(fd, flags) {
             Ok(anchor) => return Ok(Some(anchor)),
             Err(Errno::EACCES | Errno::EPERM) => {}
             // Not for want of permission, so perhaps only for now: no verdict on the mount.

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 
-use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, readlinkat, renameat2};
+use nix::fcntl::{AtFlags, RenameFlags, readlinkat, renameat2};
 use nix::sys::stat::{SFlag, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
@@ -45,8 +45,8 @@ pub(super) fn link(
     name: Name<'_>,
 ) -> Result<(), Errno> {
     act_as(who)?;
-    let path = ProcFdPath::new(object);
-    Ok(linkat(AT_FDCWD, path.as_c_str(), parent, name.as_c_str(), AtFlags::AT_SYMLINK_FOLLOW)?)
+    ProcFdPath::new(object)
+        .with_at(|dir, path| Ok(linkat(dir, path, parent, name.as_c_str(), AtFlags::AT_SYMLINK_FOLLOW)?))
 }
 
 pub(super) fn unlink(who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {

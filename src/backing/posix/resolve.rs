@@ -7,11 +7,11 @@ use nix::sys::stat::Mode;
 
 use super::super::{Found, MountIndex, ObjectId};
 use super::acting::{act_as, act_as_root};
+use super::files::reopen;
 use super::mounts::{MountTable, Place, handle_of};
 use super::{File, Node, PosixBacking, attr};
 use crate::policy::Credentials;
 use crate::sys::handle::open_by_handle;
-use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::stat::{Statx, statx};
 use crate::sys::{Errno, Name};
 
@@ -46,14 +46,14 @@ pub(super) fn lookup(
 
 pub(super) fn identify(mounts: &MountTable, file: &File) -> Result<Found<Node>, Errno> {
     let stat = statx(file.as_fd(), true)?;
-    let fd = nix::fcntl::open(ProcFdPath::new(file.as_fd()).as_c_str(), REFERENCE, Mode::empty())?;
+    let fd = reopen(file.as_fd(), REFERENCE)?;
     let handles = mounts.has_handles(file.mount);
     found(fd, Place { mount: file.mount, handles }, &stat)
 }
 
 pub(super) fn resolve(mounts: &MountTable, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
     let handle = id.handle.as_ref().ok_or(Errno::ESTALE)?;
-    let reopen = |anchor: BorrowedFd<'_>| {
+    let find = |anchor: BorrowedFd<'_>| {
         act_as(who)?;
         match open_by_handle(anchor, handle) {
             // On NFS a directory's handle is only good for who may search the directories above it. Root may, where it
@@ -65,7 +65,7 @@ pub(super) fn resolve(mounts: &MountTable, who: &Credentials, id: &ObjectId) -> 
             result => result,
         }
     };
-    let fd = mounts.with_anchor(id.mount, reopen).ok_or(Errno::ESTALE)??;
+    let fd = mounts.with_anchor(id.mount, find).ok_or(Errno::ESTALE)??;
     Ok(Node { fd, mount: id.mount })
 }
 

@@ -15,7 +15,7 @@ use super::output::{self, Style};
 use super::{Outcome, rules};
 use crate::backing::BackingFs;
 use crate::backing::posix::PosixBacking;
-use crate::config::{Overrides, RulesFile};
+use crate::config::RulesFile;
 use crate::mount::patience::within;
 use probe::{Answer, Findings};
 
@@ -31,7 +31,7 @@ pub(super) struct Check {
     /// The rules file.
     #[arg(long, short, value_name = "FILE", required_unless_present = "source")]
     config: Option<PathBuf>,
-    /// Only this profile has to exist; all are checked.
+    /// Check only this profile.
     #[arg(long, short, value_name = "NAME", requires = "config")]
     profile: Option<String>,
     /// The export: a directory of this node, already mounted. A probe directory is made there and removed again.
@@ -55,14 +55,15 @@ impl Check {
 
     fn lint(&self, path: &std::path::Path, style: Style) -> Result<String, Failure> {
         let file = RulesFile::load(path)?;
-        let warnings = file.check_all().map_err(Failure::Config)?;
-        if self.profile.is_some() {
-            file.policy(self.profile.as_deref(), &Overrides::default())?;
-        }
+        let checked = match &self.profile {
+            Some(profile) => file.check_one(profile),
+            None => file.check_all(),
+        };
+        let warnings = checked.map_err(Failure::Config)?;
         let mut text = String::new();
         for warning in &warnings {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{} {warning}", style.bold("warning:"));
+            let _ = writeln!(text, "{}", warning.render(style.is_coloured()).trim_end());
         }
         let names = rules::names(&file);
         let _ = writeln!(text, "{} {}: {}", style.good("ok"), path.display(), names);

@@ -189,10 +189,10 @@ impl<'a, B: BackingFs> Site<'a, B> {
 
 impl<B: BackingFs> Drop for Site<'_, B> {
     fn drop(&mut self) {
-        if let Ok(name) = Name::new(&self.name) {
-            if let Err(error) = self.backing.rmdir(&self.owner, &self.root.node, name) {
-                tracing::error!(name = ?self.name, %error, "the probe directory is left behind: remove it");
-            }
+        let removed =
+            Name::new(&self.name).and_then(|name| self.backing.rmdir(&self.owner, &self.root.node, name));
+        if let Err(error) = removed {
+            tracing::error!(name = ?self.name, %error, "the probe directory is left behind: remove it");
         }
     }
 }

@@ -1,0 +1,229 @@
+//! The same over NFS with root_squash. `PERMFS_TEST_NFS` names a directory there that belongs to 2001:2001, 0755.
+
+use nix::fcntl::{OFlag, RenameFlags};
+use permfs::backing::{BackingFs, ByteRange, Errno, Freshness, LockKind, NewTime};
+use permfs::policy::Timestamp;
+
+use super::*;
+
+fn export() -> PosixBacking {
+    let path = std::env::var_os("PERMFS_TEST_NFS").expect("PERMFS_TEST_NFS names a directory on NFS");
+    outside(|| PosixBacking::open(Path::new(&path))).unwrap()
+}
+
+/// A directory of the test's own.
+fn directory(backing: &PosixBacking, dir: &CStr, permissions: u32) -> Node {
+    backing.mkdir(&owner(), &root_node(backing), name(dir), mode(permissions, 0)).unwrap();
+    lookup(backing, &owner(), dir).unwrap().node
+}
+
+fn names_in(backing: &PosixBacking, node: &Node) -> Vec<std::ffi::CString> {
+    let dir = backing.opendir(&owner(), node).unwrap();
+    let (mut names, mut from) = (Vec::new(), 0);
+    loop {
+        let before = from;
+        let mut each = |entry: permfs::backing::RawEntry<'_>| {
+            names.push(entry.name.to_owned());
+            from = entry.next;
+            std::ops::ControlFlow::Continue(())
+        };
+        backing.read_dir(&dir, before, &mut each).unwrap();
+        if from == before {
+            return names;
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NFS export with root_squash"]
+fn the_owner_does_everything_and_root_nothing() {
+    let backing = export();
+    assert!(backing.features().nfs && backing.features().handles, "{:?}", backing.features());
+    let dir = directory(&backing, c"everything", 0o755);
+    let made =
+        |who: Credentials| backing.create(&who, &dir, name(c"file"), OFlag::O_RDWR, mode(0o666, 0o022));
+    assert_eq!(made(root()).unwrap_err(), Errno::EACCES);
+    let file = made(owner()).unwrap();
+    let identified = backing.identify(&file).unwrap();
+    let found = backing.lookup(&owner(), &dir, name(c"file")).unwrap();
+    assert_eq!(identified.id, found.id);
+    assert_eq!((found.attr.uid.get(), found.attr.gid.get()), (2001, 2001));
+    assert_eq!(backing.write(&owner(), &file, &[7; 10_000], 0, false), Ok(10_000));
+    backing.flush(&file).unwrap();
+    backing.fsync(&file, false).unwrap();
+    let all = ByteRange { start: 0, end: i64::MAX.unsigned_abs() };
+    backing.set_lock(&file, LockKind::Exclusive, all).unwrap();
+    let other = backing.open(&owner(), &found.node, OFlag::O_RDWR).unwrap();
+    assert_eq!(backing.set_lock(&other, LockKind::Shared, all), Err(Errno::EAGAIN));
+    let mut buffer = [0; 20_000];
+    assert_eq!(backing.read(&other, &mut buffer, 0), Ok(10_000));
+
+    assert_eq!(backing.chmod(&root(), &found.node, Permissions::ALL), Err(Errno::EPERM));
+    backing.chmod(&owner(), &found.node, Permissions::from_mode(0o600)).unwrap();
+    let time = Timestamp { seconds: 1_000_000_000, nanoseconds: 123_456_789 };
+    backing.set_times(&owner(), &found.node, NewTime::At(time), NewTime::At(time)).unwrap();
+    backing.truncate(&owner(), &found.node, 5).unwrap();
+    let attr = backing.stat(&found.node, Freshness::Known).unwrap();
+    assert_eq!((attr.size, attr.permissions.bits(), attr.atime), (5, 0o600, time));
+    backing.link(&owner(), &found.node, &dir, name(c"second")).unwrap();
+    backing.symlink(&owner(), c"file", &dir, name(c"symlink")).unwrap();
+    let symlink = backing.lookup(&owner(), &dir, name(c"symlink")).unwrap();
+    assert_eq!(backing.readlink(&owner(), &symlink.node).unwrap(), b"file");
+    let symlink = backing.resolve(&owner(), &symlink.id).unwrap();
+    assert_eq!(backing.readlink(&owner(), &symlink).unwrap(), b"file");
+}
+
+#[test]
+#[ignore = "needs an NFS export with root_squash"]
+fn nothing_is_left_of_a_tree_whose_nodes_are_dropped() {
+    let backing = export();
+    let dir = directory(&backing, c"tree", 0o755);
+    for number in 0..500 {
+        let file = std::ffi::CString::new(format!("file-{number}")).unwrap();
+        let made = backing.create(&owner(), &dir, name(&file), OFlag::O_RDWR, mode(0o644, 0)).unwrap();
+        backing.identify(&made).unwrap();
+    }
+    let names = names_in(&backing, &dir);
+    assert_eq!(names.len(), 502);
+    for file in names.iter().filter_map(|file| Name::new(file).ok()) {
+        let found = backing.lookup(&owner(), &dir, file).unwrap();
+        let id = found.id.clone();
+        drop(found);
+        backing.resolve(&owner(), &id).unwrap();
+        backing.unlink(&owner(), &dir, file).unwrap();
+        // A v4 client may know the inode for a moment longer, and then that it has no name any more.
+        match backing.resolve(&owner(), &id).and_then(|node| backing.stat(&node, Freshness::AsStat)) {
+            Ok(attr) => assert_eq!(attr.nlink, 0),
+            Err(error) => assert_eq!(error, Errno::ESTALE),
+        }
+    }
+    assert_eq!(names_in(&backing, &dir).len(), 2);
+    backing.rmdir(&owner(), &root_node(&backing), name(c"tree")).unwrap();
+}
+
+#[test]
+#[ignore = "needs an NFS export with root_squash"]
+fn objects_are_found_again_below_a_private_directory_and_after_the_cache_is_gone() {
+    let backing = export();
+    let private = directory(&backing, c"private", 0o700);
+    backing.mkdir(&owner(), &private, name(c"inner"), mode(0o755, 0)).unwrap();
+    let inner = backing.lookup(&owner(), &private, name(c"inner")).unwrap();
+    let made = backing.create(&owner(), &inner.node, name(c"file"), OFlag::O_RDWR, mode(0o644, 0)).unwrap();
+    let file = backing.identify(&made).unwrap().id;
+    let dir = inner.id.clone();
+    drop((made, inner, private));
+    for cold in [false, true] {
+        if cold {
+            outside(|| std::fs::write("/proc/sys/vm/drop_caches", "3")).unwrap();
+        }
+        let node = backing.resolve(&owner(), &dir).unwrap();
+        let again = backing.lookup(&owner(), &node, name(c"file")).unwrap();
+        assert_eq!(again.id, file);
+        drop((node, again));
+        let node = backing.resolve(&owner(), &file).unwrap();
+        let open = backing.open(&owner(), &node, OFlag::O_RDWR).unwrap();
+        backing.write(&owner(), &open, b"data", 0, false).unwrap();
+        backing.flush(&open).unwrap();
+        let root = root_node(&backing);
+        backing
+            .rename(&owner(), &root, name(c"private"), &root, name(c"moved"), RenameFlags::empty())
+            .unwrap();
+        backing.resolve(&owner(), &dir).unwrap();
+        backing
+            .rename(&owner(), &root, name(c"moved"), &root, name(c"private"), RenameFlags::empty())
+            .unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs an NFS export with root_squash"]
+fn a_source_that_root_may_not_open_is_anchored_by_its_owner() {
+    let backing = export();
+    directory(&backing, c"closed", 0o700);
+    let path = Path::new(&std::env::var_os("PERMFS_TEST_NFS").unwrap()).join("closed");
+    assert!(outside(|| std::fs::read_dir(&path)).is_err(), "root is not squashed");
+    let closed = outside(|| PosixBacking::open(&path)).unwrap();
+    assert!(closed.features().handles);
+    let file = create(&closed, &owner(), c"file").unwrap();
+    let id = closed.identify(&file).unwrap().id;
+    closed.resolve(&owner(), &id).unwrap();
+}
+
+/// How many requests to the server `call` makes, by kind (proc(5), mountstats).
+fn requests<T>(call: impl FnOnce() -> T) -> (T, String) {
+    let count = || {
+        let stats = outside(|| std::fs::read_to_string("/proc/self/mountstats")).unwrap();
+        let nfs = stats.split("device ").find(|mount| mount.contains("fstype nfs")).unwrap_or_default();
+        let operations = nfs.split("per-op statistics").nth(1).unwrap_or_default();
+        operations
+            .lines()
+            .filter_map(|line| {
+                let (operation, counts) = line.trim().split_once(':')?;
+                Some((operation.to_owned(), counts.split_whitespace().next()?.parse::<u64>().ok()?))
+            })
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = count();
+    let result = call();
+    let after = count();
+    let more = after.iter().filter_map(|(operation, count)| {
+        let more = count - before.get(operation).copied().unwrap_or(0);
+        (more > 0).then(|| format!("{operation} {more}"))
+    });
+    (result, more.collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+#[ignore = "measures, checks nothing"]
+fn the_requests_that_each_operation_makes() {
+    let backing = export();
+    let dir = directory(&backing, c"requests", 0o755);
+    create_in(&backing, &dir, c"warm");
+    let (id, create) = requests(|| create_in(&backing, &dir, c"file"));
+    let (_, lookup) = requests(|| drop(backing.lookup(&owner(), &dir, name(c"file")).unwrap()));
+    let (_, resolve) = requests(|| {
+        let node = backing.resolve(&owner(), &id).unwrap();
+        backing.stat(&node, Freshness::AsStat).unwrap();
+    });
+    let (_, chmod) = requests(|| {
+        let node = backing.resolve(&owner(), &id).unwrap();
+        backing.chmod(&owner(), &node, Permissions::from_mode(0o640)).unwrap();
+        backing.stat(&node, Freshness::Known).unwrap();
+    });
+    let (_, open) = requests(|| {
+        let node = backing.resolve(&owner(), &id).unwrap();
+        drop(backing.open(&owner(), &node, OFlag::O_RDONLY).unwrap());
+    });
+    let (_, mkdir) = requests(|| {
+        backing.mkdir(&owner(), &dir, name(c"dir"), mode(0o755, 0)).unwrap();
+        drop(backing.lookup(&owner(), &dir, name(c"dir")).unwrap());
+    });
+    let flags = RenameFlags::empty();
+    let (_, rename) =
+        requests(|| backing.rename(&owner(), &dir, name(c"file"), &dir, name(c"b"), flags).unwrap());
+    let (_, unlink) = requests(|| backing.unlink(&owner(), &dir, name(c"b")).unwrap());
+    println!("create, identify, close: {create}\nlookup: {lookup}\nresolve, stat: {resolve}");
+    println!("resolve, chmod, stat: {chmod}\nresolve, open, close: {open}\nmkdir, lookup: {mkdir}");
+    println!("rename: {rename}\nunlink: {unlink}");
+}
+
+fn create_in(backing: &PosixBacking, dir: &Node, file: &CStr) -> permfs::backing::ObjectId {
+    let made = backing.create(&owner(), dir, name(file), OFlag::O_RDWR, mode(0o644, 0)).unwrap();
+    backing.identify(&made).unwrap().id
+}
+
+#[test]
+#[ignore = "needs an NFS export with another filesystem mounted on `inner`, and crossmnt"]
+fn an_export_inside_the_export_is_entered() {
+    let backing = export();
+    let inner = lookup(&backing, &owner(), c"inner").unwrap();
+    assert_eq!(inner.id.mount, permfs::backing::MountIndex(1));
+    assert!(inner.id.handle.is_some());
+    let file = create_in(&backing, &inner.node, c"file");
+    assert_eq!(file.mount, inner.id.mount);
+    let node = backing.resolve(&owner(), &file).unwrap();
+    assert_eq!(backing.lookup(&owner(), &inner.node, name(c"file")).unwrap().id, file);
+    assert_eq!(backing.stat(&node, Freshness::AsStat).unwrap().uid.get(), 2001);
+    let node = backing.resolve(&owner(), &inner.id).unwrap();
+    assert_eq!(backing.stat(&node, Freshness::AsStat).unwrap().ino, inner.attr.ino);
+}

@@ -1,0 +1,106 @@
+//! Inside the machine: runs scenarios one after the other and says how each one ended.
+//!
+//! A scenario is a function that panics where something is not as it should be. It runs in a process of its own, so that
+//! its mounts, umask and file table are its own, and so that it can be ended when it hangs.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::machine::Variant;
+use super::stage::Stage;
+
+/// The longest that a scenario may take. The slowest waits out a server's grace of ten seconds.
+const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// How much of a failed scenario's output is shown.
+const OUTPUT_SHOWN: usize = 6_000;
+
+/// Something that a user or admin relies on.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// A sentence, after the subject it belongs to.
+    pub name: &'static str,
+    pub run: fn(&Stage),
+}
+
+impl Scenario {
+    /// Whether this scenario, on that variant, is one of those that `words` name.
+    pub fn is_meant_by(&self, variant: Variant, words: &[String]) -> bool {
+        let full = format!("{variant} {}", self.name);
+        words.iter().all(|word| full.contains(word.as_str()))
+    }
+}
+
+/// Runs all that `words` name; the last line says how many passed and failed.
+pub fn run_all(variant: Variant, scenarios: impl Iterator<Item = Scenario>, words: &[String]) -> ExitCode {
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in scenarios.filter(|scenario| scenario.is_meant_by(variant, words)) {
+        let begin = Instant::now();
+        let result = run_apart(variant, scenario);
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{variant} {} ... {verdict} ({:.1} s)", scenario.name, begin.elapsed().as_secs_f32());
+        match result {
+            Ok(()) => passed += 1,
+            Err(why) => {
+                failed += 1;
+                println!("{}", why.trim_end());
+            }
+        }
+    }
+    println!("{variant}: {passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The other side of [`run_apart`]. A panic makes the exit status.
+pub fn run_one(variant: Variant, mut scenarios: impl Iterator<Item = Scenario>, name: &str) -> ExitCode {
+    let scenario = scenarios.find(|scenario| scenario.name == name).expect("a scenario's name");
+    (scenario.run)(&Stage::new(variant));
+    ExitCode::SUCCESS
+}
+
+fn run_apart(variant: Variant, scenario: Scenario) -> Result<(), String> {
+    // A file, because daemons that the scenario starts may keep it open.
+    let mut output = tempfile::tempfile().map_err(|error| error.to_string())?;
+    let status = run_limited(
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--scenario", &variant.to_string(), scenario.name])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output.try_clone().unwrap()),
+    );
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("{}({status})", last_of(&mut output))),
+        None => Err(format!("{}(still running after {} s)", last_of(&mut output), TIME_LIMIT.as_secs())),
+    }
+}
+
+/// None where it was still running at the limit; then it and its children are killed.
+#[expect(
+    clippy::zombie_processes,
+    reason = "what hangs in the NFS client may not die before the machine does"
+)]
+fn run_limited(command: &mut Command) -> Option<ExitStatus> {
+    let mut child = command.process_group(0).spawn().unwrap();
+    let end = Instant::now() + TIME_LIMIT;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL);
+    None
+}
+
+fn last_of(output: &mut File) -> String {
+    let mut bytes = Vec::new();
+    output.rewind().unwrap();
+    output.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(OUTPUT_SHOWN)..]).into_owned()
+}
