@@ -51,8 +51,8 @@ fn pod() -> CallerId {
 }
 
 fn named<T>(name: &str, act: impl FnOnce(Name<'_>) -> T) -> T {
-    let name = CString::new(name).unwrap();
-    act(Name::new(&name).unwrap())
+    let name = CString::new(name).expect("no NUL");
+    act(Name::new(&name).expect("a file name"))
 }
 
 fn mode(bits: u32) -> Permissions {
@@ -90,7 +90,7 @@ impl DirSink for Names {
         self.0.len() < self.1
     }
     fn push(&mut self, entry: &DirEntry<'_>) {
-        self.0.push((entry.name.to_str().unwrap().to_owned(), entry.entry.is_some()));
+        self.0.push((entry.name.to_str().expect("ASCII").to_owned(), entry.entry.is_some()));
     }
 }
 
@@ -264,13 +264,19 @@ fn a_directory_is_listed_in_any_portions_and_only_names_count_lookups() {
 
 fn whole(owner: u64, kind: LockKind, flock: bool) -> LockRequest {
     let range = ByteRange { start: 0, end: i64::MAX.unsigned_abs() };
-    LockRequest { owner: LockOwner(owner), flock, kind, range, pid: Pid(u32::try_from(owner).unwrap()) }
+    LockRequest {
+        owner: LockOwner(owner),
+        flock,
+        kind,
+        range,
+        pid: Pid(u32::try_from(owner).expect("small")),
+    }
 }
 
 fn wait_for(fs: &Fs, handle: FileHandleId, lock: &LockRequest, id: u64) -> mpsc::Receiver<Result<(), Errno>> {
     let (answer, answered) = mpsc::channel();
-    let reply = Box::new(move |outcome| answer.send(outcome).unwrap());
-    fs.setlkw(pod(), NodeId::ROOT, handle, lock, RequestId(id), reply);
+    let reply = Box::new(move |outcome| answer.send(outcome).expect("somebody listens"));
+    fs.setlkw(NodeId::ROOT, handle, lock, RequestId(id), reply);
     answered
 }
 
@@ -281,9 +287,9 @@ const A_MOMENT: Duration = Duration::from_millis(50);
 fn lock_owners_exclude_each_other_and_a_close_lets_go() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.setlk(pod(), file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
-    fs.setlk(pod(), file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
-    assert_eq!(fs.setlk(pod(), file.node, handle, &whole(2, LockKind::Shared, false)), Err(Errno::EAGAIN));
+    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    assert_eq!(fs.setlk(file.node, handle, &whole(2, LockKind::Shared, false)), Err(Errno::EAGAIN));
     let held = fs.getlk(file.node, handle, &whole(2, LockKind::Shared, false)).unwrap().unwrap();
     assert_eq!((held.kind, held.pid), (LockKind::Exclusive, Pid(1)));
     assert_eq!(fs.getlk(file.node, handle, &whole(1, LockKind::Shared, false)), Ok(None));
@@ -297,7 +303,7 @@ fn lock_owners_exclude_each_other_and_a_close_lets_go() {
 fn a_wait_for_a_lock_can_be_interrupted_before_and_while_it_waits() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.setlk(pod(), file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
     let waiting = wait_for(&fs, handle, &whole(2, LockKind::Exclusive, false), 7);
     assert!(waiting.recv_timeout(A_MOMENT).is_err());
     fs.interrupt(RequestId(7));
@@ -312,8 +318,8 @@ fn flocks_belong_to_open_files_and_go_with_them() {
     let (_, fs) = airflow();
     let (file, first) = create(&fs, NodeId::ROOT, "f").unwrap();
     let second = fs.open(pod(), file.node, OFlag::O_RDWR).unwrap().handle;
-    fs.setlk(pod(), file.node, first, &whole(1, LockKind::Exclusive, true)).unwrap();
-    assert_eq!(fs.setlk(pod(), file.node, second, &whole(2, LockKind::Shared, true)), Err(Errno::EAGAIN));
+    fs.setlk(file.node, first, &whole(1, LockKind::Exclusive, true)).unwrap();
+    assert_eq!(fs.setlk(file.node, second, &whole(2, LockKind::Shared, true)), Err(Errno::EAGAIN));
     let waiting = wait_for(&fs, second, &whole(2, LockKind::Shared, true), 9);
     assert!(waiting.recv_timeout(A_MOMENT).is_err());
     fs.release(file.node, first);

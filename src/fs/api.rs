@@ -92,6 +92,19 @@ pub struct SetAttr {
     pub handle: Option<FileHandleId>,
 }
 
+impl SetAttr {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let times = [self.atime, self.mtime] != [NewTime::Omit; 2];
+        !times
+            && self.permissions.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+    }
+}
+
 /// What to make by mknod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewNode {

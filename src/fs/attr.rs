@@ -42,6 +42,10 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         if change.uid.is_some() || change.gid.is_some() {
             self.chown(&at, change)?;
+        } else if change.is_empty() {
+            // chown(2) of nobody to nobody: the kernel still clears suid, for the owner, and refuses others.
+            let who = self.actor(&at, Operation::Change, at.rules())?;
+            self.backing.chown(&who, &at.node, None, None)?;
         }
         if let Some(size) = change.size {
             self.truncate(&at, change.handle, size)?;

@@ -75,14 +75,16 @@ impl<B: BackingFs> Handles<B> {
         self.files.get(&id).map(|open| Arc::clone(&open)).ok_or(Errno::EBADF)
     }
 
-    pub(super) fn remove_file(&self, id: FileHandleId) {
-        if let Some((_, open)) = self.files.remove(&id) {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            let mut others = lock(&open.inode.live().open);
-            if let Some(at) = others.iter().rposition(|other| Arc::ptr_eq(other, &open)) {
-                others.swap_remove(at);
-            }
+    /// The file, whose last reference this mostly is.
+    pub(super) fn remove_file(&self, id: FileHandleId) -> Option<Arc<OpenFile<B>>> {
+        let (_, open) = self.files.remove(&id)?;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        let mut others = lock(&open.inode.live().open);
+        if let Some(at) = others.iter().rposition(|other| Arc::ptr_eq(other, &open)) {
+            others.swap_remove(at);
         }
+        drop(others);
+        Some(open)
     }
 
     pub(super) fn add_dir(&self, dir: B::Dir) -> FileHandleId {

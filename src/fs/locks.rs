@@ -15,11 +15,10 @@ use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
 use super::lock_waiters::Waiting;
 use super::{
-    ByteRange, CallerId, Errno, FileHandleId, Filesystem, HeldLock, LockKind, LockOwner, LockReply,
-    LockRequest, NodeId, Pid, RequestId,
+    ByteRange, Errno, FileHandleId, Filesystem, HeldLock, LockKind, LockOwner, LockReply, LockRequest,
+    NodeId, Pid, RequestId,
 };
 use crate::backing::BackingFs;
-use crate::policy::Operation;
 
 /// Lock owners per mount: each holds a descriptor from its first lock on a file to its next close of it.
 const MAX_LOCK_OWNERS: usize = 1 << 16;
@@ -45,6 +44,8 @@ impl<B: BackingFs> Default for LockTable<B> {
 #[derive(Debug)]
 struct Holder<B: BackingFs> {
     owner: LockOwner,
+    /// The open file through which it last asked.
+    handle: FileHandleId,
     pid: Pid,
     file: Arc<LockFile<B>>,
     ranges: Vec<(LockKind, ByteRange)>,
@@ -119,17 +120,15 @@ impl<B: BackingFs> Filesystem<B> {
     ///
     /// # Errors
     /// EAGAIN where somebody else has it; ENOLCK past [`MAX_LOCK_OWNERS`]; EBADF as fcntl(2) and flock(2) have it.
-    pub fn setlk(
-        &self,
-        caller: CallerId,
-        _node: NodeId,
-        handle: FileHandleId,
-        wanted: &LockRequest,
-    ) -> Result<(), Errno> {
+    pub fn setlk(&self, _node: NodeId, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
-        let Some(target) = self.lockable(caller, &open, wanted)? else { return Ok(()) };
-        target.set(&self.backing, wanted.kind)?;
-        self.locked(&open.inode, wanted);
+        let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
+        match target.set(&self.backing, wanted.kind) {
+            // A close that came before may still be letting the lock go: the kernel does not wait for it.
+            Err(Errno::EAGAIN) if self.releases.settled() => target.set(&self.backing, wanted.kind)?,
+            done => done?,
+        }
+        self.locked(&open.inode, handle, wanted);
         Ok(())
     }
 
@@ -137,19 +136,18 @@ impl<B: BackingFs> Filesystem<B> {
     /// or the wait interrupted.
     pub fn setlkw(
         self: &Arc<Self>,
-        caller: CallerId,
         node: NodeId,
         handle: FileHandleId,
         wanted: &LockRequest,
         request: RequestId,
         reply: LockReply,
     ) {
-        match self.setlk(caller, node, handle, wanted) {
+        match self.setlk(node, handle, wanted) {
             Err(Errno::EAGAIN) => {}
             done => return reply(done),
         }
         let target = self.handles.file(handle).and_then(|open| {
-            let target = self.lockable(caller, &open, wanted)?.ok_or(Errno::EAGAIN)?;
+            let target = self.lockable(&open, handle, wanted)?.ok_or(Errno::EAGAIN)?;
             Ok((open, target))
         });
         match target {
@@ -160,7 +158,7 @@ impl<B: BackingFs> Filesystem<B> {
                     if outcome.is_ok()
                         && let Some(filesystem) = filesystem.upgrade()
                     {
-                        filesystem.locked(&open.inode, &wanted);
+                        filesystem.locked(&open.inode, handle, &wanted);
                     }
                     reply(outcome);
                 });
@@ -190,11 +188,19 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
+    /// The last close of an open file: locks of an open file description (F_OFD_SETLK), which no flush names, go with it.
+    /// A process's own locks were dropped when it closed the file.
+    pub(super) fn drop_locks_through(&self, inode: &Inode<B>, handle: FileHandleId) {
+        let Some(live) = inode.live_if_any() else { return };
+        let dropped: Vec<_> = lock(&live.locks).owners.extract_if(.., |held| held.handle == handle).collect();
+        drop(dropped);
+    }
+
     /// What `wanted` is to be taken on; none for unlocking what was never locked.
     fn lockable(
         &self,
-        caller: CallerId,
         open: &Arc<OpenFile<B>>,
+        handle: FileHandleId,
         wanted: &LockRequest,
     ) -> Result<Option<Lockable<B>>, Errno> {
         if wanted.flock {
@@ -207,30 +213,30 @@ impl<B: BackingFs> Filesystem<B> {
             Some(file) => file,
             None if wanted.kind == LockKind::Unlock => return Ok(None),
             None => {
-                let file = Arc::new(LockFile::new(self.open_for_locks(caller, open)?)?);
-                lock(table).adopt(wanted, file)
+                let file = Arc::new(LockFile::new(self.open_for_locks(open)?)?);
+                lock(table).adopt(wanted, handle, file)
             }
         };
         Ok(Some(Lockable::Range(file, wanted.range)))
     }
 
-    /// A file for an owner's locks, of either kind where the opener may write; else of the kind that `open` allows.
-    fn open_for_locks(&self, caller: CallerId, open: &OpenFile<B>) -> Result<B::File, Errno> {
-        let at = self.visit(caller, open.inode.id)?;
-        let who = self.actor(&at, Operation::Open, at.rules())?;
-        if !at.rules().read_only
-            && let Ok(file) = self.backing.open(&who, &at.node, OFlag::O_RDWR)
-        {
+    /// A file for an owner's locks: of either kind where the opener may write, else of the kind that `open` allows.
+    ///
+    /// Locks are the open file's affair: whoever was handed the descriptor may set them, as whom it was opened.
+    fn open_for_locks(&self, open: &OpenFile<B>) -> Result<B::File, Errno> {
+        let node = self.resolve(&open.opener, &open.inode)?;
+        let read_only = self.policy().scopes().rules(open.inode.scope()).read_only;
+        if !read_only && let Ok(file) = self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
             return Ok(file);
         }
-        self.backing.open(&open.opener, &at.node, open.flags & OFlag::O_ACCMODE)
+        self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)
     }
 
     /// A lock was set: remember whose, wake who waits, and let the kernel forget what it cached before, since locks are
     /// how processes on two nodes agree that content is new.
-    fn locked(&self, inode: &Arc<Inode<B>>, wanted: &LockRequest) {
+    fn locked(&self, inode: &Arc<Inode<B>>, handle: FileHandleId, wanted: &LockRequest) {
         if !wanted.flock {
-            lock(&inode.live().locks).record(wanted);
+            lock(&inode.live().locks).record(handle, wanted);
         }
         if wanted.kind == LockKind::Unlock {
             self.waiters.wake();
@@ -242,12 +248,18 @@ impl<B: BackingFs> Filesystem<B> {
 
 impl<B: BackingFs> LockTable<B> {
     /// Enters an owner's file, unless another thread of the same owner was faster.
-    fn adopt(&mut self, wanted: &LockRequest, file: Arc<LockFile<B>>) -> Arc<LockFile<B>> {
+    fn adopt(
+        &mut self,
+        wanted: &LockRequest,
+        handle: FileHandleId,
+        file: Arc<LockFile<B>>,
+    ) -> Arc<LockFile<B>> {
         if let Some(known) = self.owners.iter().find(|held| held.owner == wanted.owner) {
             return Arc::clone(&known.file);
         }
         self.owners.push(Holder {
             owner: wanted.owner,
+            handle,
             pid: wanted.pid,
             file: Arc::clone(&file),
             ranges: Vec::new(),
@@ -255,9 +267,9 @@ impl<B: BackingFs> LockTable<B> {
         file
     }
 
-    fn record(&mut self, set: &LockRequest) {
+    fn record(&mut self, handle: FileHandleId, set: &LockRequest) {
         let Some(held) = self.owners.iter_mut().find(|held| held.owner == set.owner) else { return };
-        held.pid = set.pid;
+        (held.pid, held.handle) = (set.pid, handle);
         held.ranges.retain(|(_, range)| !(set.range.start <= range.start && range.end <= set.range.end));
         if set.kind != LockKind::Unlock && held.ranges.len() < MAX_NAMED_RANGES {
             held.ranges.push((set.kind, set.range));

@@ -19,11 +19,13 @@ mod lock_waiters;
 mod locks;
 mod lookup;
 mod open;
+mod releases;
 mod remove;
 mod rename;
 mod visit;
 mod xattr;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -32,6 +34,7 @@ pub use api::*;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
+use releases::Releases;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
@@ -55,7 +58,10 @@ pub struct Filesystem<B: BackingFs> {
     handles: Handles<B>,
     directories: DirectoryCache<B>,
     waiters: LockWaiters<B>,
+    releases: Releases,
     kernel: OnceLock<Box<dyn KernelCache>>,
+    /// Directories moved from one path rule's reach to another's so far.
+    moves: AtomicU64,
 }
 
 impl<B: BackingFs> Filesystem<B> {
@@ -74,7 +80,9 @@ impl<B: BackingFs> Filesystem<B> {
             handles: Handles::new(),
             directories: DirectoryCache::default(),
             waiters,
+            releases: Releases::default(),
             kernel: OnceLock::new(),
+            moves: AtomicU64::new(0),
         })
     }
 

@@ -51,8 +51,12 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// The last descriptor is closed.
     pub fn release(&self, _node: NodeId, handle: FileHandleId) {
-        self.handles.remove_file(handle);
-        // flock(2) locks went with the file, and somebody may wait for them.
+        let _under_way = self.releases.begin();
+        if let Some(open) = self.handles.remove_file(handle) {
+            self.drop_locks_through(&open.inode, handle);
+            // The file closes here, and its flock(2) lock with it.
+            drop(open);
+        }
         self.waiters.wake();
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::inodes::Inode;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
 use crate::backing::BackingFs;
-use crate::policy::{Credentials, Operation};
+use crate::policy::{Credentials, FileKind, Operation};
 
 impl<B: BackingFs> Filesystem<B> {
     /// unlink(2). Whoever has the file open goes on.
@@ -16,7 +17,10 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
         let who = self.actor(&at, Operation::Remove, at.rules())?;
-        self.as_shown(&at, &who, |who| self.backing.unlink(who, &at.node, name))
+        let going = self.object_to_keep(&at, &who, name);
+        self.as_shown(&at, &who, |who| self.backing.unlink(who, &at.node, name))?;
+        keep(going);
+        Ok(())
     }
 
     /// rmdir(2).
@@ -27,28 +31,39 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
         let who = self.actor(&at, Operation::Remove, at.rules())?;
-        let going = self.directory_to_keep(&at, &who, name);
+        let going = self.object_to_keep(&at, &who, name);
         self.as_shown(&at, &who, |who| self.backing.rmdir(who, &at.node, name))?;
-        if let Some((inode, node)) = going {
-            // A second removal of one inode does not exist.
-            let _ = inode.live().removed.set(Arc::new(node));
-        }
+        keep(going);
         Ok(())
     }
 
-    /// The directory that is about to lose its name, where the kernel knows it: it may be somebody's working directory,
-    /// and on a local filesystem its handle will be stale. On NFS nothing of it would work any more in any case.
-    pub(super) fn directory_to_keep(
+    /// The object that is about to lose a name, where the kernel knows it and it is the last one: it may be somebody's
+    /// working directory, or a file opened with O_PATH, and on a local filesystem its handle will be stale. On NFS a
+    /// reference would make the client silly-rename, and nothing would work through it any more in any case.
+    pub(super) fn object_to_keep(
         &self,
         at: &Visit<B>,
         who: &Credentials,
         name: Name<'_>,
-    ) -> Option<(Arc<super::inodes::Inode<B>>, B::Node)> {
+    ) -> Option<Going<B>> {
         if self.backing.features().nfs {
             return None;
         }
         let found = self.backing.lookup(who, &at.node, name).ok()?;
-        let inode = self.inodes.find(&found.id)?;
+        let last = found.attr.kind == FileKind::Directory || found.attr.nlink == 1;
+        let inode = last.then(|| self.inodes.find(&found.id)).flatten()?;
         inode.pinned.is_none().then_some((inode, found.node))
+    }
+}
+
+/// An inode that loses its last name, and a reference to it.
+pub(super) type Going<B> = (Arc<Inode<B>>, <B as BackingFs>::Node);
+
+/// It has lost it: the reference stays until the kernel forgets the inode, which for an object that nobody uses is at
+/// once.
+pub(super) fn keep<B: BackingFs>(going: Option<Going<B>>) {
+    if let Some((inode, node)) = going {
+        // A second removal of one inode does not exist.
+        let _ = inode.live().removed.set(Arc::new(node));
     }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::inodes::{Inode, lock};
@@ -104,6 +105,7 @@ impl<B: BackingFs> Filesystem<B> {
             Refused::Anonymous => Errno::EACCES,
         })?;
         let inode = self.inode(node)?;
+        self.follow_moves(&reign.policy, &inode);
         let node = self.resolve(&caller, &inode)?;
         Ok(Visit { policy: Arc::clone(&reign.policy), caller, inode, node })
     }
@@ -111,8 +113,15 @@ impl<B: BackingFs> Filesystem<B> {
     /// The same caller at another inode: the second directory of a rename, the new one of a link.
     pub(super) fn visit_also(&self, first: &Visit<B>, node: NodeId) -> Result<Visit<B>, Errno> {
         let inode = self.inode(node)?;
+        self.follow_moves(&first.policy, &inode);
         let node = self.resolve(&first.caller, &inode)?;
         Ok(Visit { policy: Arc::clone(&first.policy), caller: Arc::clone(&first.caller), inode, node })
+    }
+
+    fn follow_moves(&self, policy: &Policy, inode: &Inode<B>) {
+        if !policy.scopes().is_trivial() {
+            inode.follow_moves(policy.scopes(), self.moves.load(Ordering::Relaxed));
+        }
     }
 
     /// ESTALE for a number that was never given out, or is forgotten: the kernel then looks the name up again.
@@ -129,7 +138,7 @@ impl<B: BackingFs> Filesystem<B> {
             return self.resolve_directory(who, inode).map(NodeRef::Cached);
         }
         match self.backing.resolve(who, &inode.object) {
-            Err(Errno::ESTALE) => self.resolve_open_file(inode).map(NodeRef::Fresh),
+            Err(Errno::ESTALE) => resolve_nameless(&self.backing, inode),
             found => found.map(NodeRef::Fresh),
         }
     }
@@ -158,13 +167,6 @@ impl<B: BackingFs> Filesystem<B> {
         {
             *lock(&live.directory) = None;
         }
-    }
-
-    /// An object that has no name any more, through somebody who has it open.
-    fn resolve_open_file(&self, inode: &Inode<B>) -> Result<B::Node, Errno> {
-        let open =
-            inode.live_if_any().and_then(|live| lock(&live.open).first().cloned()).ok_or(Errno::ESTALE)?;
-        self.backing.identify(&open.file).map(|found| found.node)
     }
 
     /// Who does `operation` at the visited object: decided by the policy, which is told the object's owner only where
@@ -225,6 +227,16 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.chmod(&owner, &at.node, shown)?;
         Ok(true)
     }
+}
+
+/// An object that has no name any more: as it was kept at its removal, or through somebody who has it open.
+fn resolve_nameless<B: BackingFs>(backing: &B, inode: &Inode<B>) -> Result<NodeRef<B>, Errno> {
+    let live = inode.live_if_any().ok_or(Errno::ESTALE)?;
+    if let Some(node) = live.removed.get() {
+        return Ok(NodeRef::Cached(Arc::clone(node)));
+    }
+    let open = lock(&live.open).first().cloned().ok_or(Errno::ESTALE)?;
+    backing.identify(&open.file).map(|found| NodeRef::Fresh(found.node))
 }
 
 /// As whom to find an object again where the caller cannot: its owner, or nobody where that is root, who is squashed.

@@ -218,7 +218,7 @@ mod tests {
             compared += 1;
         }
         assert!(
-            compared >= 40,
+            compared >= 35,
             "the header on this machine has only {compared} of {} structs",
             LAYOUTS.len()
         );

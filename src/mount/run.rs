@@ -1,5 +1,6 @@
 //! One mount, run by this process: what is built in which order, and that it comes down in the opposite one.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
             }
         }
         Ok(Event::SessionEnded(Err(error))) => tracing::error!(%error, "the session ended with an error"),
-        Ok(Event::SessionEnded(Ok(()))) | Err(_) => {}
+        Ok(Event::SessionEnded(Ok(()))) | Err(_) => mounted.is_gone(),
     }
     tracing::info!(target = %target.display(), "unmounted");
     Ok(())
@@ -152,9 +153,11 @@ fn open(path: &Path, policy: Arc<Policy>) -> Result<Arc<Filesystem<PosixBacking>
     }
 }
 
-/// A mount in the kernel's table, taken down when dropped.
+/// A mount in the kernel's table, taken down when dropped; but never twice, and never after the kernel has ended the
+/// session: its device number may be another mount's by then.
 struct Mounted {
     device: DeviceNumber,
+    down: Cell<bool>,
 }
 
 impl Mounted {
@@ -177,14 +180,22 @@ impl Mounted {
             return Err(failed("something else was mounted there at the same moment".to_owned()));
         };
         // From here on it is taken down, whatever fails.
-        let mounted = Self { device: number };
+        let mounted = Self { device: number, down: Cell::new(false) };
         let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
             .map_err(|error| failed(error.to_string()))?;
         Ok((mounted, Arc::new(session)))
     }
 
+    /// The kernel has ended the session: somebody unmounted it, or aborted its connection.
+    fn is_gone(&self) {
+        self.down.set(true);
+    }
+
     /// Unmounts it wherever it is mounted; where it is in use it is detached.
     fn take_down(&self) {
+        if self.down.replace(true) {
+            return;
+        }
         let Ok(table) = MountTable::read() else { return };
         for entry in table.of_device(self.device) {
             if table.on_top_of(&entry.target) != Some(entry) {

@@ -46,7 +46,7 @@ pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
     }
     let (target, device) = (entry.target.clone(), entry.device);
     let runtime = RuntimeDir::from_env();
-    let trace = runtime.find(device);
+    let trace = runtime.find(device, &target);
     take_down(&target, device, lazy, &table)?;
     match trace {
         Some(trace) => see_off(&target, device, lazy, &trace),

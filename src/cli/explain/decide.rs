@@ -122,9 +122,9 @@ pub(super) fn decide<B: BackingFs>(
 ) -> Result<Explanation, Unanswerable> {
     let groups = policy.counted_groups(&question.groups);
     let caller = Caller { uid: question.uid, gid: question.gid, groups };
-    let trace = policy.trace(&caller);
-    let scope = policy.scopes().of_path(question.path.as_bytes());
-    let path_rule = policy.scopes().origin(scope).map(ToString::to_string);
+    let trace = policy.trace_admission(&caller);
+    let scope = policy.scopes().at_path(question.path.as_bytes());
+    let path_rule = policy.scopes().held(scope).path.as_ref().map(ToString::to_string);
     let mut inquiry = Inquiry {
         policy,
         question,
@@ -133,9 +133,9 @@ pub(super) fn decide<B: BackingFs>(
             allowed: true,
             errno: None,
             reason: None,
-            rule: trace.uid.to_string(),
-            uid_rule: trace.uid.to_string(),
-            gid_rule: trace.gid.to_string(),
+            rule: trace.uid.by.to_string(),
+            uid_rule: trace.uid.by.to_string(),
+            gid_rule: trace.gid.by.to_string(),
             path_rule,
             credentials: None,
             stored: None,
@@ -186,12 +186,13 @@ impl Inquiry<'_> {
     fn admit(&mut self, caller: &Caller<'_>, trace: &Trace<'_>) -> Result<Credentials, Stop> {
         let admitted = self.policy.admit(caller);
         let rule = match admitted {
-            Err(Denied::NoRuleForGid(_) | Denied::RootGroup) => trace.gid,
-            _ => trace.uid,
+            Err(Denied::NoRuleForGid(_) | Denied::RootGroup) => trace.gid.by,
+            _ => trace.uid.by,
         };
         let asked = format!("{}:{} is a caller", caller.uid, caller.gid);
         let admitted = self.rules_say(asked, admitted, Some(rule.to_string()))?;
-        for (group, nfs, origin) in &trace.groups {
+        for group in &trace.groups {
+            let (group, nfs, origin) = (group.pod, group.nfs, group.by);
             self.said.notes.push(match nfs {
                 Some(nfs) => format!("group {group} counts as {nfs} ({origin})"),
                 None => format!("group {group} does not count: no rule maps it ({origin})"),
@@ -260,7 +261,7 @@ impl Inquiry<'_> {
             admitted,
             Some(dir.attr.owner()),
             None,
-            self.policy.scopes().rules(self.policy.scopes().of_path(here.as_bytes())),
+            self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes())),
         );
         let name_in = Name::new(name).map_err(|_| Unanswerable::BadName(name.to_string_lossy().into()))?;
         match backing.lookup(&who, &dir.node, name_in) {
@@ -426,7 +427,7 @@ impl Inquiry<'_> {
     }
 
     fn ask_kernel(&mut self, stored: &StoredAttr, here: &str, want: Want) -> Result<(), Stop> {
-        let rules = self.policy.scopes().rules(self.policy.scopes().of_path(here.as_bytes()));
+        let rules = self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes()));
         let shown = self.policy.present(stored, rules);
         let verdict = dac::may(&self.as_the_kernel_sees(), &shown, want);
         let (uid, gid) = (self.question.uid, self.question.gid);

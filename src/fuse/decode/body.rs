@@ -259,6 +259,12 @@ pub(super) fn copy_file_range<'a>(body: &mut Cursor<'a>, wide: bool) -> Decoded<
     }))
 }
 
+pub(super) fn opendir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
+    // A directory is only ever read.
+    let _: wire::OpenIn = body.take()?;
+    Ok(Request::Opendir { node })
+}
+
 pub(super) fn readdir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
     let read: wire::ReadIn = body.take()?;
     Ok(Request::Readdir { node, handle: FileHandleId(read.fh), from: read.offset, size: size(read.size)? })

@@ -326,7 +326,7 @@ pub(crate) fn decode<'a>(header: &Header, body: &'a [u8], dialect: Dialect) -> R
         Opcode::CopyFileRange => body::copy_file_range(&mut body, false),
         Opcode::CopyFileRange64 => body::copy_file_range(&mut body, true),
 
-        Opcode::Opendir => Ok(Request::Opendir { node: node()? }),
+        Opcode::Opendir => body::opendir(node()?, &mut body),
         Opcode::Readdir => body::readdir(node()?, &mut body),
         Opcode::Readdirplus => body::readdirplus(node()?, &mut body),
         Opcode::Releasedir => body::releasedir(node()?, &mut body),

@@ -1,0 +1,46 @@
+//! Closes that are under way.
+//!
+//! The kernel sends RELEASE and does not wait for it. A process that has closed a file, and with it let go of a lock,
+//! may ask for that lock again before this daemon has closed its own descriptor; it must not be told that somebody has it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest that a refused lock waits for closes to end: a hung server must not hold a request that does not wait.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How many closes are under way.
+#[derive(Debug, Default)]
+pub(super) struct Releases {
+    under_way: AtomicUsize,
+}
+
+/// A close that is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a>(&'a Releases);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Releases {
+    /// A close begins.
+    pub(super) fn begin(&self) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self)
+    }
+
+    /// Waits a moment for the closes that are under way, also for one that another thread has only just read. Always
+    /// true: it is worth asking again.
+    pub(super) fn settled(&self) -> bool {
+        let begin = Instant::now();
+        thread::sleep(Duration::from_micros(200));
+        while self.under_way.load(Ordering::Acquire) > 0 && begin.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(100));
+        }
+        true
+    }
+}
