@@ -48,7 +48,7 @@ fn the_owner_does_everything_and_root_nothing() {
     let found = backing.lookup(&owner(), &dir, name(c"file")).unwrap();
     assert_eq!(identified.id, found.id);
     assert_eq!((found.attr.uid.get(), found.attr.gid.get()), (2001, 2001));
-    assert_eq!(backing.write(&owner(), &file, &[7; 10_000], 0, false), Ok(10_000));
+    assert_eq!(backing.write(&owner(), &file, &[7; 10_000], 0, PLAIN), Ok(10_000));
     backing.flush(&file).unwrap();
     backing.fsync(&file, false).unwrap();
     let all = ByteRange { start: 0, end: i64::MAX.unsigned_abs() };
