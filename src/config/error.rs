@@ -35,7 +35,7 @@ impl ConfigError {
 
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         let what = format!("cannot read the rules file {}: {error}", path.display());
-        Self::unplaced(what, "check the path and that this user may read it")
+        Self::unplaced(what, "name one with --config that this user may read")
     }
 
     /// The same, pointing also at what is contradicted.

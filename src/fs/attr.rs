@@ -43,9 +43,13 @@ impl<B: BackingFs> Filesystem<B> {
         if change.uid.is_some() || change.gid.is_some() {
             self.chown(&at, change)?;
         } else if change.is_empty() {
-            // chown(2) of nobody to nobody: the kernel still clears suid, for the owner, and refuses others.
+            // Either a chown(2) of nobody to nobody, which clears suid for the owner, or the kernel about to write for
+            // somebody who need not be the owner: it looks the same, so a refusal is not passed on.
             let who = self.actor(&at, Operation::Change, at.rules())?;
-            self.backing.chown(&who, &at.node, None, None)?;
+            match self.backing.chown(&who, &at.node, None, None) {
+                Err(Errno::EPERM | Errno::EACCES) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(size) = change.size {
             self.truncate(&at, change.handle, size)?;

@@ -1,3 +1,5 @@
+//! Decoding: every struct as the kernel writes it, and bytes that the kernel would never write.
+
 use nix::sys::stat::makedev;
 use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};

@@ -1,3 +1,5 @@
+//! The pool: who waits, who is summoned, who parks, and how it ends.
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
