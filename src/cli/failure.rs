@@ -56,7 +56,11 @@ impl Failure {
             Self::Config(errors) => {
                 let colour = Style::of_stderr().is_coloured();
                 for error in errors {
-                    eprintln!("{}", error.render(colour).trim_end());
+                    if error.line().is_some() {
+                        eprintln!("{}", error.render(colour).trim_end());
+                    } else {
+                        output::error(&error.to_string());
+                    }
                 }
             }
         }

@@ -22,18 +22,23 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(self) -> Outcome {
         let mounts = status(self.target.as_deref())?;
-        if self.json { output::print_json(&mounts) } else { output::print(text(&mounts, Style::of_stdout())) }
+        let style = Style::of_stdout();
+        match (self.json, self.target, mounts.as_slice()) {
+            (true, ..) => output::print_json(&mounts),
+            (false, Some(_), [mount]) => output::print(details(mount, style)),
+            (false, ..) => output::print(table(&mounts, style)),
+        }
     }
 }
 
 /// A table, the widths those of its longest cells.
-fn text(mounts: &[MountStatus], style: Style) -> String {
+fn table(mounts: &[MountStatus], style: Style) -> String {
     if mounts.is_empty() {
         return "no permfs mounts\n".to_owned();
     }
-    let mut rows = vec![["TARGET", "SOURCE", "PROFILE", "PID", "STATE", "FEATURES"].map(str::to_owned)];
+    let mut rows = vec![["TARGET", "SOURCE", "PROFILE", "PID", "STATE"].map(str::to_owned)];
     rows.extend(mounts.iter().map(row));
-    let mut widths = [0; 6];
+    let mut widths = [0; 5];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -56,19 +61,39 @@ fn text(mounts: &[MountStatus], style: Style) -> String {
     text
 }
 
-fn row(mount: &MountStatus) -> [String; 6] {
+fn row(mount: &MountStatus) -> [String; 5] {
     let dash = || "-".to_owned();
-    let state = match mount.state {
-        State::Serving => "serving",
-        State::NotAnswering => "not answering",
-        State::Dead => "dead",
-    };
     [
         mount.target.display().to_string(),
         mount.source.clone(),
         mount.profile.clone().unwrap_or_else(dash),
         mount.pid.map_or_else(dash, |pid| pid.to_string()),
-        state.to_owned(),
-        if mount.features.is_empty() { dash() } else { mount.features.join(",") },
+        state(mount.state).to_owned(),
     ]
+}
+
+/// One mount in full, a line for each thing known.
+fn details(mount: &MountStatus, style: Style) -> String {
+    let [target, source, profile, pid, state] = row(mount);
+    let keys = ["target", "source", "profile", "pid", "state"];
+    let mut lines: Vec<_> =
+        keys.map(str::to_owned).into_iter().zip([target, source, profile, pid, state]).collect();
+    lines.push(("features".to_owned(), mount.features.join(" ")));
+    for (name, value) in &mount.counters {
+        match value.as_object() {
+            Some(kinds) => {
+                lines.extend(kinds.iter().map(|(kind, count)| (format!("  {kind}"), count.to_string())))
+            }
+            None => lines.push((name.clone(), value.to_string())),
+        }
+    }
+    lines.iter().map(|(key, value)| format!("{}  {value}\n", style.dim(format_args!("{key:<16}")))).collect()
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Serving => "serving",
+        State::NotAnswering => "not answering",
+        State::Dead => "dead",
+    }
 }

@@ -18,18 +18,24 @@ pub struct Holder {
     pub what: String,
 }
 
-/// The processes that hold something at or below `target`. Misses what /proc does not show: kernel users, mapped files
-/// whose descriptor is closed, processes of other pid namespaces.
+/// The processes that hold something at or below `target`; where there are none, those that wait for the answer of a
+/// FUSE mount: a path being looked up holds the mount too. Misses what /proc does not show: mapped files whose
+/// descriptor is closed, processes of other pid namespaces.
 #[must_use]
 pub fn holders(target: &Path) -> Vec<Holder> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| holder(pid, target)).collect()
+    let holding = processes(|process| what_it_holds(process, target));
+    if holding.is_empty() { processes(what_it_waits_for) } else { holding }
 }
 
-fn holder(pid: u32, target: &Path) -> Option<Holder> {
+fn processes(what: impl Fn(&Path) -> Option<String>) -> Vec<Holder> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| holder(pid, &what)).collect()
+}
+
+fn holder(pid: u32, what: impl Fn(&Path) -> Option<String>) -> Option<Holder> {
     let process = Path::new("/proc").join(pid.to_string());
-    let what = what_it_holds(&process, target)?;
+    let what = what(&process)?;
     let command = fs::read_to_string(process.join("comm")).unwrap_or_default().trim_end().to_owned();
     Some(Holder { pid, command, what })
 }
@@ -44,6 +50,12 @@ fn what_it_holds(process: &Path, target: &Path) -> Option<String> {
     let descriptors = fs::read_dir(process.join("fd")).ok()?;
     let path = descriptors.filter_map(Result::ok).find_map(|fd| below(&fd.path()))?;
     Some(format!("has {} open", path.display()))
+}
+
+/// Not even a signal ends this wait (Linux, fs/fuse/dev.c: request_wait_answer), so it is worth telling.
+fn what_it_waits_for(process: &Path) -> Option<String> {
+    let place = fs::read_to_string(process.join("wchan")).ok()?;
+    (place == "request_wait_answer").then(|| "waits for the answer of a FUSE mount".to_owned())
 }
 
 /// For a sentence: the first few, and how many more.

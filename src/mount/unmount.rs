@@ -64,6 +64,8 @@ fn take_down(
     let asked = path.clone();
     match within(UNMOUNT_PATIENCE, move || sys::mount::unmount(&asked, lazy)) {
         Some(Ok(())) => Ok(()),
+        // Somebody else was faster.
+        Some(Err(Errno::EINVAL | Errno::ENOENT)) if !still_there(&path, device)? => Ok(()),
         Some(Err(Errno::EBUSY)) => Err(MountFailure::InUse { users: users(&path, table), path }),
         Some(Err(errno @ Errno::EPERM)) => {
             Err(MountFailure::Unmount { path, errno, next: "run permfs as root, with CAP_SYS_ADMIN" })
@@ -82,7 +84,7 @@ fn unstick(path: PathBuf, device: DeviceNumber, lazy: bool) -> Result<(), MountF
     let begin = Instant::now();
     while begin.elapsed() < UNMOUNT_PATIENCE {
         // The abandoned umount(2) may have come to its end meanwhile.
-        if MountTable::read()?.on_top_of(&path).is_none_or(|entry| entry.device != device) {
+        if !still_there(&path, device)? {
             return Ok(());
         }
         match sys::mount::unmount(&path, lazy) {
@@ -92,6 +94,10 @@ fn unstick(path: PathBuf, device: DeviceNumber, lazy: bool) -> Result<(), MountF
         }
     }
     Err(failed(Errno::EBUSY))
+}
+
+fn still_there(path: &Path, device: DeviceNumber) -> Result<bool, MountFailure> {
+    Ok(MountTable::read()?.on_top_of(path).is_some_and(|entry| entry.device == device))
 }
 
 fn users(target: &Path, table: &MountTable) -> String {

@@ -71,7 +71,8 @@ fn pjdfstest_finds_nothing_in_the_mount_that_it_does_not_find_in_the_directory()
     println!("through permfs: {}", found.summary);
     let beyond: Vec<_> = found.failed.difference(&expected.failed).collect();
     assert!(beyond.is_empty(), "these fail only through the mount: {beyond:#?}\n{}", found.output);
-    let skipped: Vec<_> = found.skipped.difference(&expected.skipped).filter(|name| *name != LINK_MAX).collect();
+    let skipped: Vec<_> =
+        found.skipped.difference(&expected.skipped).filter(|name| *name != LINK_MAX).collect();
     assert!(skipped.is_empty(), "the mount skips what the directory does not: {skipped:?}");
     assert!(found.passed > 300, "the suite ran hardly anything: {}", found.summary);
 }

@@ -86,9 +86,9 @@ fn show(stage: &Stage, style: Style) -> Outcome {
 
     heading("Another pod, as 50001:0")?;
     let stranger = Pod { uid: 50001, gid: 0 };
-    let command = "cat dags/etl.py";
+    let command = "cat pod/dags/etl.py";
     output::print(format_args!("  {} {command}\n", style.dim("$")))?;
-    let refused = stranger.run(command, &stage.pod())?;
+    let refused = stranger.run(command, stage.dir())?;
     output::print(format_args!("  {}\n", style.bad(refused.said.trim_end())))?;
     if refused.succeeded {
         return Err(Failure::failed(
@@ -99,7 +99,7 @@ fn show(stage: &Stage, style: Style) -> Outcome {
 }
 
 /// Columns of one side of the comparison.
-const WIDTH: usize = 42;
+const WIDTH: usize = 46;
 
 fn indent(text: &str, style: Style) -> String {
     text.lines().map(|line| format!("  {}\n", style.dim(line)).replace("  \n", "\n")).collect()

@@ -40,6 +40,8 @@ impl Pod {
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .current_dir("/")
+            // Ctrl-C is for the demo alone, which then takes everything down in order.
+            .process_group(0)
             .gid(self.gid)
             .uid(self.uid)
             .output()

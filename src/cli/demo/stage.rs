@@ -3,14 +3,15 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::failure::Failure;
-use crate::mount::table::MountTable;
-use crate::mount::{preflight, signals, unmount};
+use crate::mount::{MountFailure, preflight, signals, unmount};
 
 /// How long the mount point may stay busy.
 const CLEAR_PATIENCE: Duration = Duration::from_secs(10);
@@ -19,11 +20,15 @@ const CLEAR_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Stage {
     dir: PathBuf,
+    /// Whoever holds it clears.
+    clearing: Arc<Mutex<()>>,
 }
 
 impl Stage {
-    /// Builds it.
+    /// Builds it. From here on a signal waits until [`Self::clear_on_signal`] takes it: there is no moment at which one
+    /// could leave something behind.
     pub(super) fn build(rules: &str) -> Result<Self, Failure> {
+        signals::block().map_err(|error| Failure::failed(format!("cannot hold back signals: {error}")))?;
         preflight::privilege()?;
         preflight::fuse_device()?;
         let dir = std::env::temp_dir().join(format!("permfs-demo-{}", process::id()));
@@ -35,7 +40,7 @@ impl Stage {
         };
         // Refused where it exists: nobody else's directory is worked in.
         DirBuilder::new().mode(0o755).create(&dir).map_err(failed)?;
-        let stage = Self { dir: dir.clone() };
+        let stage = Self { dir: dir.clone(), clearing: Arc::default() };
         let prepare = || -> io::Result<()> {
             fs::set_permissions(&stage.dir, Permissions::from_mode(0o755))?;
             fs::create_dir(stage.export())?;
@@ -46,6 +51,11 @@ impl Stage {
         };
         prepare().map_err(failed)?;
         Ok(stage)
+    }
+
+    /// Where everything is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// SOURCE.
@@ -70,6 +80,8 @@ impl Stage {
             .arg("--config")
             .arg(self.rules())
             .stdin(Stdio::null())
+            // Ctrl-C is for this process alone, which then takes everything down in order.
+            .process_group(0)
             .output()
             .map_err(|error| Failure::failed(format!("cannot run permfs for the demo: {error}")))?;
         if done.status.success() {
@@ -81,22 +93,21 @@ impl Stage {
 
     /// Clears it and ends the process when a signal comes.
     pub(super) fn clear_on_signal(&self, code: i32) -> Result<(), Failure> {
-        let failed =
-            |error: &dyn std::fmt::Display| Failure::failed(format!("cannot wait for signals: {error}"));
-        signals::block().map_err(|error| failed(&error))?;
-        let dir = self.dir.clone();
+        let (dir, clearing) = (self.dir.clone(), Arc::clone(&self.clearing));
         signals::deliver(move |_signal| {
-            let cleared = clear(&dir);
-            if let Err(failure) = &cleared {
+            // Kept to the end: the main thread, whose commands fail now, waits here instead of saying so.
+            let _only_one = clearing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(failure) = clear(&dir) {
                 failure.print();
             }
             process::exit(code)
         })
-        .map_err(|error| failed(&error))
+        .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))
     }
 
     /// Unmounts and removes.
     pub(super) fn clear(&self) -> Result<(), Failure> {
+        let _only_one = self.clearing.lock().unwrap_or_else(PoisonError::into_inner);
         clear(&self.dir)
     }
 }
@@ -104,7 +115,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         // Where it failed, `clear` has been called before and said so.
-        let _ = clear(&self.dir);
+        let _ = self.clear();
     }
 }
 
@@ -114,8 +125,9 @@ fn clear(dir: &Path) -> Result<(), Failure> {
     let pod = dir.join("pod");
     let begin = Instant::now();
     loop {
-        if MountTable::read()?.on_top_of(&pod).is_some() {
-            unmount(&pod, true)?;
+        match unmount(&pod, true) {
+            Ok(_) | Err(MountFailure::NotMounted(_)) => {}
+            Err(failure) => return Err(failure.into()),
         }
         // By itself and first: were the mount there again, nothing is removed through it.
         match fs::remove_dir(&pod) {

@@ -1,118 +1,15 @@
-//! The decision, step by step: the rules, then (with an export at hand) the kernel's check of what is shown and the
-//! server's own answer. The rules' part calls the functions that the mount calls.
+//! The decision of the rules, by the functions that the mount calls; with an export at hand [`super::at_export`] goes on.
 
 use std::borrow::Cow;
-use std::ffi::CString;
 
-use serde::Serialize;
-
-use super::op::{self, Op};
-use crate::backing::{BackingFs, Found};
+use super::explanation::{Explanation, Look, Question, Step, Stop, Unanswerable};
+use crate::backing::BackingFs;
 use crate::fs::errno_of;
-use crate::policy::dac::{self, Want};
 use crate::policy::{
-    Caller, ChownOutcome, Credentials, Denied, Owner, Permissions, PodGid, PodUid, Policy, Rules, ShownAttr,
-    StoredAttr, Trace,
+    Caller, Credentials, Denied, FileKind, Operation, Owner, Permissions, Policy, Rules, ShownAttr,
+    StoredAttr, Timestamp, Trace,
 };
-use crate::sys::{Errno, Name};
-
-/// What is asked.
-#[derive(Debug, Clone)]
-pub(super) struct Question {
-    pub(super) uid: PodUid,
-    pub(super) gid: PodGid,
-    /// The process's supplementary groups.
-    pub(super) groups: Vec<PodGid>,
-    pub(super) op: Op,
-    /// From the mount's root.
-    pub(super) path: String,
-    /// What a create or chmod asks for.
-    pub(super) mode: Permissions,
-    pub(super) umask: Permissions,
-    /// What a chown names.
-    pub(super) owner: (Option<PodUid>, Option<PodGid>),
-}
-
-/// One who had a say.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Step {
-    /// rules, kernel or server.
-    pub(super) by: &'static str,
-    /// What was asked.
-    pub(super) asked: String,
-    pub(super) allowed: bool,
-}
-
-/// Owner and mode of an object on one side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Look {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    /// Octal, four digits.
-    pub(super) mode: String,
-}
-
-/// Whom the server sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Who {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
-}
-
-/// The whole answer; its field names are what `--json` prints.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Explanation {
-    pub(super) allowed: bool,
-    /// What the caller gets; null where allowed.
-    pub(super) errno: Option<String>,
-    /// Why not; null where allowed.
-    pub(super) reason: Option<String>,
-    /// The rule that made the decision: file:line, a flag, or a default.
-    pub(super) rule: String,
-    pub(super) uid_rule: String,
-    pub(super) gid_rule: String,
-    /// The path rule that holds; null for the profile's own.
-    pub(super) path_rule: Option<String>,
-    /// As whom the server is asked; null where nobody is asked.
-    pub(super) credentials: Option<Who>,
-    /// On the export, after the operation.
-    pub(super) stored: Option<Look>,
-    /// In the mount, after the operation.
-    pub(super) shown: Option<Look>,
-    /// Everybody who was asked, in order.
-    pub(super) steps: Vec<Step>,
-    pub(super) notes: Vec<String>,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unanswerable {
-    #[error(
-        "{path} cannot be looked at in the source: {errno}; give a path from the mount's root that exists there"
-    )]
-    Path { path: String, errno: Errno },
-    #[error(
-        "the path {0:?} has no name in it for this operation: give the path of what is to be made or removed"
-    )]
-    NoName(String),
-    #[error(
-        "the path component {0:?} is not a file name: names have at most 255 bytes, and `..` is not followed"
-    )]
-    BadName(String),
-}
-
-/// Where it ended, if not well.
-enum Stop {
-    Refused { errno: Errno, reason: String, rule: Option<String> },
-    Unanswerable(Unanswerable),
-}
-
-impl From<Unanswerable> for Stop {
-    fn from(why: Unanswerable) -> Self {
-        Self::Unanswerable(why)
-    }
-}
+use crate::sys::Errno;
 
 /// Decides. Without a backing only the rules are asked.
 pub(super) fn decide<B: BackingFs>(
@@ -157,11 +54,13 @@ pub(super) fn decide<B: BackingFs>(
     Ok(inquiry.said)
 }
 
-struct Inquiry<'a> {
-    policy: &'a Policy,
-    question: &'a Question,
-    rules: &'a Rules,
-    said: Explanation,
+/// A question being answered: what was said so far.
+pub(super) struct Inquiry<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) question: &'a Question,
+    /// Those of the path asked about.
+    pub(super) rules: &'a Rules,
+    pub(super) said: Explanation,
 }
 
 impl Inquiry<'_> {
@@ -172,10 +71,12 @@ impl Inquiry<'_> {
         backing: Option<&B>,
     ) -> Result<(), Stop> {
         let admitted = self.admit(caller, trace)?;
+        let path = self.question.path.as_str();
+        if self.question.op.is_in_directory() {
+            self.may_change(path.rsplit_once('/').map_or("/", |(parent, _)| parent))?;
+        }
         if self.question.op.changes() {
-            let writable = self.policy.writable(self.rules);
-            let rule = self.said.path_rule.clone();
-            self.rules_say(format!("{} may change", self.question.path), writable, rule)?;
+            self.may_change(path)?;
         }
         match backing {
             Some(backing) => self.at_the_export(&admitted, backing),
@@ -189,7 +90,12 @@ impl Inquiry<'_> {
             Err(Denied::NoRuleForGid(_) | Denied::RootGroup) => trace.gid.by,
             _ => trace.uid.by,
         };
-        let asked = format!("{}:{} is a caller", caller.uid, caller.gid);
+        let asked = format!("{}:{} is admitted", caller.uid, caller.gid);
+        if admitted.is_err() && self.question.op.operation() == Operation::Look {
+            self.said
+                .notes
+                .push("what the kernel has cached for others is shown to this caller too".to_owned());
+        }
         let admitted = self.rules_say(asked, admitted, Some(rule.to_string()))?;
         for group in &trace.groups {
             let (group, nfs, origin) = (group.pod, group.nfs, group.by);
@@ -199,6 +105,19 @@ impl Inquiry<'_> {
             });
         }
         Ok(admitted)
+    }
+
+    /// Read-only subtrees; to make or remove something, its directory must be open to changes too.
+    fn may_change(&mut self, path: &str) -> Result<(), Stop> {
+        let scopes = self.policy.scopes();
+        let scope = scopes.at_path(path.as_bytes());
+        let path = if path.is_empty() { "/" } else { path };
+        let writable = self.policy.writable(scopes.rules(scope));
+        self.rules_say(
+            format!("{path} may change"),
+            writable,
+            scopes.held(scope).path.as_ref().map(ToString::to_string),
+        )
     }
 
     /// Without an export: what can be said whatever is there.
@@ -215,188 +134,25 @@ impl Inquiry<'_> {
         if let Some(kind) = question.op.makes() {
             self.would_make(&who, owner, kind);
         }
-        self.said.credentials = Some(who_is(&who));
+        self.said.credentials = Some((&who).into());
         Ok(())
     }
 
-    fn at_the_export<B: BackingFs>(&mut self, admitted: &Credentials, backing: &B) -> Result<(), Stop> {
-        let names = names(&self.question.path)?;
-        let (parents, last) = match names.split_last() {
-            Some((last, parents)) => (parents, Some(last)),
-            None => (&[] as &[CString], None),
-        };
-        let failed = |errno| Unanswerable::Path { path: self.question.path.clone(), errno };
-        let mut at = backing.root().map_err(failed)?;
-        let mut here = String::from("/");
-        for name in parents {
-            at = self.step_into(admitted, backing, &at, &here, name)?;
-            here = join(&here, name);
-        }
-        if self.question.op.is_in_directory() {
-            let Some(last) = last else {
-                return Err(Unanswerable::NoName(self.question.path.clone()).into());
-            };
-            return self.in_directory(admitted, backing, &at, &here, last);
-        }
-        if let Some(last) = last {
-            at = self.step_into(admitted, backing, &at, &here, last)?;
-            here = join(&here, last);
-        }
-        self.at_object(admitted, backing, &at, &here)
-    }
-
-    /// One lookup: the kernel checks that the directory may be passed, then the server is asked.
-    fn step_into<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
-        name: &CString,
-    ) -> Result<Found<B::Node>, Stop> {
-        let pass = Want::Access { read: false, write: false, execute: true };
-        self.ask_kernel(&dir.attr, here, pass)?;
-        let who = self.policy.credentials(
-            crate::policy::Operation::Look,
-            admitted,
-            Some(dir.attr.owner()),
-            None,
-            self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes())),
-        );
-        let name_in = Name::new(name).map_err(|_| Unanswerable::BadName(name.to_string_lossy().into()))?;
-        match backing.lookup(&who, &dir.node, name_in) {
-            Ok(found) => Ok(found),
-            Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                self.said.credentials = Some(who_is(&who));
-                Err(self.server_refuses(&who, &format!("look up a name in {here}"), errno))
-            }
-            Err(errno) => Err(Unanswerable::Path { path: join(here, name), errno }.into()),
-        }
-    }
-
-    fn in_directory<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
-        name: &CString,
-    ) -> Result<(), Stop> {
-        let owner = dir.attr.owner();
-        let mut who = self.actor(admitted, owner).into_owned();
-        self.said.credentials = Some(who_is(&who));
-        let want = Want::Access { read: false, write: true, execute: true };
-        self.ask_kernel(&dir.attr, here, want)?;
-        if self.question.op.operation() == crate::policy::Operation::Remove {
-            self.ask_about_sticky(admitted, backing, dir, here, name)?;
-        }
-        self.ask_server(&who, backing, dir, here, want)?;
-        if let Some(group) = self.policy.group_to_adopt(&who, owner, self.rules) {
-            who = who.with_gid_first(group);
-            self.said.credentials = Some(who_is(&who));
-            self.said
-                .notes
-                .push(format!("setgid = true: the new object takes the directory's group {group}"));
-        }
-        if let Some(kind) = self.question.op.makes() {
-            self.would_make(&who, owner, kind);
-        }
-        Ok(())
-    }
-
-    fn ask_about_sticky<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
-        name: &CString,
-    ) -> Result<(), Stop> {
-        let object = self.step_into(admitted, backing, dir, here, name)?;
-        let rules = self.rules;
-        let shown = (self.policy.present(&dir.attr, rules), self.policy.present(&object.attr, rules));
-        let verdict = dac::may_remove(&self.as_the_kernel_sees(), &shown.0, &shown.1);
-        let asked = format!("{} may be taken out of {here}", join(here, name));
-        self.say("kernel", asked, verdict.allowed, || {
-            (Errno::EPERM, format!("{here} is sticky, and neither it nor the object belongs to the caller"))
-        })
-    }
-
-    fn at_object<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        object: &Found<B::Node>,
-        here: &str,
-    ) -> Result<(), Stop> {
-        let who = self.actor(admitted, object.attr.owner()).into_owned();
-        self.said.credentials = Some(who_is(&who));
-        self.show(&object.attr);
-        if self.question.op == Op::Chown {
-            return self.chown(&who, object, here);
-        }
-        let Some(want) = self.question.op.want() else { return Ok(()) };
-        self.ask_kernel(&object.attr, here, want)?;
-        self.ask_server(&who, backing, object, here, want)?;
-        if self.question.op == Op::Chmod {
-            let mut stored = object.attr;
-            stored.permissions = self.policy.chmod(stored.kind, self.question.mode, self.rules);
-            self.show(&stored);
-        }
-        Ok(())
-    }
-
-    fn chown<N>(&mut self, who: &Credentials, object: &Found<N>, here: &str) -> Result<(), Stop> {
-        let shown = self.policy.present(&object.attr, self.rules);
-        let (uid, gid) = self.question.owner;
-        let outcome = self.policy.chown(uid, gid, &shown, self.rules);
-        let rule = self.said.path_rule.clone();
-        match self.rules_say(format!("{here} may be given away"), outcome, rule)? {
-            ChownOutcome::Nothing => {
-                self.said.notes.push("nothing is asked of the server: it succeeds without effect".to_owned());
-            }
-            ChownOutcome::Pass { absorb: true, .. } => {
-                self.said.notes.push(
-                    "it names what is already shown: a refusal by the server counts as done".to_owned(),
-                );
-            }
-            ChownOutcome::Pass { uid, gid, absorb: false } => {
-                let own_group = uid.is_none_or(|uid| uid == object.attr.uid)
-                    && gid.is_none_or(|gid| who.is_member(gid))
-                    && who.uid == object.attr.uid;
-                let asked = format!("{}:{} may give {here} to that owner", who.uid, who.gid);
-                self.say("server", asked, own_group || who.uid.is_root(), || {
-                    (
-                        Errno::EPERM,
-                        format!(
-                            "the server lets only root change an owner, and {} only to a group of its own",
-                            who.uid
-                        ),
-                    )
-                })?;
-                let mut stored = object.attr;
-                (stored.uid, stored.gid) = (uid.unwrap_or(stored.uid), gid.unwrap_or(stored.gid));
-                self.show(&stored);
-            }
-        }
-        Ok(())
-    }
-
-    fn actor<'c>(&'c self, admitted: &'c Credentials, owner: Owner) -> Cow<'c, Credentials> {
+    pub(super) fn actor<'c>(&'c self, admitted: &'c Credentials, owner: Owner) -> Cow<'c, Credentials> {
         let (object, parent) =
             if self.question.op.is_in_directory() { (None, Some(owner)) } else { (Some(owner), None) };
         self.policy.credentials(self.question.op.operation(), admitted, object, parent, self.rules)
     }
 
-    fn would_make(&mut self, who: &Credentials, parent: Owner, kind: crate::policy::FileKind) {
+    pub(super) fn would_make(&mut self, who: &Credentials, parent: Owner, kind: FileKind) {
         let (mode, umask) = (self.question.mode, self.question.umask);
         let new = self.policy.new_mode(kind, mode, umask, parent, self.rules);
         let mut permissions = new.permissions.without(new.umask);
-        if new.setgid || (parent.setgid && kind == crate::policy::FileKind::Directory) {
+        if new.setgid || (parent.setgid && kind == FileKind::Directory) {
             permissions = permissions.with(Permissions::SETGID);
         }
         let gid = if parent.setgid { parent.gid } else { who.gid };
-        let time = crate::policy::Timestamp::default();
+        let time = Timestamp::default();
         self.show(&StoredAttr {
             ino: 0,
             kind,
@@ -415,77 +171,13 @@ impl Inquiry<'_> {
         });
     }
 
-    fn show(&mut self, stored: &StoredAttr) {
+    pub(super) fn show(&mut self, stored: &StoredAttr) {
         let shown: ShownAttr = self.policy.present(stored, self.rules);
-        self.said.stored = Some(look(stored.uid.get(), stored.gid.get(), stored.permissions));
-        self.said.shown = Some(look(shown.uid.get(), shown.gid.get(), shown.permissions));
+        self.said.stored = Some(Look::new(stored.uid.get(), stored.gid.get(), stored.permissions));
+        self.said.shown = Some(Look::new(shown.uid.get(), shown.gid.get(), shown.permissions));
     }
 
-    /// The kernel knows all groups of a process, whatever the profile's `groups` counts.
-    fn as_the_kernel_sees(&self) -> Caller<'_> {
-        Caller { uid: self.question.uid, gid: self.question.gid, groups: &self.question.groups }
-    }
-
-    fn ask_kernel(&mut self, stored: &StoredAttr, here: &str, want: Want) -> Result<(), Stop> {
-        let rules = self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes()));
-        let shown = self.policy.present(stored, rules);
-        let verdict = dac::may(&self.as_the_kernel_sees(), &shown, want);
-        let (uid, gid) = (self.question.uid, self.question.gid);
-        let asked = format!(
-            "{uid}:{gid} may {} {here}, shown {}:{} {}",
-            op::name(want),
-            shown.uid,
-            shown.gid,
-            shown.permissions
-        );
-        let errno = if want == Want::OwnerOnly { Errno::EPERM } else { Errno::EACCES };
-        self.say("kernel", asked, verdict.allowed, || {
-            (errno, format!("the shown owner and mode of {here} do not allow it"))
-        })
-    }
-
-    fn ask_server<B: BackingFs>(
-        &mut self,
-        who: &Credentials,
-        backing: &B,
-        object: &Found<B::Node>,
-        here: &str,
-        want: Want,
-    ) -> Result<(), Stop> {
-        let asked = format!(
-            "{} {here}, stored {}:{} {}",
-            op::name(want),
-            object.attr.uid,
-            object.attr.gid,
-            object.attr.permissions
-        );
-        let answer = match op::mask(want) {
-            Some(mask) => backing.access(who, &object.node, mask),
-            None if who.uid == object.attr.uid || who.uid.is_root() => Ok(()),
-            None => Err(Errno::EPERM),
-        };
-        match answer {
-            Err(Errno::EACCES) if self.rules.apply_to_all => {
-                self.said.notes.push(format!(
-                    "apply_to = \"all\": the stored mode of {here} is brought up to the shown one first"
-                ));
-                Ok(())
-            }
-            Err(errno) => Err(self.server_refuses(who, &asked, errno)),
-            Ok(()) => self.say("server", format!("{}:{} may {asked}", who.uid, who.gid), true, || {
-                (Errno::EACCES, String::new())
-            }),
-        }
-    }
-
-    fn server_refuses(&mut self, who: &Credentials, asked: &str, errno: Errno) -> Stop {
-        let asked = format!("{}:{} may {asked}", who.uid, who.gid);
-        self.said.steps.push(Step { by: "server", asked, allowed: false });
-        let reason = format!("the export's server refuses {}:{}", who.uid, who.gid);
-        Stop::Refused { errno, reason, rule: None }
-    }
-
-    fn rules_say<T>(
+    pub(super) fn rules_say<T>(
         &mut self,
         asked: String,
         answer: Result<T, Denied>,
@@ -495,7 +187,7 @@ impl Inquiry<'_> {
         answer.map_err(|denied| Stop::Refused { errno: errno_of(denied), reason: denied.to_string(), rule })
     }
 
-    fn say(
+    pub(super) fn say(
         &mut self,
         by: &'static str,
         asked: String,
@@ -509,25 +201,4 @@ impl Inquiry<'_> {
         let (errno, reason) = refusal();
         Err(Stop::Refused { errno, reason, rule: None })
     }
-}
-
-fn look(uid: u32, gid: u32, permissions: Permissions) -> Look {
-    Look { uid, gid, mode: permissions.to_string() }
-}
-
-fn who_is(who: &Credentials) -> Who {
-    Who {
-        uid: who.uid.get(),
-        gid: who.gid.get(),
-        groups: who.groups.iter().map(|group| group.get()).collect(),
-    }
-}
-
-fn names(path: &str) -> Result<Vec<CString>, Unanswerable> {
-    let names = path.split('/').filter(|name| !name.is_empty() && *name != ".");
-    names.map(|name| CString::new(name).map_err(|_| Unanswerable::BadName(name.to_owned()))).collect()
-}
-
-fn join(here: &str, name: &CString) -> String {
-    format!("{}/{}", here.trim_end_matches('/'), name.to_string_lossy())
 }

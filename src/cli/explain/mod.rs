@@ -1,6 +1,8 @@
 //! `permfs explain`: what would happen, and which rule says so.
 
+mod at_export;
 mod decide;
+mod explanation;
 mod op;
 mod text;
 
@@ -18,7 +20,8 @@ use crate::backing::BackingFs;
 use crate::backing::posix::PosixBacking;
 use crate::mount::patience::{SOURCE_PATIENCE, within};
 use crate::policy::{Permissions, PodGid, PodUid, Policy};
-use decide::{Explanation, Question, Unanswerable, decide};
+use decide::decide;
+use explanation::{Explanation, Question, Unanswerable};
 use op::Op;
 
 /// `explain` ends with this where the operation would be denied.

@@ -2,7 +2,8 @@
 
 use clap::ValueEnum;
 
-use super::decide::{Explanation, decide};
+use super::decide::decide;
+use super::explanation::Explanation;
 use super::*;
 use crate::backing::model::ModelBacking;
 use crate::config::{Overrides, RulesFile};
@@ -64,6 +65,14 @@ fn a_read_only_path_names_the_rule_that_makes_it_so() {
     assert_eq!(said.errno.as_deref(), Some("EROFS"));
     assert_eq!(said.rule, said.path_rule.unwrap());
     assert!(ask(50000, 0, Op::Read, "/dags/old.py", None).allowed);
+}
+
+#[test]
+fn to_remove_a_name_its_directory_must_be_open_to_changes() {
+    let said = ask(50000, 0, Op::Unlink, "/dags/old.py", None);
+    assert_eq!(said.errno.as_deref(), Some("EROFS"));
+    assert_eq!(said.steps.last().unwrap().asked, "/dags may change");
+    assert!(ask(50000, 0, Op::Unlink, "/logs/old.log", None).allowed);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::output::Style;
-use super::decide::{Explanation, Look, Question, Who};
+use super::explanation::{Explanation, Look, Question, Who};
 
 /// The decision first, then what it rests on.
 pub(super) fn text(question: &Question, said: &Explanation, style: Style) -> String {

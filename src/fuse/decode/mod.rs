@@ -20,6 +20,7 @@ use super::opcode::Opcode;
 use super::wire::{IN_HEADER, InHeader};
 use crate::fs::{
     CallerId, Errno, FileHandleId, LockOwner, LockRequest, Name, NewNode, NodeId, Pid, RequestId, SetAttr,
+    WriteHow,
 };
 use crate::policy::{Permissions, PodGid, PodUid};
 
@@ -170,7 +171,7 @@ pub(crate) enum Request<'a> {
         handle: FileHandleId,
         offset: u64,
         data: &'a [u8],
-        clear_suid: bool,
+        how: WriteHow,
     },
     Flush {
         node: NodeId,

@@ -294,11 +294,11 @@ fn a_write_brings_its_bytes_and_whether_suid_goes() {
     for (write_flags, expected) in [(0, false), (1, false), (4, true), (7, true)] {
         let write = wire::WriteIn { fh: 3, offset: 9, size: 5, write_flags, ..FromZeros::new_zeroed() };
         let message = message(16, &[write.as_bytes(), b"hello"]);
-        let Ok(Request::Write { handle, offset, data, clear_suid, .. }) = decoded(&message, EXTENDED) else {
+        let Ok(Request::Write { handle, offset, data, how, .. }) = decoded(&message, EXTENDED) else {
             panic!()
         };
         assert_eq!((handle, offset, data), (FileHandleId(3), 9, &b"hello"[..]));
-        assert_eq!(clear_suid, expected);
+        assert_eq!(how.clear_suid, expected);
     }
 }
 

@@ -108,8 +108,8 @@ impl<B: BackingFs> Server<B> {
             Request::Read { node, handle, offset, size } => {
                 self.read(reply, node, handle, offset, limited(space, size));
             }
-            Request::Write { node, handle, offset, data, clear_suid } => {
-                self.write(reply, node, handle, offset, data, clear_suid);
+            Request::Write { node, handle, offset, data, how } => {
+                self.write(reply, node, handle, offset, data, how);
             }
             Request::Flush { node, handle, owner } => reply.done(self.fs.flush(node, handle, owner)),
             Request::Fsync { node, handle, data_only } => {

@@ -1,0 +1,339 @@
+//! The life of a mount by the command line, on the real kernel: ready when `mount` returns, told by `status`, gone when
+//! `unmount` returns, whatever became of its process. Needs root and /dev/fuse, and fails without.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_permfs");
+
+/// An export of 2001:2001 and a place to mount it. Whatever is still mounted at the end is detached.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let place = Self { dir };
+        fs::create_dir(place.path("export")).unwrap();
+        chown(place.path("export"), Some(2001), Some(2001)).unwrap();
+        fs::create_dir(place.path("target")).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    fn permfs(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env("PERMFS_RUNTIME_DIR", self.path("run")).current_dir(self.dir.path());
+        command
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.permfs(arguments).output().unwrap();
+        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, arguments: &[&str]) -> String {
+        let Output { status, stderr, .. } = self.permfs(arguments).output().unwrap();
+        assert_eq!(status.code(), Some(1));
+        String::from_utf8(stderr).unwrap()
+    }
+
+    #[track_caller]
+    fn mount(&self) {
+        self.done(&["mount", "export", "target", "--map-uid", "50000:2001", "--map-gid", "0:2001"]);
+    }
+
+    fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.done(&["status", "target", "--json"])).unwrap()
+    }
+
+    fn pid(&self) -> i32 {
+        self.status()[0]["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    #[track_caller]
+    fn assert_nothing_is_left(&self) {
+        assert!(!is_mounted(&self.path("target")));
+        let left: Vec<_> =
+            fs::read_dir(self.path("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".guard"]);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        while is_mounted(&self.path("target")) {
+            let flags = nix::mount::MntFlags::MNT_DETACH;
+            if nix::mount::umount2(&self.path("target"), flags).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
+}
+
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{what} did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    // A zombie's parent may be slow to collect it.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_mount_is_ready_when_the_command_returns_and_gone_when_unmount_does() {
+    let place = Place::new();
+    place.mount();
+    let root = fs::metadata(place.path("target")).unwrap();
+    assert_eq!((root.uid(), root.gid()), (50000, 0));
+    let pid = place.pid();
+    let written = Command::new("sh")
+        .args(["-c", "echo hello > target/file"])
+        .current_dir(place.path(""))
+        .uid(50000)
+        .gid(0)
+        .status()
+        .unwrap();
+    assert!(written.success());
+    assert_eq!(fs::metadata(place.path("export/file")).unwrap().uid(), 2001);
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn a_mount_is_nosuid_and_nodev() {
+    let place = Place::new();
+    place.mount();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounts.lines().find(|line| line.contains(place.path("target").to_str().unwrap())).unwrap();
+    assert!(line.contains("nosuid,nodev") && line.contains(" fuse.permfs "), "{line}");
+    place.done(&["unmount", "target"]);
+}
+
+#[test]
+fn the_status_has_the_fields_of_the_contract() {
+    let place = Place::new();
+    place.mount();
+    let status = place.status();
+    let mount = status[0].as_object().unwrap();
+    let mut fields: Vec<_> = mount.keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    let expected = ["counters", "features", "keeper_pid", "pid", "profile", "source", "state", "target"];
+    assert_eq!(fields, expected);
+    assert_eq!(mount["target"], place.path("target").to_str().unwrap());
+    assert_eq!(mount["source"], place.path("export").to_str().unwrap());
+    assert_eq!((&mount["state"], &mount["keeper_pid"]), (&"serving".into(), &serde_json::Value::Null));
+    assert!(mount["features"].is_array() && mount["counters"]["requests"].as_u64() > Some(0));
+    let table = place.done(&["status"]);
+    assert!(table.contains("TARGET") && table.contains("serving"), "{table}");
+    place.done(&["unmount", "target"]);
+}
+
+#[test]
+fn a_target_in_use_as_a_mount_is_busy() {
+    let place = Place::new();
+    place.mount();
+    let said = place.refused(&["mount", "export", "target", "--map-uid", "1:1"]);
+    assert!(said.contains("busy") && said.contains("permfs unmount"), "{said}");
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_busy_mount_says_who_uses_it_and_goes_lazily() {
+    let place = Place::new();
+    place.mount();
+    let mut user = Command::new("sleep").arg("60").current_dir(place.path("target")).spawn().unwrap();
+    let said = place.refused(&["unmount", "target"]);
+    assert!(
+        said.contains(&format!("pid {} (sleep) works in", user.id())) && said.contains("--lazy"),
+        "{said}"
+    );
+    let said = place.done(&["unmount", "target", "--lazy"]);
+    assert!(said.contains("detached"), "{said}");
+    assert!(!is_mounted(&place.path("target")));
+    user.kill().unwrap();
+    user.wait().unwrap();
+    eventually("the end of the process", || fs::read_dir(place.path("run")).unwrap().count() == 1);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_dead_process_leaves_a_mount_that_unmount_takes_down() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    eventually("the death", || !is_alive(pid));
+    assert_eq!(place.status()[0]["state"], "dead");
+    assert_eq!(place.status()[0]["pid"], pid);
+    let said = place.refused(&["mount", "export", "target", "--map-uid", "1:1"]);
+    assert!(said.contains("permfs unmount"), "{said}");
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_stopped_process_is_told_and_taken_down() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let begin = Instant::now();
+    assert_eq!(place.status()[0]["state"], "not answering");
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn whoever_waits_for_a_stopped_process_is_named_and_let_go() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let mut user = Command::new("ls").arg(place.path("target/name")).stderr(Stdio::null()).spawn().unwrap();
+    let said = || place.refused(&["unmount", "target"]);
+    let waits = format!("pid {} (ls) waits for the answer", user.id());
+    eventually("the wait", || {
+        fs::read_to_string(format!("/proc/{}/wchan", user.id())).unwrap() == "request_wait_answer"
+    });
+    let said = said();
+    assert!(said.contains(&waits), "{said}");
+    place.done(&["unmount", "target", "--lazy"]);
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    user.wait().unwrap();
+    // Its files are swept by the next mount.
+    place.mount();
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn umount_alone_ends_the_process_as_well() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    assert!(Command::new("umount").arg(place.path("target")).status().unwrap().success());
+    eventually("the end of the process", || !is_alive(pid));
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_signal_unmounts_and_ends_with_0() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let place = Place::new();
+        let arguments =
+            ["mount", "export", "target", "--map-uid", "50000:2001", "--foreground", "--log-format", "json"];
+        let mut child = place.permfs(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["message"], "mounted");
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        assert!(child.wait().unwrap().success());
+        place.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_signal_ends_a_mount_in_use_too() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    // O_PATH asks permfs for nothing, so root may do it, and keeps the mount in use.
+    let _open = File::options().read(true).custom_flags(libc::O_PATH).open(place.path("target")).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    eventually("the end of the process", || !is_alive(pid));
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn mount_and_fstab_options_reach_permfs_through_the_helper() {
+    let place = Place::new();
+    let rules =
+        "version = 1\nprofile.p = { uid = [{ pod = 50000, nfs = 2001 }], gid = [{ pod = 0, nfs = 2001 }] }\n";
+    fs::write(place.path("rules.toml"), rules).unwrap();
+    let options =
+        format!("rw,ro,_netdev,x-systemd.automount,profile=p,config={}", place.path("rules.toml").display());
+    let mut helper = place.permfs(&["export", "target", "-n", "-o", &options]);
+    assert!(helper.arg0("/sbin/mount.permfs").status().unwrap().success());
+    assert_eq!(place.status()[0]["profile"], "p");
+    let written = Command::new("touch").arg(place.path("target/x")).uid(50000).gid(0).output().unwrap();
+    assert!(String::from_utf8_lossy(&written.stderr).contains("Read-only"));
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_bind_mount_of_the_mount_keeps_its_process() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    fs::create_dir(place.path("bind")).unwrap();
+    assert!(
+        Command::new("mount")
+            .arg("--bind")
+            .args([place.path("target"), place.path("bind")])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let said = place.refused(&["unmount", "target"]);
+    assert!(said.contains("still there on") && said.contains("/bind"), "{said}");
+    assert!(is_alive(pid));
+    place.done(&["unmount", "bind"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_mount_is_found_through_a_symlink_and_by_a_relative_path() {
+    let place = Place::new();
+    place.mount();
+    std::os::unix::fs::symlink(place.path("target"), place.path("link")).unwrap();
+    assert!(place.done(&["status", "./export/../link"]).contains("serving"));
+    place.done(&["unmount", "link"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn the_demo_shows_both_sides_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let shown = place.permfs(&["demo"]).env("TMPDIR", place.path("")).output().unwrap();
+    let (out, err) = (String::from_utf8(shown.stdout).unwrap(), String::from_utf8(shown.stderr).unwrap());
+    assert!(shown.status.success(), "{err}");
+    assert!(out.contains("-rw-rw-r-- 50000    0  dags/etl.py"), "{out}");
+    assert!(out.contains("-rw-rw-r--  2001 2001  dags/etl.py"), "{out}");
+    assert!(out.contains("Permission denied"), "{out}");
+    place.assert_nothing_is_left();
+    let left: Vec<_> =
+        fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "export, target and run: {left:?}");
+}
