@@ -6,7 +6,7 @@
 use super::operation::Actor::*;
 use super::operation::Operation::*;
 use super::operation::Time::*;
-use super::operation::{Flags, Step, at, below, target};
+use super::operation::{Flags, Operation, Step, at, below, target};
 
 /// All of them.
 pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
