@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use live::mount::permfs;
-use live::{AIRFLOW, Backing, Mount, POD, TRANSPARENT, errno};
+use live::{AIRFLOW, Mount, POD, TRANSPARENT, errno};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

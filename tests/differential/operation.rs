@@ -37,6 +37,7 @@ pub fn at(path: &str) -> Place {
 }
 
 /// The path from an open directory: for regressions.
+#[allow(dead_code, reason = "a shrunk sequence prints it; not every regression needs it")]
 pub fn below(slot: Slot, path: &str) -> Place {
     Place { from: Some(slot), path: path.to_owned() }
 }
@@ -55,6 +56,7 @@ impl fmt::Debug for Place {
 pub struct Target(pub String);
 
 /// A target: for regressions.
+#[allow(dead_code, reason = "a shrunk sequence prints it; not every regression needs it")]
 pub fn target(path: &str) -> Target {
     Target(path.to_owned())
 }
