@@ -11,7 +11,7 @@ use permfs::backing::model::ModelBacking;
 use permfs::config::{Overrides, RulesFile};
 use permfs::fs::{
     ByteRange, CallerId, DirEntry, DirSink, Entry, Errno, FileHandleId, Filesystem, LockKind, LockOwner,
-    LockRequest, Name, NewTime, NodeId, Pid, RequestId, SetAttr,
+    LockRequest, Name, NewTime, NodeId, Pid, RequestId, SetAttr, SuidBits, WriteHow,
 };
 use permfs::policy::{Credentials, NfsGid, NfsUid, Permissions, PodGid, PodUid};
 
@@ -51,8 +51,8 @@ fn pod() -> CallerId {
 }
 
 fn named<T>(name: &str, act: impl FnOnce(Name<'_>) -> T) -> T {
-    let name = CString::new(name).unwrap();
-    act(Name::new(&name).unwrap())
+    let name = CString::new(name).expect("no NUL");
+    act(Name::new(&name).expect("a file name"))
 }
 
 fn mode(bits: u32) -> Permissions {
@@ -90,7 +90,7 @@ impl DirSink for Names {
         self.0.len() < self.1
     }
     fn push(&mut self, entry: &DirEntry<'_>) {
-        self.0.push((entry.name.to_str().unwrap().to_owned(), entry.entry.is_some()));
+        self.0.push((entry.name.to_str().expect("ASCII").to_owned(), entry.entry.is_some()));
     }
 }
 
@@ -120,7 +120,8 @@ fn every_call_at_the_server_is_made_as_the_mapped_user() {
     let (backing, fs) = airflow();
     let dir = mkdir(&fs, NodeId::ROOT, "d").unwrap();
     let (file, handle) = create(&fs, dir.node, "f").unwrap();
-    fs.write(file.node, handle, 0, b"hello", true).unwrap();
+    fs.write(file.node, handle, 0, b"hello", WriteHow { suid: SuidBits::Clear, ..WriteHow::default() })
+        .unwrap();
     named("l", |name| fs.link(pod(), file.node, dir.node, name)).unwrap();
     named("s", |name| fs.symlink(pod(), dir.node, name, c"/etc/passwd")).unwrap();
     named("f", |name| named("g", |to| fs.rename(pod(), dir.node, name, dir.node, to, RenameFlags::empty())))
@@ -222,7 +223,7 @@ fn an_open_file_without_a_name_keeps_working() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
     named("f", |name| fs.unlink(pod(), NodeId::ROOT, name)).unwrap();
-    fs.write(file.node, handle, 0, b"still", false).unwrap();
+    fs.write(file.node, handle, 0, b"still", WriteHow::default()).unwrap();
     fs.setattr(pod(), file.node, &chmod(0o600)).unwrap();
     let attr = fs.getattr(pod(), file.node, None).unwrap().attr;
     assert_eq!((attr.nlink, attr.size, attr.permissions), (0, 5, mode(0o660)));
@@ -264,13 +265,19 @@ fn a_directory_is_listed_in_any_portions_and_only_names_count_lookups() {
 
 fn whole(owner: u64, kind: LockKind, flock: bool) -> LockRequest {
     let range = ByteRange { start: 0, end: i64::MAX.unsigned_abs() };
-    LockRequest { owner: LockOwner(owner), flock, kind, range, pid: Pid(u32::try_from(owner).unwrap()) }
+    LockRequest {
+        owner: LockOwner(owner),
+        flock,
+        kind,
+        range,
+        pid: Pid(u32::try_from(owner).expect("small")),
+    }
 }
 
 fn wait_for(fs: &Fs, handle: FileHandleId, lock: &LockRequest, id: u64) -> mpsc::Receiver<Result<(), Errno>> {
     let (answer, answered) = mpsc::channel();
-    let reply = Box::new(move |outcome| answer.send(outcome).unwrap());
-    fs.setlkw(pod(), NodeId::ROOT, handle, lock, RequestId(id), reply);
+    let reply = Box::new(move |outcome| answer.send(outcome).expect("somebody listens"));
+    fs.setlkw(NodeId::ROOT, handle, lock, RequestId(id), reply);
     answered
 }
 
@@ -281,9 +288,9 @@ const A_MOMENT: Duration = Duration::from_millis(50);
 fn lock_owners_exclude_each_other_and_a_close_lets_go() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.setlk(pod(), file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
-    fs.setlk(pod(), file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
-    assert_eq!(fs.setlk(pod(), file.node, handle, &whole(2, LockKind::Shared, false)), Err(Errno::EAGAIN));
+    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    assert_eq!(fs.setlk(file.node, handle, &whole(2, LockKind::Shared, false)), Err(Errno::EAGAIN));
     let held = fs.getlk(file.node, handle, &whole(2, LockKind::Shared, false)).unwrap().unwrap();
     assert_eq!((held.kind, held.pid), (LockKind::Exclusive, Pid(1)));
     assert_eq!(fs.getlk(file.node, handle, &whole(1, LockKind::Shared, false)), Ok(None));
@@ -297,7 +304,7 @@ fn lock_owners_exclude_each_other_and_a_close_lets_go() {
 fn a_wait_for_a_lock_can_be_interrupted_before_and_while_it_waits() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.setlk(pod(), file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
     let waiting = wait_for(&fs, handle, &whole(2, LockKind::Exclusive, false), 7);
     assert!(waiting.recv_timeout(A_MOMENT).is_err());
     fs.interrupt(RequestId(7));
@@ -312,8 +319,8 @@ fn flocks_belong_to_open_files_and_go_with_them() {
     let (_, fs) = airflow();
     let (file, first) = create(&fs, NodeId::ROOT, "f").unwrap();
     let second = fs.open(pod(), file.node, OFlag::O_RDWR).unwrap().handle;
-    fs.setlk(pod(), file.node, first, &whole(1, LockKind::Exclusive, true)).unwrap();
-    assert_eq!(fs.setlk(pod(), file.node, second, &whole(2, LockKind::Shared, true)), Err(Errno::EAGAIN));
+    fs.setlk(file.node, first, &whole(1, LockKind::Exclusive, true)).unwrap();
+    assert_eq!(fs.setlk(file.node, second, &whole(2, LockKind::Shared, true)), Err(Errno::EAGAIN));
     let waiting = wait_for(&fs, second, &whole(2, LockKind::Shared, true), 9);
     assert!(waiting.recv_timeout(A_MOMENT).is_err());
     fs.release(file.node, first);

@@ -437,3 +437,20 @@ fn a_program_on_the_mount_runs() {
         assert_eq!(ended.code(), Some(7));
     });
 }
+
+/// Found by mapping a log: the page that the kernel writes back carries its offset, and pwrite(2) on a descriptor with
+/// O_APPEND ignores offsets, so the page came to stand at the end of the file a second time.
+#[test]
+fn a_mapped_page_of_a_file_open_for_appending_is_written_back_to_its_place() {
+    let mount = Mount::of(AIRFLOW);
+    POD.run(|| {
+        let mut log = OpenOptions::new().read(true).append(true).create(true).open(mount.at("log")).unwrap();
+        log.write_all(&[b'a'; 100]).unwrap();
+        live::mapping::with_shared_mapping(&log, 100, |bytes| bytes[10] = b'B');
+        log.write_all(b"end").unwrap();
+    });
+    let mut expected = vec![b'a'; 100];
+    expected[10] = b'B';
+    expected.extend(b"end");
+    assert_eq!(fs::read(mount.stored("log")).unwrap(), expected);
+}

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use live::mount::permfs;
-use live::{AIRFLOW, Backing, Mount, POD, TRANSPARENT, errno};
+use live::{AIRFLOW, Mount, POD, TRANSPARENT, errno};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -88,7 +88,7 @@ fn a_busy_mount_is_not_unmounted_and_goes_on() {
     file.write_all(b"still here").unwrap();
     drop(file);
     assert_eq!(fs::read_to_string(mount.stored("f")).unwrap(), "still here");
-    assert!(mount.unmount(&[]).status.success());
+    mount.unmount_when_idle();
     assert!(mount.mount_line().is_none());
 }
 
@@ -111,7 +111,7 @@ fn an_unmount_leaves_no_process_behind() {
     let mount = Mount::of(AIRFLOW);
     let pid = daemon(&mount);
     POD.run(|| fs::write(mount.at("f"), "x").unwrap());
-    assert!(mount.unmount(&[]).status.success());
+    mount.unmount_when_idle();
     gone(pid);
 }
 
@@ -162,6 +162,25 @@ fn a_second_mount_of_the_same_export_sees_what_the_first_wrote() {
         assert_eq!(fs::read_to_string(one.at("f")).unwrap(), "first second");
     });
     assert!(permfs().arg("unmount").arg(&other_target).status().unwrap().success());
+}
+
+#[test]
+fn a_mount_that_ends_takes_no_other_down() {
+    // The kernel gives a device number out again as soon as a mount is gone: it does not tell one mount from the next.
+    const ROUNDS: usize = 40;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    let mount = Mount::of(AIRFLOW);
+                    assert!(mount.mount_line().is_some(), "round {round}: somebody took it down");
+                    POD.run(|| fs::write(mount.at("f"), "x").unwrap());
+                    assert!(mount.stored("f").exists(), "round {round}");
+                    mount.unmount_when_idle();
+                }
+            });
+        }
+    });
 }
 
 #[test]

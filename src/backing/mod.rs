@@ -84,6 +84,32 @@ pub struct ByteRange {
     pub end: u64,
 }
 
+/// How a write is done: what the writer's descriptor said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteHow {
+    /// At the end, wherever that is by now (O_APPEND); not for a page that is written back, which has its place.
+    pub append: bool,
+    /// The content is on the server when the write returns (O_DSYNC).
+    pub data_sync: bool,
+    /// And so are the attributes (O_SYNC).
+    pub sync: bool,
+    /// What becomes of suid and sgid.
+    pub suid: SuidBits,
+}
+
+/// What a write does to suid and sgid. The local kernel decides it by the writer's CAP_FSETID, which is not the
+/// opener's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SuidBits {
+    /// As when the opener writes.
+    #[default]
+    AsOpener,
+    /// They go: the writer has no CAP_FSETID.
+    Clear,
+    /// They stay: the writer has it.
+    Keep,
+}
+
 /// What kind of lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockKind {
@@ -264,15 +290,14 @@ pub trait BackingFs: Send + Sync + 'static {
     ) -> Result<Self::File, Errno>;
     /// pread(2); may be short at the end of the file only.
     fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
-    /// pwrite(2); with O_APPEND at the end. `clear_suid`: suid and sgid go, as for a writer without CAP_FSETID. Runs as
-    /// the opener, since the local kernel looks at the writer to decide that.
+    /// pwritev2(2). Runs as the opener, since the local kernel looks at the writer to decide about suid and sgid.
     fn write(
         &self,
         who: &Credentials,
         file: &Self::File,
         data: &[u8],
         offset: u64,
-        clear_suid: bool,
+        how: WriteHow,
     ) -> Result<usize, Errno>;
     /// What close(2) does on NFS: writes back and reports what went wrong (ENOSPC, EDQUOT, EIO), without closing.
     fn flush(&self, file: &Self::File) -> Result<(), Errno>;

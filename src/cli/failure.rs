@@ -56,7 +56,7 @@ impl Failure {
             Self::Config(errors) => {
                 let colour = Style::of_stderr().is_coloured();
                 for error in errors {
-                    if error.has_lines() {
+                    if error.line().is_some() {
                         eprintln!("{}", error.render(colour).trim_end());
                     } else {
                         output::error(&error.to_string());

@@ -43,7 +43,7 @@ impl RulesArgs {
         };
         let file = RulesFile::load(path)?;
         let policy = file.policy(self.profile.as_deref(), &overrides)?;
-        let profile = Some(policy.name.to_string());
+        let profile = Some(policy.name().to_owned());
         Ok(Rules { policy: Arc::new(policy), profile })
     }
 

@@ -1,136 +1,74 @@
-//! What is wrong with a rules file, said so that the admin can mend it: the sentence, the place, what to write instead.
+//! What is wrong with a rules file, as one sentence and as a picture of its lines.
 
 use std::fmt;
-use std::ops::Range;
-use std::sync::Arc;
+use std::path::Path;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
-/// A rules file's name and text, for quoting it.
+use super::source::Mark;
+
+/// Why there is no policy. Displays as one sentence: where, what, and what to write instead.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
-    pub(super) name: Arc<str>,
-    pub(super) text: Arc<str>,
-}
+pub struct ConfigError(Box<Report>);
 
-impl Source {
-    /// Line and column of a byte, both counted from 1; the column in characters.
-    pub(super) fn line_column(&self, at: usize) -> (u32, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(at.min(self.text.len()))];
-        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-        (u32::try_from(line).unwrap_or(u32::MAX), column)
-    }
-}
-
-/// A place in the file, and what to say of it.
+/// What `permfs check` finds odd about rules that hold. Displays as [`ConfigError`] does.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
-    pub(super) span: Range<usize>,
-    pub(super) label: String,
-}
-
-/// Something wrong, before it is known in which file.
-#[derive(Debug, Clone)]
-pub(super) struct Problem {
-    /// One sentence in lower case, with the bad value.
-    pub(super) message: String,
-    /// The next step.
-    pub(super) help: String,
-    /// The first is where it is wrong; the others are what it is at odds with.
-    pub(super) marks: Vec<Mark>,
-}
-
-impl Problem {
-    pub(super) fn new(span: &Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let mark = Mark { span: span.clone(), label: String::new() };
-        Self { message: message.into(), help: help.into(), marks: vec![mark] }
-    }
-
-    /// Labels the place itself.
-    pub(super) fn here(mut self, label: impl Into<String>) -> Self {
-        if let Some(first) = self.marks.first_mut() {
-            first.label = label.into();
-        }
-        self
-    }
-
-    /// Points at a second place.
-    pub(super) fn also(mut self, span: &Range<usize>, label: impl Into<String>) -> Self {
-        self.marks.push(Mark { span: span.clone(), label: label.into() });
-        self
-    }
-
-    pub(super) fn in_file(self, source: &Source) -> ConfigError {
-        ConfigError(Finding { source: source.clone(), problem: self })
-    }
-}
-
-/// Why a rules file, or a rule on the command line, is refused.
-#[derive(Debug, Clone)]
-pub struct ConfigError(Finding);
-
-/// What looks like a mistake in a rules file that holds all the same.
-#[derive(Debug, Clone)]
-pub struct Warning(Finding);
+pub struct Warning(Box<Report>);
 
 #[derive(Debug, Clone)]
-struct Finding {
-    source: Source,
-    problem: Problem,
-}
-
-impl Finding {
-    fn sentence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.source.name)?;
-        if !self.source.text.is_empty()
-            && let Some(mark) = self.problem.marks.first()
-        {
-            let (line, column) = self.source.line_column(mark.span.start);
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.problem.message)?;
-        for mark in self.problem.marks.iter().skip(1).filter(|_| !self.source.text.is_empty()) {
-            let (line, _) = self.source.line_column(mark.span.start);
-            write!(f, " ({} at {}:{line})", mark.label, self.source.name)?;
-        }
-        if self.problem.help.is_empty() { Ok(()) } else { write!(f, "; {}", self.problem.help) }
-    }
-
-    fn render(&self, level: Level<'static>, colour: bool) -> String {
-        let mut group: Group<'_> = Group::with_title(level.primary_title(self.problem.message.as_str()));
-        if !self.source.text.is_empty() {
-            let mut snippet = Snippet::source(&*self.source.text).path(&*self.source.name);
-            for (at, mark) in self.problem.marks.iter().enumerate() {
-                let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-                let end = mark.span.end.min(self.source.text.len());
-                snippet =
-                    snippet.annotation(kind.span(mark.span.start.min(end)..end).label(mark.label.as_str()));
-            }
-            group = group.element(snippet);
-        }
-        if !self.problem.help.is_empty() {
-            group = group.element(Level::HELP.message(self.problem.help.as_str()));
-        }
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[group]).to_string()
-    }
+struct Report {
+    what: String,
+    next_step: String,
+    /// Where: the place at fault first, then what it contradicts.
+    marks: Vec<Mark>,
 }
 
 impl ConfigError {
-    /// An error of a file that could not even be read.
-    pub(super) fn unreadable(name: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let problem = Problem { message: message.into(), help: help.into(), marks: Vec::new() };
-        problem.in_file(&Source { name: name.into(), text: "".into() })
+    pub(super) fn new(mark: Mark, what: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self(Box::new(Report { what: what.into(), next_step: next_step.into(), marks: vec![mark] }))
     }
 
-    /// Whether it is about lines of a file; where not, its sentence says it all.
+    /// Without a place: the file cannot be read, or the command line names nothing.
+    pub(super) fn unplaced(what: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self(Box::new(Report { what: what.into(), next_step: next_step.into(), marks: Vec::new() }))
+    }
+
+    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        let what = format!("cannot read the rules file {}: {error}", path.display());
+        Self::unplaced(what, "name one with --config that this user may read")
+    }
+
+    /// The same, pointing also at what is contradicted.
+    pub(super) fn against(mut self, other: Mark) -> Self {
+        self.0.marks.push(other);
+        self
+    }
+
+    /// Where to sort it among others of the same file.
+    pub(super) fn offset(&self) -> usize {
+        self.0.marks.first().map_or(0, |mark| mark.span.start)
+    }
+
+    /// What is wrong, without where and what to do.
     #[must_use]
-    pub fn has_lines(&self) -> bool {
-        !self.0.source.text.is_empty()
+    pub fn what(&self) -> &str {
+        &self.0.what
     }
 
-    /// The error with the lines of the file it is about.
+    /// What to write instead.
+    #[must_use]
+    pub fn next_step(&self) -> &str {
+        &self.0.next_step
+    }
+
+    /// The line at fault, counted from 1; none where no line is.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        let mark = self.0.marks.first().filter(|mark| !mark.source.is_flag)?;
+        Some(mark.source.line(mark.span.start))
+    }
+
+    /// The sentence with the lines it is about, for a terminal.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         self.0.render(Level::ERROR, colour)
@@ -138,20 +76,76 @@ impl ConfigError {
 }
 
 impl Warning {
-    pub(super) fn new(source: &Source, problem: Problem) -> Self {
-        Self(Finding { source: source.clone(), problem })
+    pub(super) fn new(mark: Mark, what: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self(ConfigError::new(mark, what, next_step).0)
     }
 
-    /// The warning with the lines of the file it is about.
+    /// The sentence with the lines it is about, for a terminal.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         self.0.render(Level::WARNING, colour)
     }
 }
 
+impl Report {
+    fn render(&self, level: Level<'_>, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let title = printable(&self.what);
+        let mut group = level.primary_title(title.as_str()).elements(self.snippets());
+        if !self.next_step.is_empty() {
+            group = group.element(Level::HELP.message(printable(&self.next_step)));
+        }
+        renderer.render(&[group])
+    }
+
+    /// The marked lines, one snippet for each source.
+    fn snippets(&self) -> Vec<Snippet<'_, Annotation<'_>>> {
+        let mut snippets: Vec<(&Mark, Vec<Annotation<'_>>)> = Vec::new();
+        for (at, mark) in self.marks.iter().enumerate() {
+            let label = if at == 0 { "here" } else { "and here" };
+            let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let label = (self.marks.len() > 1).then_some(label);
+            let annotation = kind.span(mark.visible_span()).label(label);
+            let same_source =
+                |(first, _): &&mut (&Mark, _)| std::sync::Arc::ptr_eq(&first.source, &mark.source);
+            match snippets.iter_mut().find(same_source) {
+                Some((_, annotations)) => annotations.push(annotation),
+                None => snippets.push((mark, vec![annotation])),
+            }
+        }
+        let snippet = |(mark, annotations): (&Mark, Vec<_>)| {
+            Snippet::source(mark.source.text.clone())
+                .path(mark.source.name.to_string())
+                .annotations(annotations)
+        };
+        snippets.into_iter().map(snippet).collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(mark) = self.marks.first() {
+            write!(f, "{}: ", printable(&mark.location()))?;
+        }
+        f.write_str(&printable(&self.what))?;
+        for other in self.marks.iter().skip(1) {
+            write!(f, ", see {}", printable(&other.line()))?;
+        }
+        if !self.next_step.is_empty() {
+            write!(f, ": {}", printable(&self.next_step))?;
+        }
+        Ok(())
+    }
+}
+
+/// Keys and values come from a file: nothing of it may move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.sentence(f)
+        self.0.fmt(f)
     }
 }
 
@@ -159,6 +153,6 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.sentence(f)
+        self.0.fmt(f)
     }
 }

@@ -1,115 +1,65 @@
-//! Rules on the command line: `--map-uid POD:NFS` and `--map-gid POD:NFS`, singles or equally wide ranges.
+//! `--map-uid POD:NFS` and `--map-gid POD:NFS`.
 
-use std::ops::Range;
-
-use super::error::{ConfigError, Problem, Source};
-use super::table::At;
-use super::values::{Ids, TextError, range_from_text};
-use super::written::{WrittenActAs, WrittenGroups, WrittenProfile, WrittenRule, WrittenRules};
-use super::{Overrides, checks, meant};
+use super::draft::Draft;
+use super::error::ConfigError;
+use super::source::{Mark, Source};
+use super::values::{ValueFault, range_from_text};
+use crate::policy::conflict::Part;
 use crate::policy::ids::Id;
-use crate::policy::{Direction, IdMap, LockScope, Origin, Policy, Rule};
+use crate::policy::{Direction, Rule};
 
-/// The policy of flags alone: everything but the maps is the contract's default.
-///
-/// # Errors
-/// Where a flag is no `POD:NFS`, or the flags are at odds with each other.
-pub fn policy_from_flags(overrides: &Overrides) -> Result<Policy, ConfigError> {
-    let written = WrittenProfile {
-        uids: Vec::new(),
-        gids: Vec::new(),
-        act_as: At { value: WrittenActAs::Caller, span: 0..0 },
-        groups: WrittenGroups::Process,
-        unmapped_pod: None,
-        unmapped_nfs: None,
-        unmapped_root: None,
-        rules: WrittenRules::default(),
-        cache: super::written::WrittenCache::default(),
-        locks: LockScope::default(),
-        paths: Vec::new(),
-        allow_root: false,
-        namespaces: None,
-    };
-    let source = Source { name: "the command line".into(), text: "".into() };
-    let nowhere = |_: &Range<usize>| Origin::Default("a mount without a rules file");
-    let (mut policy, _) =
-        meant::policy("default", &written, &source, &nowhere).map_err(|problem| problem.in_file(&source))?;
-    overlay(&mut policy, overrides)?;
-    Ok(policy)
+/// Rules from the command line. They are added to those of the profile, and obey the same laws: two rules for one pod id
+/// are refused, whichever side each came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Values of `--map-uid`, as given.
+    pub map_uid: Vec<String>,
+    /// Values of `--map-gid`, as given.
+    pub map_gid: Vec<String>,
 }
 
-/// Adds the flags' rules to a profile's.
-pub(super) fn overlay(policy: &mut Policy, overrides: &Overrides) -> Result<(), ConfigError> {
-    if !overrides.map_uid.is_empty() {
-        policy.uids = with_flags("uid", &policy.uids, &overrides.map_uid)?;
+impl Overrides {
+    /// Whether none was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map_uid.is_empty() && self.map_gid.is_empty()
     }
-    if !overrides.map_gid.is_empty() {
-        policy.gids = with_flags("gid", &policy.gids, &overrides.map_gid)?;
-    }
-    Ok(())
-}
 
-/// A flag replaces the profile's rules for the ids that it names, on either side; a rule that it would cut in two is
-/// refused.
-fn with_flags<P: Id, N: Id>(
-    kind: &str,
-    known: &IdMap<P, N>,
-    flags: &[String],
-) -> Result<IdMap<P, N>, ConfigError> {
-    let mut rules = Vec::new();
-    let mut written = Vec::new();
-    for flag in flags {
-        let named = Origin::Flag(format!("--map-{kind} {flag}").into());
-        let source = Source { name: format!("--map-{kind} {flag}").into(), text: "".into() };
-        let refuse = |(message, help): TextError| Problem::new(&(0..0), message, help).in_file(&source);
-        let (pod, nfs) = pair(flag).map_err(refuse)?;
-        let rule = WrittenRule {
-            pod: At { value: pod, span: 0..0 },
-            nfs: At { value: nfs, span: 0..0 },
-            shown_as: None,
-            direction: Direction::Both,
-            allow_root: false,
-            span: 0..0,
-        };
-        written.push(rule);
-        let none = checks::Kept { pod: None, nfs: None, root: None };
-        checks::check(kind, &written, &none, false).map_err(|problem| problem.in_file(&source))?;
-        rules.push(Rule {
-            pod_first: pod.first,
-            pod_last: pod.last,
-            nfs_first: nfs.first,
-            nfs_last: nfs.last,
-            shown_as: None,
-            direction: Direction::Both,
-            origin: named,
-        });
-    }
-    for rule in known.rules() {
-        let overlaps = |flag: &Rule<P, N>| {
-            (flag.pod_first <= rule.pod_last && rule.pod_first <= flag.pod_last)
-                || (flag.nfs_first <= rule.nfs_last && rule.nfs_first <= flag.nfs_last)
-        };
-        let covers = |flag: &Rule<P, N>| flag.pod_first <= rule.pod_first && rule.pod_last <= flag.pod_last;
-        match rules.iter().find(|flag| overlaps(flag)) {
-            None => rules.push(rule.clone()),
-            Some(flag) if covers(flag) || rule.pod_first == rule.pod_last => {}
-            Some(flag) => {
-                let source = Source { name: flag.origin.to_string().into(), text: "".into() };
-                let message = format!("is at odds with the rule at {}", rule.origin);
-                return Err(Problem::new(&(0..0), message, "change the rules file instead").in_file(&source));
-            }
+    /// Adds these rules to those of `draft`.
+    pub(super) fn add_to(&self, draft: &mut Draft) -> Result<(), ConfigError> {
+        for value in &self.map_uid {
+            let (rule, mark) = rule("--map-uid", value)?;
+            draft.marks.insert(Part::Uid(draft.profile.uid.len()), mark);
+            draft.profile.uid.push(rule);
         }
+        for value in &self.map_gid {
+            let (rule, mark) = rule("--map-gid", value)?;
+            draft.marks.insert(Part::Gid(draft.profile.gid.len()), mark);
+            draft.profile.gid.push(rule);
+        }
+        Ok(())
     }
-    Ok(IdMap::new(rules))
 }
 
-/// `POD:NFS`.
-fn pair<P: Id, N: Id>(flag: &str) -> Result<(Ids<P>, Ids<N>), TextError> {
-    let Some((pod, nfs)) = flag.split_once(':') else {
-        return Err((
-            format!("`{flag}` is no POD:NFS"),
-            "write the pod's id, a colon and the export's, e.g. 50000:2001".into(),
-        ));
+fn rule<P: Id, N: Id>(flag: &str, value: &str) -> Result<(Rule<P, N>, Mark), ConfigError> {
+    let source = Source::flag(flag, value);
+    let mark = Mark::new(&source, 0..value.len());
+    let refuse = |(what, next): ValueFault| ConfigError::new(mark.clone(), what, next);
+    let Some((pod, nfs)) = value.split_once(':') else {
+        let example = format!("write POD:NFS, such as {flag} 50000:2001");
+        return Err(refuse((format!("\"{value}\" is not POD:NFS"), example)));
     };
-    Ok((range_from_text(pod)?, range_from_text(nfs)?))
+    let pod = range_from_text::<P>(pod).map_err(refuse)?;
+    let nfs = range_from_text::<N>(nfs).map_err(refuse)?;
+    let rule = Rule {
+        pod_first: pod.first,
+        pod_last: pod.last,
+        nfs_first: nfs.first,
+        nfs_last: nfs.last,
+        shown_as: None,
+        direction: Direction::Both,
+        allow_root: false,
+        origin: mark.origin(),
+    };
+    Ok((rule, mark))
 }

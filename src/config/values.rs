@@ -1,146 +1,172 @@
-//! The small values of a rules file: ids, ranges, modes, durations, paths.
+//! The values of a rules file: ids, ranges, modes, durations.
 
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::error::Problem;
-use super::table::{Value, as_str, unexpected};
+use super::reader::{Faults, Value, describe};
 use crate::policy::Permissions;
 use crate::policy::ids::Id;
 
-/// Ids from the first to the last, both included.
+/// The longest time the kernel may be told to believe something: a day.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Ids `first ..= last` of one side, of which none is 4294967295 and `first <= last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ids<I> {
-    pub(super) first: I,
-    pub(super) last: I,
+pub(super) struct IdRange<T> {
+    pub(super) first: T,
+    pub(super) last: T,
 }
 
-impl<I: Id> Ids<I> {
-    /// How many, less one: it always fits.
-    pub(super) fn span(self) -> u32 {
-        self.last.get() - self.first.get()
+/// Why a text is no id or range: what is wrong, and what to write.
+pub(super) type ValueFault = (String, String);
+
+/// `50000`.
+pub(super) fn id_from_text<T: Id>(text: &str) -> Result<T, ValueFault> {
+    let digits = text.trim();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err((format!("\"{text}\" is not an id"), "write a number from 0 to 4294967294".to_owned()));
     }
-}
-
-/// Why a piece of text is no id or range: the message and the next step.
-pub(super) type TextError = (String, String);
-
-/// An id: a whole number up to 4294967294.
-pub(super) fn id_from_text<I: Id>(text: &str) -> Result<I, TextError> {
-    let plain = || "write a number from 0 to 4294967294".to_owned();
-    let number: u32 = match text.parse() {
-        Ok(number) if text.bytes().all(|byte| byte.is_ascii_digit()) => number,
-        _ => return Err((format!("`{text}` is no user or group id"), plain())),
+    let Ok(number) = digits.parse::<u32>() else {
+        return Err((
+            format!("{digits} is larger than any id"),
+            "write a number from 0 to 4294967294".to_owned(),
+        ));
     };
-    I::new(number).ok_or_else(|| (format!("{text} is the kernel's \"no id\" and can be nobody's"), plain()))
+    T::new(number).ok_or_else(|| {
+        (
+            "4294967295 is no id: the kernel reads it as \"none\"".to_owned(),
+            "the largest is 4294967294".to_owned(),
+        )
+    })
 }
 
-/// `a`, or `a-b`.
-pub(super) fn range_from_text<I: Id>(text: &str) -> Result<Ids<I>, TextError> {
+/// `50000` or `50000-50999`, both ends included.
+pub(super) fn range_from_text<T: Id>(text: &str) -> Result<IdRange<T>, ValueFault> {
     let Some((first, last)) = text.split_once('-') else {
-        return id_from_text(text.trim()).map(|id| Ids { first: id, last: id });
+        let id = id_from_text(text)?;
+        return Ok(IdRange { first: id, last: id });
     };
-    let (first, last): (I, I) = (id_from_text(first.trim())?, id_from_text(last.trim())?);
-    if last < first {
-        return Err((format!("the range {text} ends before it begins"), format!("write \"{last}-{first}\"")));
+    let (first, last): (T, T) = (id_from_text(first)?, id_from_text(last)?);
+    if first > last {
+        let what = format!("the range {} ends before it begins", text.trim());
+        return Err((what, format!("did you mean \"{last}-{first}\"?")));
     }
-    Ok(Ids { first, last })
+    Ok(IdRange { first, last })
 }
 
-/// An id, as an integer.
-pub(super) fn as_id<I: Id>(value: Value<'_>) -> Result<I, Problem> {
-    match value.value {
-        DeValue::Integer(number) => match number.radix() {
-            10 => at(&value, id_from_text(&number.as_str().replace('_', ""))),
-            _ => Err(unexpected(&value, "a decimal id")),
+/// An integer, or a string with a number or a range.
+pub(super) fn range<T: Id>(key: &str, value: &Value<'_>, faults: &mut Faults) -> Option<IdRange<T>> {
+    let read = match value.get_ref() {
+        DeValue::Integer(_) => return id(key, value, faults).map(|id| IdRange { first: id, last: id }),
+        DeValue::String(text) => range_from_text(text),
+        other => Err((format!("{} is no id", describe(other)), "write 50000, or \"50000-50999\"".to_owned())),
+    };
+    read.map_err(|(what, next)| faults.add::<()>(value.span(), format!("{key}: {what}"), next)).ok()
+}
+
+/// An integer.
+pub(super) fn id<T: Id>(key: &str, value: &Value<'_>, faults: &mut Faults) -> Option<T> {
+    let read = match value.get_ref() {
+        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) if number < 0 => {
+                Err((format!("{number} is negative"), "write a number from 0 to 4294967294".to_owned()))
+            }
+            Ok(number) => id_from_text(&number.to_string()),
+            Err(_) => Err((
+                format!("{number} is larger than any id"),
+                "write a number from 0 to 4294967294".to_owned(),
+            )),
         },
-        _ => Err(unexpected(&value, "an id, e.g. 2001")),
-    }
+        DeValue::String(text) => id_from_text(text),
+        other => Err((format!("{} is no id", describe(other)), "write a number such as 2001".to_owned())),
+    };
+    read.map_err(|(what, next)| faults.add::<()>(value.span(), format!("{key}: {what}"), next)).ok()
 }
 
-/// An id, or a range of ids as a string.
-pub(super) fn as_ids<I: Id>(value: Value<'_>) -> Result<Ids<I>, Problem> {
-    match value.value {
-        DeValue::String(text) => at(&value, range_from_text(text)),
-        DeValue::Integer(_) => as_id(value).map(|id| Ids { first: id, last: id }),
-        _ => Err(unexpected(&value, "an id, e.g. 2001, or a range, e.g. \"2000-2999\"")),
-    }
-}
-
-/// A mode as an octal string.
-pub(super) fn as_mode(value: Value<'_>) -> Result<Permissions, Problem> {
-    let text = match value.value {
-        DeValue::String(text) => text.as_ref(),
+/// A umask: `"caller"` is none.
+#[expect(clippy::option_option, reason = "the outer one is whether the value could be read")]
+pub(super) fn umask(value: &Value<'_>, faults: &mut Faults) -> Option<Option<Permissions>> {
+    let (what, next) = match value.get_ref() {
+        DeValue::String(text) if text == "caller" => return Some(None),
+        DeValue::String(text) => match octal(text) {
+            Some(bits) => return Some(Some(bits)),
+            None => (
+                format!("umask = \"{text}\" is not an octal umask"),
+                "write \"caller\", or octal digits from \"0000\" to \"0777\"".to_owned(),
+            ),
+        },
         DeValue::Integer(number) => {
-            let digits = number.as_str().trim_start_matches("0o");
-            let message = format!("a mode is an octal string, not the integer {digits}");
-            return Err(Problem::new(&value.span, message, format!("did you mean \"{digits:0>4}\"?")));
+            let next =
+                if number.as_str().len() <= 4 && number.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+                    format!("did you mean \"{:0>4}\"?", number.as_str())
+                } else {
+                    "write an octal string such as \"0002\"".to_owned()
+                };
+            (format!("umask = {number} is an integer, and modes are octal strings"), next)
         }
-        _ => return Err(unexpected(&value, "an octal string, e.g. \"0002\"")),
+        other => (
+            format!("umask is {}", describe(other)),
+            "write \"caller\", or an octal string such as \"0002\"".to_owned(),
+        ),
     };
-    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    match u32::from_str_radix(text, 8) {
-        Ok(bits) if octal => Ok(Permissions::from_mode(bits)),
-        _ => {
-            let message = format!("\"{text}\" is no mode");
-            Err(Problem::new(&value.span, message, "write up to four octal digits, e.g. \"0002\""))
-        }
-    }
+    faults.add(value.span(), what, next)
 }
 
-/// A length of time: a whole number with its unit.
-pub(super) fn as_duration(value: Value<'_>) -> Result<Duration, Problem> {
-    if let DeValue::Integer(number) = value.value {
-        let message = format!("a time needs its unit, and {} has none", number.as_str());
-        return Err(Problem::new(&value.span, message, format!("did you mean \"{}s\"?", number.as_str())));
-    }
-    let text = as_str(value.clone(), "a time, e.g. \"1s\"")?;
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+/// One to four octal digits, permission bits for owner, group and others only.
+fn octal(text: &str) -> Option<Permissions> {
+    let well_formed = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let bits = well_formed.then(|| u32::from_str_radix(text, 8).ok()).flatten()?;
+    (bits <= 0o777).then(|| Permissions::from_mode(bits))
+}
+
+/// `"500ms"`, `"1s"`, `"2m"`, `"1h"`; at most [`MAX_TIMEOUT`].
+pub(super) fn duration(key: &str, value: &Value<'_>, faults: &mut Faults) -> Option<Duration> {
+    let (what, next) = match value.get_ref() {
+        DeValue::String(text) => match duration_from_text(text) {
+            Ok(duration) => return Some(duration),
+            Err((what, next)) => (format!("{key} = \"{text}\" {what}"), next),
+        },
+        DeValue::Integer(number) => {
+            (format!("{key} = {number} has no unit"), format!("did you mean \"{number}s\"?"))
+        }
+        other => {
+            (format!("{key} is {}", describe(other)), "write a time such as \"1s\" or \"500ms\"".to_owned())
+        }
+    };
+    faults.add(value.span(), what, next)
+}
+
+fn duration_from_text(text: &str) -> Result<Duration, ValueFault> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let millis = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
+    let example = || "write a whole number and ms, s, m or h, such as \"1s\" or \"500ms\"".to_owned();
+    let number = match number.parse::<u64>() {
+        Ok(number) => number,
+        Err(_) if digits == 0 => return Err(("is not a time".to_owned(), example())),
+        Err(_) => return Err(too_long()),
     };
-    let time = number.parse::<u64>().ok().zip(millis).and_then(|(number, unit)| number.checked_mul(unit));
-    match time {
-        Some(millis) if millis <= MAX_TIME.as_secs() * 1_000 => Ok(Duration::from_millis(millis)),
-        _ => {
-            let message = format!("\"{text}\" is no time up to 24h");
-            Err(Problem::new(&value.span, message, "write a whole number with ms, s, m or h, e.g. \"500ms\""))
+    let duration = match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        "" => return Err(("has no unit".to_owned(), format!("did you mean \"{number}s\"?"))),
+        _ => return Err(("is not a time".to_owned(), example())),
+    };
+    duration.filter(|duration| *duration <= MAX_TIMEOUT).ok_or_else(too_long)
+}
+
+fn too_long() -> ValueFault {
+    ("is longer than a day".to_owned(), "write at most \"24h\"".to_owned())
+}
+
+/// A string.
+pub(super) fn text<'t>(key: &str, value: &'t Value<'_>, faults: &mut Faults) -> Option<&'t str> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(text),
+        other => {
+            faults.add(value.span(), format!("{key} is {}", describe(other)), "write a string in quotes")
         }
     }
-}
-
-/// The longest time that anything may be cached: a day.
-const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
-
-/// The names of an absolute path below the mount, without `.` and `..`.
-pub(super) fn as_names<'t>(value: Value<'t>) -> Result<Vec<&'t [u8]>, Problem> {
-    let text = as_str(value.clone(), "a path, e.g. \"/dags\"")?;
-    let refuse = |message: String, help: String| Err(Problem::new(&value.span, message, help));
-    let Some(below) = text.strip_prefix('/') else {
-        return refuse(format!("\"{text}\" is no path from the mount's root"), format!("write \"/{text}\""));
-    };
-    let names: Vec<_> = below.split('/').filter(|name| !name.is_empty()).collect();
-    if names.iter().any(|name| matches!(*name, "." | "..")) {
-        return refuse(format!("\"{text}\" has a `.` or `..`"), "write the path without it".into());
-    }
-    if text.contains('\0') || names.iter().any(|name| name.len() > 255) {
-        return refuse(format!("no file can be called \"{text}\""), "names have 1 to 255 bytes".into());
-    }
-    if names.iter().any(|name| name.contains(['*', '?'])) {
-        return refuse(
-            format!("\"{text}\" is a pattern, and `match` is a path with all that is below it"),
-            "write the directory, e.g. \"/dags\"".into(),
-        );
-    }
-    Ok(names.into_iter().map(str::as_bytes).collect())
-}
-
-fn at<T>(value: &Value<'_>, read: Result<T, TextError>) -> Result<T, Problem> {
-    read.map_err(|(message, help)| Problem::new(&value.span, message, help))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs};
+pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs, SuidBits, WriteHow};
 pub use crate::caller::{CallerId, Pid};
 use crate::policy::{FileKind, Permissions, PodGid, PodUid, ShownAttr};
 pub use crate::sys::{Errno, Name};
@@ -90,6 +90,19 @@ pub struct SetAttr {
     pub mtime: NewTime,
     /// The open file it was asked through, if any (ftruncate).
     pub handle: Option<FileHandleId>,
+}
+
+impl SetAttr {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let times = [self.atime, self.mtime] != [NewTime::Omit; 2];
+        !times
+            && self.permissions.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+    }
 }
 
 /// What to make by mknod.

@@ -42,6 +42,14 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         if change.uid.is_some() || change.gid.is_some() {
             self.chown(&at, change)?;
+        } else if change.is_empty() {
+            // Either a chown(2) of nobody to nobody, which clears suid for the owner, or the kernel about to write for
+            // somebody who need not be the owner: it looks the same, so a refusal is not passed on.
+            let who = self.actor(&at, Operation::Change, at.rules())?;
+            match self.backing.chown(&who, &at.node, None, None) {
+                Err(Errno::EPERM | Errno::EACCES) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(size) = change.size {
             self.truncate(&at, change.handle, size)?;

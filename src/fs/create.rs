@@ -30,9 +30,7 @@ impl<B: BackingFs> Filesystem<B> {
         let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
         self.as_shown(&at, &who, |who| self.backing.mkdir(who, &at.node, name, mode))?;
         let mut found = self.backing.lookup(&who, &at.node, name)?;
-        if mode.setgid
-            && let Err(error) = self.hand_down_group(&who, &mut found)
-        {
+        if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
             // Half made is not made; where even this fails there is nothing left to try.
             let _ = self.backing.rmdir(&who, &at.node, name);
             return Err(error);
@@ -55,7 +53,11 @@ impl<B: BackingFs> Filesystem<B> {
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(new.kind, new.permissions, new.umask, owner, at.child_rules(name));
         self.as_shown(&at, &who, |who| self.backing.mknod(who, &at.node, name, new.kind, mode, new.rdev))?;
-        let found = self.backing.lookup(&who, &at.node, name)?;
+        let mut found = self.backing.lookup(&who, &at.node, name)?;
+        if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
+            let _ = self.backing.unlink(&who, &at.node, name);
+            return Err(error);
+        }
         Ok(self.enter(&at, name, found))
     }
 
@@ -96,7 +98,11 @@ impl<B: BackingFs> Filesystem<B> {
         let flags = self.backing_flags(flags);
         let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
         let file = self.as_shown(&at, &who, |who| self.backing.create(who, &at.node, name, flags, mode))?;
-        let found = self.backing.identify(&file)?;
+        let mut found = self.backing.identify(&file)?;
+        if found.attr.uid == who.uid && found.attr.size == 0 {
+            // As far as anybody can tell it is new; where it is not, it is the caller's own and empty.
+            self.hold_mode(&at, name, &who, &mut found)?;
+        }
         self.enter_open(&at, name, found, file, who.into_owned(), flags)
     }
 
@@ -146,15 +152,21 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
-    /// Sets the setgid bit of a directory just made: mkdir(2) ignores it.
-    fn hand_down_group(&self, maker: &Credentials, made: &mut Found<B::Node>) -> Result<(), Errno> {
-        if made.attr.kind != FileKind::Directory || made.attr.permissions.contains(Permissions::SETGID) {
+    /// Gives an object just made the bits that the rules hold and that it could not be made with: mkdir(2) ignores the
+    /// setgid bit, and a directory's default ACL masks what it likes.
+    fn hold_mode(
+        &self,
+        at: &Visit<B>,
+        name: Name<'_>,
+        maker: &Credentials,
+        made: &mut Found<B::Node>,
+    ) -> Result<(), Errno> {
+        let held = at.policy.chmod(made.attr.kind, made.attr.permissions, at.child_rules(name));
+        if held == made.attr.permissions {
             return Ok(());
         }
-        self.backing.chmod(maker, &made.node, made.attr.permissions.with(Permissions::SETGID))?;
-        let ino = made.attr.ino;
+        self.backing.chmod(maker, &made.node, held)?;
         made.attr = self.backing.stat(&made.node, Freshness::Known)?;
-        debug_assert_eq!(ino, made.attr.ino, "a reference stays with its object");
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::NodeId;
 use super::handles::OpenFile;
 use super::locks::LockTable;
 use crate::backing::{BackingFs, Found, ObjectId};
-use crate::policy::{FileKind, Owner, ScopeId};
+use crate::policy::{FileKind, Owner, ScopeId, Scopes};
 
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
@@ -39,9 +39,20 @@ pub(crate) struct Inode<B: BackingFs> {
     lookups: AtomicU64,
     /// Where in the tree of path rules it was last found.
     scope: AtomicU16,
+    /// By which name in which directory, and how many moves ago; kept only where there are path rules.
+    place: Mutex<Option<Box<Place<B>>>>,
     /// Owner and group when it was last looked at: as whom to find it again where the caller cannot.
     owner: AtomicU64,
     live: OnceLock<Box<Live<B>>>,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+struct Place<B: BackingFs> {
+    parent: Arc<Inode<B>>,
+    name: Box<[u8]>,
+    /// The value of [`super::Filesystem`]'s count of moves for which the inode's scope holds.
+    moves: u64,
 }
 
 /// What an inode has only while somebody uses it.
@@ -65,6 +76,24 @@ impl<B: BackingFs> Inode<B> {
 
     pub(super) fn set_scope(&self, scope: ScopeId) {
         self.scope.store(scope.bits(), Ordering::Relaxed);
+    }
+
+    /// It was found as `name` in `parent`, after so many moves of directories between path rules.
+    pub(super) fn set_place(&self, parent: &Arc<Self>, name: &[u8], moves: u64) {
+        *lock(&self.place) = Some(Box::new(Place { parent: Arc::clone(parent), name: name.into(), moves }));
+    }
+
+    /// Brings the scope up to date after a directory above may have been moved.
+    pub(super) fn follow_moves(&self, scopes: &Scopes, moves: u64) {
+        let (parent, name) = match lock(&self.place).as_mut() {
+            Some(place) if place.moves != moves => {
+                place.moves = moves;
+                (Arc::clone(&place.parent), place.name.clone())
+            }
+            _ => return,
+        };
+        parent.follow_moves(scopes, moves);
+        self.set_scope(scopes.child(parent.scope(), &name));
     }
 
     /// Owner and group when last seen, packed as `uid << 32 | gid`.
@@ -165,6 +194,7 @@ impl<B: BackingFs> InodeTable<B> {
             kind: attr.kind,
             lookups: AtomicU64::new(1),
             scope: AtomicU16::new(place(None).bits()),
+            place: Mutex::new(None),
             owner: AtomicU64::new(0),
             live: OnceLock::new(),
         });

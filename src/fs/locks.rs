@@ -15,11 +15,10 @@ use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
 use super::lock_waiters::Waiting;
 use super::{
-    ByteRange, CallerId, Errno, FileHandleId, Filesystem, HeldLock, LockKind, LockOwner, LockReply,
-    LockRequest, NodeId, Pid, RequestId,
+    ByteRange, Errno, FileHandleId, Filesystem, HeldLock, LockKind, LockOwner, LockReply, LockRequest,
+    NodeId, Pid, RequestId,
 };
 use crate::backing::BackingFs;
-use crate::policy::Operation;
 
 /// Lock owners per mount: each holds a descriptor from its first lock on a file to its next close of it.
 const MAX_LOCK_OWNERS: usize = 1 << 16;
@@ -121,15 +120,9 @@ impl<B: BackingFs> Filesystem<B> {
     ///
     /// # Errors
     /// EAGAIN where somebody else has it; ENOLCK past [`MAX_LOCK_OWNERS`]; EBADF as fcntl(2) and flock(2) have it.
-    pub fn setlk(
-        &self,
-        caller: CallerId,
-        _node: NodeId,
-        handle: FileHandleId,
-        wanted: &LockRequest,
-    ) -> Result<(), Errno> {
+    pub fn setlk(&self, _node: NodeId, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
-        let Some(target) = self.lockable(caller, &open, handle, wanted)? else { return Ok(()) };
+        let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
         match target.set(&self.backing, wanted.kind) {
             // A close that came before may still be letting the lock go: the kernel does not wait for it.
             Err(Errno::EAGAIN) if self.releases.settled() => target.set(&self.backing, wanted.kind)?,
@@ -143,19 +136,18 @@ impl<B: BackingFs> Filesystem<B> {
     /// or the wait interrupted.
     pub fn setlkw(
         self: &Arc<Self>,
-        caller: CallerId,
         node: NodeId,
         handle: FileHandleId,
         wanted: &LockRequest,
         request: RequestId,
         reply: LockReply,
     ) {
-        match self.setlk(caller, node, handle, wanted) {
+        match self.setlk(node, handle, wanted) {
             Err(Errno::EAGAIN) => {}
             done => return reply(done),
         }
         let target = self.handles.file(handle).and_then(|open| {
-            let target = self.lockable(caller, &open, handle, wanted)?.ok_or(Errno::EAGAIN)?;
+            let target = self.lockable(&open, handle, wanted)?.ok_or(Errno::EAGAIN)?;
             Ok((open, target))
         });
         match target {
@@ -207,7 +199,6 @@ impl<B: BackingFs> Filesystem<B> {
     /// What `wanted` is to be taken on; none for unlocking what was never locked.
     fn lockable(
         &self,
-        caller: CallerId,
         open: &Arc<OpenFile<B>>,
         handle: FileHandleId,
         wanted: &LockRequest,
@@ -222,23 +213,23 @@ impl<B: BackingFs> Filesystem<B> {
             Some(file) => file,
             None if wanted.kind == LockKind::Unlock => return Ok(None),
             None => {
-                let file = Arc::new(LockFile::new(self.open_for_locks(caller, open)?)?);
+                let file = Arc::new(LockFile::new(self.open_for_locks(open)?)?);
                 lock(table).adopt(wanted, handle, file)
             }
         };
         Ok(Some(Lockable::Range(file, wanted.range)))
     }
 
-    /// A file for an owner's locks, of either kind where the opener may write; else of the kind that `open` allows.
-    fn open_for_locks(&self, caller: CallerId, open: &OpenFile<B>) -> Result<B::File, Errno> {
-        let at = self.visit(caller, open.inode.id)?;
-        let who = self.actor(&at, Operation::Open, at.rules())?;
-        if !at.rules().read_only
-            && let Ok(file) = self.backing.open(&who, &at.node, OFlag::O_RDWR)
-        {
+    /// A file for an owner's locks: of either kind where the opener may write, else of the kind that `open` allows.
+    ///
+    /// Locks are the open file's affair: whoever was handed the descriptor may set them, as whom it was opened.
+    fn open_for_locks(&self, open: &OpenFile<B>) -> Result<B::File, Errno> {
+        let node = self.resolve(&open.opener, &open.inode)?;
+        let read_only = self.policy().scopes().rules(open.inode.scope()).read_only;
+        if !read_only && let Ok(file) = self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
             return Ok(file);
         }
-        self.backing.open(&open.opener, &at.node, open.flags & OFlag::O_ACCMODE)
+        self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)
     }
 
     /// A lock was set: remember whose, wake who waits, and let the kernel forget what it cached before, since locks are

@@ -1,6 +1,7 @@
 //! Names to inodes, and back to nothing when the kernel forgets them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::inodes::Inode;
 use super::visit::Visit;
@@ -55,6 +56,9 @@ impl<B: BackingFs> Filesystem<B> {
             }
             _ => here,
         });
+        if !at.policy.scopes().is_trivial() {
+            inode.set_place(&at.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
+        }
         let attr = at.policy.present(&stored, at.policy.scopes().rules(inode.scope()));
         let cache = at.policy.cache();
         let entry =

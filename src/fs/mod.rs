@@ -25,6 +25,7 @@ mod rename;
 mod visit;
 mod xattr;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -59,6 +60,8 @@ pub struct Filesystem<B: BackingFs> {
     waiters: LockWaiters<B>,
     releases: Releases,
     kernel: OnceLock<Box<dyn KernelCache>>,
+    /// Directories moved from one path rule's reach to another's so far.
+    moves: AtomicU64,
 }
 
 impl<B: BackingFs> Filesystem<B> {
@@ -79,6 +82,7 @@ impl<B: BackingFs> Filesystem<B> {
             waiters,
             releases: Releases::default(),
             kernel: OnceLock::new(),
+            moves: AtomicU64::new(0),
         })
     }
 

@@ -7,13 +7,10 @@ use super::{CallerId, Content, Errno, FileHandleId, Filesystem, LockOwner, NodeI
 use crate::backing::BackingFs;
 use crate::policy::{DataPath, OpenPolicy, Operation, Policy};
 
-/// The flags of open(2) that mean something to the backing when the object is known already.
-const CARRIED: OFlag = OFlag::O_ACCMODE
-    .union(OFlag::O_APPEND)
-    .union(OFlag::O_TRUNC)
-    .union(OFlag::O_SYNC)
-    .union(OFlag::O_DSYNC)
-    .union(OFlag::O_NOATIME);
+/// The flags of open(2) that mean something to the backing when the object is known already. O_APPEND is not among them:
+/// each write says whether it appends, and one that does not must not (a page written back).
+const CARRIED: OFlag =
+    OFlag::O_ACCMODE.union(OFlag::O_TRUNC).union(OFlag::O_SYNC).union(OFlag::O_DSYNC).union(OFlag::O_NOATIME);
 
 /// The flags that decide, beside those, whether a create makes anything.
 const CREATING: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL);

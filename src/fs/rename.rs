@@ -1,12 +1,14 @@
 //! renameat2(2).
 
+use std::sync::atomic::Ordering;
+
 use nix::fcntl::RenameFlags;
 
 use super::remove::keep;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
 use crate::backing::BackingFs;
-use crate::policy::{Credentials, Operation};
+use crate::policy::{Credentials, FileKind, Operation};
 
 impl<B: BackingFs> Filesystem<B> {
     /// Moves `name` to `new_name`, over what is there unless `flags` say otherwise.
@@ -64,11 +66,15 @@ impl<B: BackingFs> Filesystem<B> {
         self.as_shown(to, &other, act)
     }
 
-    /// A moved object lies under the rules of its new path; what is below it follows as it is looked up again.
+    /// A moved object lies under the rules of its new path, and so does what is below a directory.
     fn place_again(&self, to: &Visit<B>, who: &Credentials, name: Name<'_>) {
         let Ok(found) = self.backing.lookup(who, &to.node, name) else { return };
-        if let Some(inode) = self.inodes.find(&found.id) {
-            inode.set_scope(to.child_scope(name));
+        let Some(inode) = self.inodes.find(&found.id) else { return };
+        let (before, here) = (inode.scope(), to.child_scope(name));
+        if before != here && inode.kind == FileKind::Directory {
+            self.moves.fetch_add(1, Ordering::Relaxed);
         }
+        inode.set_scope(here);
+        inode.set_place(&to.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
     }
 }

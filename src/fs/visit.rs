@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::inodes::{Inode, lock};
@@ -104,6 +105,7 @@ impl<B: BackingFs> Filesystem<B> {
             Refused::Anonymous => Errno::EACCES,
         })?;
         let inode = self.inode(node)?;
+        self.follow_moves(&reign.policy, &inode);
         let node = self.resolve(&caller, &inode)?;
         Ok(Visit { policy: Arc::clone(&reign.policy), caller, inode, node })
     }
@@ -111,8 +113,15 @@ impl<B: BackingFs> Filesystem<B> {
     /// The same caller at another inode: the second directory of a rename, the new one of a link.
     pub(super) fn visit_also(&self, first: &Visit<B>, node: NodeId) -> Result<Visit<B>, Errno> {
         let inode = self.inode(node)?;
+        self.follow_moves(&first.policy, &inode);
         let node = self.resolve(&first.caller, &inode)?;
         Ok(Visit { policy: Arc::clone(&first.policy), caller: Arc::clone(&first.caller), inode, node })
+    }
+
+    fn follow_moves(&self, policy: &Policy, inode: &Inode<B>) {
+        if !policy.scopes().is_trivial() {
+            inode.follow_moves(policy.scopes(), self.moves.load(Ordering::Relaxed));
+        }
     }
 
     /// ESTALE for a number that was never given out, or is forgotten: the kernel then looks the name up again.

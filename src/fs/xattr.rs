@@ -89,7 +89,7 @@ impl<B: BackingFs> Filesystem<B> {
         let mut value = value.to_vec();
         acl::store(&at.policy, &mut value)?;
         self.backing.setxattr(&who, &at.node, name, &value, flags)?;
-        self.hold_mode(&at, &who)
+        self.hold_group_bits(&at, &who)
     }
 
     /// removexattr(2).
@@ -105,7 +105,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// An ACL's mask is the mode's group bits: what a chmod cannot take away, an ACL cannot either.
-    fn hold_mode(&self, at: &Visit<B>, who: &Credentials) -> Result<(), Errno> {
+    fn hold_group_bits(&self, at: &Visit<B>, who: &Credentials) -> Result<(), Errno> {
         let stored = self.backing.stat(&at.node, Freshness::Known)?;
         let held: Permissions = at.policy.chmod(stored.kind, stored.permissions, at.rules());
         if held == stored.permissions {

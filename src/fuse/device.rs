@@ -83,10 +83,11 @@ impl Device {
     }
 
     fn send(&self, error: i32, unique: u64, payload: &[u8]) -> Result<(), Errno> {
-        let len = u32::try_from(OUT_HEADER + payload.len()).map_err(|_| Errno::EINVAL)?;
+        let length = OUT_HEADER + payload.len();
+        let len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
         let header = OutHeader { len, error, unique };
         // One write is one message: the kernel takes all of it or none.
-        (&self.file).write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?;
-        Ok(())
+        let sent = (&self.file).write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?;
+        if sent == length { Ok(()) } else { Err(Errno::EIO) }
     }
 }

@@ -1,12 +1,13 @@
 //! The workers: threads that read requests from the one device and serve them.
 //!
 //! How many wait in read(2) matters. The kernel wakes waiting readers first in, first out, so each of many would get
-//! every nth request, on cold caches; none at all would leave a request unread while the only reader is at work. So
-//! there is always one spare: whoever takes a request and leaves nobody waiting summons another worker, at once. And
-//! whoever finds, for [`WINDOW`] of its own requests on end, that at least [`SPARE`] others were waiting each time, is
-//! one too many and parks. A single client is so served by two threads in turn, n clients by n + 1, and in the steady
-//! state no worker wakes another (a wake per request would cost as much as the request). Slow calls at a server take
-//! workers away and thereby summon others, up to [`MAX_WORKERS`].
+//! every nth request, on cold caches: with client and workers on one CPU a lookup took 10.8 us with one reader, 11.7
+//! with two, 15.9 with sixteen (Linux 6.18). But with nobody waiting a request lies unread while the only reader is at
+//! work. So there is always one spare: whoever takes a request and leaves nobody waiting summons another worker, at
+//! once. And whoever finds, for [`WINDOW`] of its own requests on end, that at least [`SPARE`] others were waiting each
+//! time, is one too many and parks. A single client is so served by two threads in turn, n clients by n + 1, and in the
+//! steady state no worker wakes another (a wake per request would cost as much as the request). Slow calls at a server
+//! take workers away and thereby summon others, up to [`MAX_WORKERS`].
 //!
 //! Threads are never ended before the session is, since NFS keeps its access cache per thread.
 

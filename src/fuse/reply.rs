@@ -18,16 +18,22 @@ pub(crate) enum Delivery {
 }
 
 /// The right to answer one request, once.
-#[derive(Debug)]
 pub(crate) struct Reply<'a> {
     device: &'a Arc<Device>,
     to: RequestId,
     counters: &'a WorkerCounters,
+    /// What to do where the answer is ESTALE.
+    stale: &'a dyn Fn(),
 }
 
 impl<'a> Reply<'a> {
-    pub(crate) fn new(device: &'a Arc<Device>, to: RequestId, counters: &'a WorkerCounters) -> Self {
-        Self { device, to, counters }
+    pub(crate) fn new(
+        device: &'a Arc<Device>,
+        to: RequestId,
+        counters: &'a WorkerCounters,
+        stale: &'a dyn Fn(),
+    ) -> Self {
+        Self { device, to, counters, stale }
     }
 
     /// Which request this answers.
@@ -40,6 +46,9 @@ impl<'a> Reply<'a> {
         // That there is none of what was asked for is an answer, and a frequent one.
         if error != Errno::ENOENT && error != Errno::ENODATA {
             self.counters.error();
+        }
+        if error == Errno::ESTALE {
+            (self.stale)();
         }
         delivered(self.to, self.device.refuse(self.to, error));
     }

@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn init(major: u32, minor: u32) -> [u8; 16] {
-        let words = [major, minor, 131_072, u32::MAX & !(1 << 31)];
+        let words = [major, minor, 131_072, !(1 << 31)];
         words.map(u32::to_ne_bytes).concat().try_into().unwrap()
     }
 

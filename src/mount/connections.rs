@@ -25,7 +25,9 @@ pub(super) fn is_over(process: u32) -> Option<bool> {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
     let device = descriptors
         .filter_map(Result::ok)
-        .find(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == Path::new("/dev/fuse")))?;
+        .find(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == Path::new("/dev/fuse")));
+    // It has let go of it already.
+    let Some(device) = device else { return Some(true) };
     let number = device.file_name().to_str()?.parse().ok()?;
     let device = sys::process::open_file_of(process, number).ok()?;
     // fuse_dev_poll() reports an error when, and only when, the connection has ended.
@@ -48,9 +50,7 @@ impl Connections {
     /// Where it is not mounted and cannot be.
     pub(super) fn open(runtime: &Path) -> Result<Self, Errno> {
         let usual = Path::new(USUAL_PLACE);
-        if nix::sys::statfs::statfs(usual)
-            .is_ok_and(|found| i64::from(found.filesystem_type().0) == FUSECTL_MAGIC)
-        {
+        if nix::sys::statfs::statfs(usual).is_ok_and(|found| found.filesystem_type().0 == FUSECTL_MAGIC) {
             return Ok(Self { path: usual.to_owned(), own_mount: false });
         }
         let path = runtime.join(format!(".fusectl-{}", process::id()));

@@ -116,10 +116,12 @@ impl RuntimeDir {
 
     /// What is known about a mounted filesystem. A live process's word goes before a dead one's.
     #[must_use]
-    pub fn find(&self, device: DeviceNumber) -> Option<Trace> {
+    pub fn find(&self, device: DeviceNumber, target: &Path) -> Option<Trace> {
         let mut found: Vec<Trace> = self.traces();
         found.retain(|trace| trace.record.as_ref().is_some_and(|record| record.device == device));
-        found.sort_by_key(|trace| !trace.is_alive());
+        // The number of a mount that is gone may be another's already, while its process is still leaving.
+        let elsewhere = |trace: &Trace| trace.record.as_ref().is_none_or(|record| record.target != target);
+        found.sort_by_key(|trace| (!trace.is_alive(), elsewhere(trace)));
         found.into_iter().next()
     }
 
@@ -279,11 +281,11 @@ mod tests {
         let (_dir, runtime) = runtime();
         let claim = runtime.claim().unwrap();
         claim.publish(&record()).unwrap();
-        let trace = runtime.find(record().device).unwrap();
+        let trace = runtime.find(record().device, &record().target).unwrap();
         assert!(trace.is_alive());
         assert_eq!(trace.record, Some(record()));
         drop(claim);
-        assert!(runtime.find(record().device).is_none());
+        assert!(runtime.find(record().device, &record().target).is_none());
         assert_eq!(runtime.traces().len(), 0);
     }
 
@@ -295,7 +297,7 @@ mod tests {
         fs::create_dir(&left).unwrap();
         fs::write(left.join(LOCK), "").unwrap();
         fs::write(left.join(RECORD), serde_json::to_vec(&record()).unwrap()).unwrap();
-        assert!(!runtime.find(record().device).unwrap().is_alive());
+        assert!(!runtime.find(record().device, &record().target).unwrap().is_alive());
         runtime.sweep();
         assert!(!left.exists());
     }

@@ -76,7 +76,7 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         features: Vec::new(),
         counters: Counters::new(),
     };
-    let Some(trace) = runtime.find(entry.device) else { return status };
+    let Some(trace) = runtime.find(entry.device, &entry.target) else { return status };
     match ask(&trace.control()) {
         Ok(Report { source, profile, pid, features, counters, .. }) => {
             status = MountStatus {

@@ -47,7 +47,7 @@ pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
     }
     let (target, device) = (entry.target.clone(), entry.device);
     let runtime = RuntimeDir::from_env();
-    let trace = runtime.find(device);
+    let trace = runtime.find(device, &target);
     take_down(&target, device, lazy, &table)?;
     match trace {
         Some(trace) => see_off(&target, device, lazy, &trace),
@@ -143,12 +143,10 @@ fn elsewhere(target: &Path, elsewhere: String, pid: u32) -> MountFailure {
 fn end(record: &Record, trace: &Trace) -> bool {
     let Ok(pid) = i32::try_from(record.pid) else { return false };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // Without a look at its connection nobody knows whether another namespace still uses the mount.
-        if connections::is_over(record.pid) == None {
-            return left(trace, LEAVE_PATIENCE);
-        }
-        // The lock says that it lives, its start time that the number is still its own.
-        if start_time(record.pid) == Some(record.started) {
+        // The lock says that it lives, its start time that the number is still its own. Without a look at its connection
+        // nobody knows whether another namespace still uses the mount: then it is left alone.
+        let useless = connections::is_over(record.pid) == Some(true);
+        if useless && start_time(record.pid) == Some(record.started) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
         if left(trace, LEAVE_PATIENCE) {

@@ -3,10 +3,9 @@
 //! [`Credentials`] is the only thing the backing accepts in the place of a user. They are chosen by one pure function,
 //! [`super::Policy::credentials`], from the operation, the admitted caller, the object's owner and its parent's.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{NfsGid, NfsUid, Owner, PodGid, PodUid, Rules};
+use super::{NfsGid, NfsUid, PodGid, PodUid};
 
 /// Who asks, in the pod's ids. `groups` are the supplementary groups that count under the profile's `groups` key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +54,7 @@ impl Credentials {
         if self.gid == gid {
             return self.clone();
         }
-        let mut groups: Vec<_> =
-            self.groups.iter().copied().filter(|&g| g != gid).chain([self.gid]).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        Self { uid: self.uid, gid, groups: groups.into() }
+        Self::new(self.uid, gid, self.groups.iter().copied().chain([self.gid]))
     }
 }
 
@@ -76,59 +71,4 @@ pub enum Operation {
     Create,
     /// Take a name out of a directory, or move it: unlink, rmdir, rename.
     Remove,
-}
-
-/// The profile's `act_as`: as whom the server is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ActAs {
-    /// The mapped caller: the server stays the authority.
-    Caller,
-    /// The object's real owner: the kernel has already enforced what is shown.
-    Owner,
-    /// Always the same.
-    Fixed(Credentials),
-}
-
-/// As whom to act: see [`super::Policy::credentials`].
-pub(super) fn choose<'a>(
-    act_as: &'a ActAs,
-    operation: Operation,
-    caller: &'a Credentials,
-    object: Option<Owner>,
-    parent: Option<Owner>,
-    rules: &Rules,
-) -> Cow<'a, Credentials> {
-    let owner = match (act_as, operation) {
-        (ActAs::Fixed(fixed), _) => return Cow::Borrowed(fixed),
-        (_, Operation::Create) => return as_maker(caller, parent, rules),
-        (_, Operation::Remove) => parent,
-        (_, Operation::Look | Operation::Open | Operation::Change) => object,
-    };
-    let Some(owner) = owner else { return Cow::Borrowed(caller) };
-    match act_as {
-        ActAs::Owner if !owner.uid.is_root() => Cow::Owned(as_owner(caller, owner)),
-        _ => with_group(caller, owner.gid),
-    }
-}
-
-/// A new object takes the directory's group where the directory hands it down, or the rules do.
-fn as_maker<'a>(caller: &'a Credentials, parent: Option<Owner>, rules: &Rules) -> Cow<'a, Credentials> {
-    match parent {
-        Some(parent) if rules.setgid || parent.setgid => with_group(caller, parent.gid),
-        _ => Cow::Borrowed(caller),
-    }
-}
-
-/// Group 0 goes out only where a rule gave it to the caller: root_squash squashes it too.
-fn as_owner(caller: &Credentials, owner: Owner) -> Credentials {
-    let gid = if owner.gid.is_root() { caller.gid } else { owner.gid };
-    Credentials { uid: owner.uid, gid, groups: Arc::default() }
-}
-
-fn with_group(caller: &Credentials, gid: NfsGid) -> Cow<'_, Credentials> {
-    if caller.gid != gid && caller.is_member(gid) {
-        Cow::Owned(caller.with_gid_first(gid))
-    } else {
-        Cow::Borrowed(caller)
-    }
 }

@@ -1,4 +1,8 @@
-//! The one place where an id changes sides.
+//! The rules of one kind of id (users, or groups), looked up both ways.
+//!
+//! What exists is sound: [`IdMap::new`] refuses rules that overlap, disagree or run past the largest id, so a lookup is
+//! a binary search and one addition that cannot wrap. What becomes of ids that no rule names is not here
+//! ([`super::translation`]).
 
 use super::denied::Origin;
 use super::ids::Id;
@@ -15,8 +19,22 @@ pub enum Direction {
     NfsToPod,
 }
 
-/// One rule: the pod ids `pod_first ..= pod_last` are the NFS ids `nfs_first ..= nfs_last`, one by one; or, where the NFS
-/// side is a single id, many pod ids are that one.
+impl Direction {
+    /// Whether callers are translated by it.
+    #[must_use]
+    pub fn inbound(self) -> bool {
+        self != Self::NfsToPod
+    }
+
+    /// Whether owners are shown by it.
+    #[must_use]
+    pub fn outbound(self) -> bool {
+        self != Self::PodToNfs
+    }
+}
+
+/// One rule: the pod ids `pod_first ..= pod_last` are the NFS ids `nfs_first ..= nfs_last`, one by one, or many pod ids
+/// are one NFS id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule<P, N> {
     /// First pod id.
@@ -31,115 +49,242 @@ pub struct Rule<P, N> {
     pub shown_as: Option<P>,
     /// Which way it holds.
     pub direction: Direction,
+    /// Whether it may map onto id 0.
+    pub allow_root: bool,
     /// Where it was written.
     pub origin: Origin,
 }
 
 impl<P: Id, N: Id> Rule<P, N> {
-    /// Whether callers are translated by it.
-    #[must_use]
-    pub fn inbound(&self) -> bool {
-        self.direction != Direction::NfsToPod
-    }
-
-    /// Whether owners are shown by it: a many-to-one rule without `shown_as` shows nobody.
-    #[must_use]
-    pub fn outbound(&self) -> bool {
-        self.direction != Direction::PodToNfs && (self.shown_as.is_some() || !self.is_many_to_one())
-    }
-
-    /// Whether several pod ids are one NFS id.
+    /// Whether several pod ids share one NFS id by this rule.
     #[must_use]
     pub fn is_many_to_one(&self) -> bool {
-        self.nfs_first == self.nfs_last && self.pod_first != self.pod_last
-    }
-
-    /// The NFS id of `pod`, which lies in this rule's range.
-    fn nfs_of(&self, pod: P) -> Option<N> {
-        if self.is_many_to_one() {
-            return Some(self.nfs_first);
-        }
-        N::new(self.nfs_first.get().checked_add(pod.get() - self.pod_first.get())?)
-    }
-
-    /// What `nfs`, which lies in this rule's range, is shown as.
-    fn pod_of(&self, nfs: N) -> Option<P> {
-        if self.shown_as.is_some() {
-            return self.shown_as;
-        }
-        P::new(self.pod_first.get().checked_add(nfs.get() - self.nfs_first.get())?)
+        self.pod_first != self.pod_last && self.nfs_first == self.nfs_last
     }
 }
 
-/// What becomes of an id that no rule names.
+/// Why a set of rules is no map. The numbers of rules are their places in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unmapped<T> {
-    /// Inbound only: the caller is refused.
-    Deny,
-    /// The number stays as it is on the other side.
-    Keep,
-    /// This id stands for all of them.
-    As(T),
+pub enum MapFault<P, N> {
+    /// A range ends before it begins.
+    Reversed {
+        /// The rule.
+        rule: usize,
+    },
+    /// The two ranges differ in width, and the NFS side is not a single id.
+    UnequalWidth {
+        /// The rule.
+        rule: usize,
+    },
+    /// A pod id is named twice inbound.
+    TwoRules {
+        /// The earlier rule.
+        first: usize,
+        /// The later one.
+        second: usize,
+        /// The first pod id that both name.
+        pod: P,
+    },
+    /// An NFS id would be shown by two rules that disagree.
+    AmbiguousInverse {
+        /// The earlier rule.
+        first: usize,
+        /// The later one.
+        second: usize,
+        /// The first NFS id that both show.
+        nfs: N,
+    },
+    /// Many pod ids are one NFS id, and the rule does not say how that is shown.
+    ShownAsMissing {
+        /// The rule.
+        rule: usize,
+    },
+    /// `shown_as` is not a pod id that maps onto the rule's NFS id, so a chown to what is shown would go elsewhere.
+    ShownAsElsewhere {
+        /// The rule.
+        rule: usize,
+    },
+    /// `shown_as` beside several NFS ids, or in a rule of one direction: it would mean nothing.
+    ShownAsUnused {
+        /// The rule.
+        rule: usize,
+    },
 }
 
-/// Rules for one kind of id (users, or groups), both ways. The loader has made sure that no two overlap one way.
+/// Rules for one kind of id, both ways.
 #[derive(Debug, Clone)]
 pub struct IdMap<P, N> {
     rules: Vec<Rule<P, N>>,
-    /// Indices of inbound rules by their first pod id.
-    by_pod: Vec<usize>,
-    /// Indices of outbound rules by their first NFS id.
-    by_nfs: Vec<usize>,
+    inbound: Vec<Span<P, N>>,
+    outbound: Vec<Span<N, P>>,
 }
 
 impl<P: Id, N: Id> IdMap<P, N> {
-    /// A map of rules of which no two name one pod id inbound, and no two one NFS id outbound.
-    #[must_use]
-    pub fn new(rules: Vec<Rule<P, N>>) -> Self {
-        let mut by_pod: Vec<_> = (0..rules.len()).filter(|&at| rules[at].inbound()).collect();
-        by_pod.sort_by_key(|&at| rules[at].pod_first);
-        let mut by_nfs: Vec<_> = (0..rules.len()).filter(|&at| rules[at].outbound()).collect();
-        by_nfs.sort_by_key(|&at| rules[at].nfs_first);
-        Self { rules, by_pod, by_nfs }
+    /// The map of these rules, or everything that is wrong with them.
+    pub fn new(rules: Vec<Rule<P, N>>) -> Result<Self, Vec<MapFault<P, N>>> {
+        let mut faults: Vec<_> =
+            rules.iter().enumerate().filter_map(|(i, rule)| shape_fault(i, rule)).collect();
+        if !faults.is_empty() {
+            // Lookups and overlaps mean nothing before each rule by itself is right.
+            return Err(faults);
+        }
+        let mut inbound: Vec<_> = rules.iter().enumerate().filter_map(inbound_span).collect();
+        let mut outbound: Vec<_> = rules.iter().enumerate().filter_map(outbound_span).collect();
+        for (one, other) in sort_and_find_overlaps(&mut inbound) {
+            let (first, second) = (one.rule.min(other.rule), one.rule.max(other.rule));
+            faults.push(MapFault::TwoRules { first, second, pod: one.first.max(other.first) });
+        }
+        for (one, other) in sort_and_find_overlaps(&mut outbound) {
+            if !one.agrees_with(&other) {
+                let (first, second) = (one.rule.min(other.rule), one.rule.max(other.rule));
+                faults.push(MapFault::AmbiguousInverse { first, second, nfs: one.first.max(other.first) });
+            }
+        }
+        outbound.dedup_by_key(|span| span.first);
+        let map = Self { rules, inbound, outbound };
+        faults.extend(map.rules.iter().enumerate().filter_map(|(i, rule)| {
+            let shown = rule.shown_as?;
+            (map.to_nfs(shown) != Some(rule.nfs_first)).then_some(MapFault::ShownAsElsewhere { rule: i })
+        }));
+        if faults.is_empty() { Ok(map) } else { Err(faults) }
     }
 
     /// The rule that names `pod` inbound.
-    #[must_use]
     pub fn rule_for_pod(&self, pod: P) -> Option<&Rule<P, N>> {
-        let after = self.by_pod.partition_point(|&at| self.rules[at].pod_first <= pod);
-        let rule = &self.rules[*self.by_pod.get(after.checked_sub(1)?)?];
-        (pod <= rule.pod_last).then_some(rule)
+        find(&self.inbound, pod).map(|span| &self.rules[span.rule])
     }
 
-    /// The rule that shows `nfs`.
-    #[must_use]
-    pub fn rule_for_nfs(&self, nfs: N) -> Option<&Rule<P, N>> {
-        let after = self.by_nfs.partition_point(|&at| self.rules[at].nfs_first <= nfs);
-        let rule = &self.rules[*self.by_nfs.get(after.checked_sub(1)?)?];
-        (nfs <= rule.nfs_last).then_some(rule)
+    /// The place in the list of the rule that names `pod` inbound.
+    pub fn rule_number_for_pod(&self, pod: P) -> Option<usize> {
+        find(&self.inbound, pod).map(|span| span.rule)
+    }
+
+    /// The place in the list of the rule that says what `nfs` is shown as.
+    pub fn rule_number_for_nfs(&self, nfs: N) -> Option<usize> {
+        find(&self.outbound, nfs).map(|span| span.rule)
     }
 
     /// The NFS id of `pod`, where a rule names it.
-    #[must_use]
     pub fn to_nfs(&self, pod: P) -> Option<N> {
-        self.rule_for_pod(pod)?.nfs_of(pod)
+        find(&self.inbound, pod).and_then(|span| span.image_of(pod))
     }
 
     /// The pod id that `nfs` is shown as, where a rule names it.
-    #[must_use]
     pub fn to_pod(&self, nfs: N) -> Option<P> {
-        self.rule_for_nfs(nfs)?.pod_of(nfs)
+        find(&self.outbound, nfs).and_then(|span| span.image_of(nfs))
     }
 
     /// The rules as written.
-    #[must_use]
     pub fn rules(&self) -> &[Rule<P, N>] {
         &self.rules
     }
 
-    /// Whether there is no rule.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+    /// Callers' ranges, sorted, without overlaps.
+    pub(super) fn inbound(&self) -> &[Span<P, N>] {
+        &self.inbound
     }
+
+    /// Owners' ranges, sorted, without overlaps.
+    pub(super) fn outbound(&self) -> &[Span<N, P>] {
+        &self.outbound
+    }
+}
+
+/// A range of one side and where it goes on the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span<A, B> {
+    pub(super) first: A,
+    pub(super) last: A,
+    /// The image of `first`.
+    onto: B,
+    /// All of the range goes to `onto`.
+    onto_one: bool,
+    /// Its rule's place in the list.
+    pub(super) rule: usize,
+}
+
+impl<A: Id, B: Id> Span<A, B> {
+    /// Where `id`, which lies within, goes.
+    fn image_of(&self, id: A) -> Option<B> {
+        if self.onto_one {
+            return Some(self.onto);
+        }
+        self.onto.get().checked_add(id.get() - self.first.get()).and_then(B::new)
+    }
+
+    /// First and last of where the range goes.
+    pub(super) fn image(&self) -> (B, B) {
+        (self.onto, self.image_of(self.last).unwrap_or(self.onto))
+    }
+
+    /// Whether every number stays what it is.
+    pub(super) fn is_identity(&self) -> bool {
+        self.first.get() == self.onto.get() && (self.first == self.last || !self.onto_one)
+    }
+
+    /// Whether both say the same of the same single id.
+    fn agrees_with(&self, other: &Self) -> bool {
+        (self.first, self.last, self.onto) == (other.first, other.last, other.onto) && self.first == self.last
+    }
+}
+
+/// The span that holds `id`.
+fn find<A: Id, B: Id>(spans: &[Span<A, B>], id: A) -> Option<&Span<A, B>> {
+    let at = spans.partition_point(|span| span.last < id);
+    spans.get(at).filter(|span| span.first <= id)
+}
+
+/// What is wrong with one rule by itself.
+fn shape_fault<P: Id, N: Id>(rule: usize, written: &Rule<P, N>) -> Option<MapFault<P, N>> {
+    let Rule { pod_first, pod_last, nfs_first, nfs_last, shown_as, direction, .. } = written;
+    if pod_first > pod_last || nfs_first > nfs_last {
+        return Some(MapFault::Reversed { rule });
+    }
+    let same_width = pod_last.get() - pod_first.get() == nfs_last.get() - nfs_first.get();
+    if !same_width && (nfs_first != nfs_last || !direction.inbound()) {
+        return Some(MapFault::UnequalWidth { rule });
+    }
+    if shown_as.is_some() && (nfs_first != nfs_last || *direction != Direction::Both) {
+        return Some(MapFault::ShownAsUnused { rule });
+    }
+    if written.is_many_to_one() && direction.outbound() && shown_as.is_none() {
+        return Some(MapFault::ShownAsMissing { rule });
+    }
+    None
+}
+
+fn inbound_span<P: Id, N: Id>((rule, written): (usize, &Rule<P, N>)) -> Option<Span<P, N>> {
+    written.direction.inbound().then(|| Span {
+        first: written.pod_first,
+        last: written.pod_last,
+        onto: written.nfs_first,
+        onto_one: written.nfs_first == written.nfs_last,
+        rule,
+    })
+}
+
+fn outbound_span<P: Id, N: Id>((rule, written): (usize, &Rule<P, N>)) -> Option<Span<N, P>> {
+    written.direction.outbound().then(|| Span {
+        first: written.nfs_first,
+        last: written.nfs_last,
+        onto: written.shown_as.unwrap_or(written.pod_first),
+        onto_one: written.nfs_first == written.nfs_last,
+        rule,
+    })
+}
+
+/// Sorts by first id; answers the pairs that overlap, each span with the one before it that reaches farthest.
+fn sort_and_find_overlaps<A: Id, B: Id>(spans: &mut [Span<A, B>]) -> Vec<(Span<A, B>, Span<A, B>)> {
+    spans.sort_by_key(|span| (span.first, span.rule));
+    let mut overlaps = Vec::new();
+    let mut farthest: Option<Span<A, B>> = None;
+    for &span in spans.iter() {
+        if let Some(before) = farthest.filter(|before| before.last >= span.first) {
+            overlaps.push((before, span));
+        }
+        if farthest.is_none_or(|before| span.last > before.last) {
+            farthest = Some(span);
+        }
+    }
+    overlaps
 }

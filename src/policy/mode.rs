@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::scope::Rules;
-
 /// The twelve permission bits: suid, setgid, sticky and rwx for owner, group and others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Permissions(u16);
@@ -17,7 +15,7 @@ impl Permissions {
     pub const SETUID: Self = Self(0o4000);
     /// S_ISGID.
     pub const SETGID: Self = Self(0o2000);
-    /// S_ISVTX: in a directory, only owners remove.
+    /// S_ISVTX.
     pub const STICKY: Self = Self(0o1000);
     /// The group may read and write.
     pub const GROUP_RW: Self = Self(0o060);
@@ -129,39 +127,4 @@ pub struct NewMode {
     /// Whether a directory must be setgid afterwards. mkdir(2) ignores the bit, so where the parent does not hand it
     /// down it takes a chmod of the new directory, as its maker.
     pub setgid: bool,
-}
-
-/// Mode and umask for a new object. Without a rule they are what was asked for.
-#[must_use]
-pub(super) fn for_new(
-    kind: FileKind,
-    requested: Permissions,
-    umask: Permissions,
-    parent_hands_down: bool,
-    rules: &Rules,
-) -> NewMode {
-    let held = held(kind, rules);
-    NewMode {
-        permissions: requested.with(held),
-        umask: rules.umask.unwrap_or(umask).without(held),
-        setgid: rules.setgid && kind == FileKind::Directory && !parent_hands_down,
-    }
-}
-
-/// The mode that a chmod to `requested` stores, and that an existing object is shown with under `apply_to = "all"`.
-#[must_use]
-pub(super) fn held_to(kind: FileKind, requested: Permissions, rules: &Rules) -> Permissions {
-    let setgid =
-        if rules.setgid && kind == FileKind::Directory { Permissions::SETGID } else { Permissions::NONE };
-    requested.with(held(kind, rules)).with(setgid)
-}
-
-/// The bits that `group_write` holds on. A symlink has no mode to hold.
-fn held(kind: FileKind, rules: &Rules) -> Permissions {
-    match kind {
-        _ if !rules.group_write => Permissions::NONE,
-        FileKind::Symlink => Permissions::NONE,
-        FileKind::Directory => Permissions::GROUP_RWX,
-        _ => Permissions::GROUP_RW,
-    }
 }

@@ -3,12 +3,11 @@
 //! The tree of `match` prefixes is walked one name at a time as objects are looked up, so no path is ever built on the
 //! request path: a [`ScopeId`] is where in that tree an object lies, and the longest matching prefix has won.
 
-use super::denied::Origin;
-use super::mode::Permissions;
+use super::rules::{Held, PathRule, Rules};
 
 /// Where in the tree of path rules an object lies. `ScopeId::ROOT` is the mount's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ScopeId(u16);
+pub struct ScopeId(pub(super) u16);
 
 impl ScopeId {
     /// The root of the mount.
@@ -27,170 +26,151 @@ impl ScopeId {
     }
 }
 
-/// What holds for an object, everything inherited already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
-    /// New files g+rw, new directories g+rwx; chmod cannot take it away.
-    pub group_write: bool,
-    /// New directories are setgid; new objects take the directory's group.
-    pub setgid: bool,
-    /// A umask in place of the caller's.
-    pub umask: Option<Permissions>,
-    /// Existing objects are shown, and can be used, as if made under the policy.
-    pub apply_to_all: bool,
-    /// What a chown means.
-    pub chown: Chown,
-    /// EROFS for whatever would change something.
-    pub read_only: bool,
+/// Why path rules are refused. The numbers are their places in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeFault {
+    /// Two rules for one path.
+    TwoRules {
+        /// The earlier.
+        first: usize,
+        /// The later.
+        second: usize,
+    },
+    /// The tree would have more places than [`MAX_SCOPES`].
+    TooMany {
+        /// The rule at which it was found.
+        rule: usize,
+    },
 }
 
-/// The profile's `chown` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Chown {
-    /// Passed on; where the backing refuses a chown to what is already shown, it succeeds without effect.
-    #[default]
-    Absorb,
-    /// EPERM.
-    Deny,
-    /// Passed on, and the backing's answer is the answer.
-    Pass,
-    /// Succeeds without effect.
-    Ignore,
-}
-
-/// The most places a tree of path rules may have: what a [`ScopeId`] can number.
-pub const MAX_SCOPES: usize = 1 << 12;
-
-/// One place in the tree.
-#[derive(Debug, Clone)]
-struct Place {
-    rules: Rules,
-    /// The path rule whose prefix ends nearest above or here; none where the profile's own rules hold.
-    origin: Option<Origin>,
-    children: Vec<(Box<[u8]>, ScopeId)>,
-    /// Where everything lies that is below here and on no longer prefix.
-    below: ScopeId,
-}
+/// The most places a tree of path rules may have: what a [`ScopeId`] can number. Each name in a `match` takes at most
+/// two.
+pub const MAX_SCOPES: usize = 1 << 16;
 
 /// The tree of path rules of one profile.
 #[derive(Debug, Clone)]
 pub struct Scopes {
     places: Vec<Place>,
+    held: Vec<Held>,
 }
 
-/// A path rule to enter in the tree: its prefix, split into names, and what it changes.
-pub struct PathRule<'a> {
-    /// The names of the prefix; none for the root.
-    pub names: Vec<&'a [u8]>,
-    /// Makes of the inherited rules the rules that hold from here on.
-    pub apply: Box<dyn Fn(&mut Rules) + 'a>,
-    /// Where it was written.
-    pub origin: Origin,
+/// A place in the tree.
+#[derive(Debug, Clone)]
+struct Place {
+    /// Names under which longer prefixes go on, sorted.
+    children: Vec<(Box<[u8]>, ScopeId)>,
+    /// Where any other child lies: the same rules hold, and no longer prefix can match.
+    elsewhere: ScopeId,
+    /// What holds here.
+    held: usize,
 }
 
 impl Scopes {
-    /// The tree of a profile's own rules and its path rules, shortest prefix first, no prefix twice. None past
-    /// [`MAX_SCOPES`].
-    #[must_use]
-    pub fn new(profile: Rules, mut paths: Vec<PathRule<'_>>) -> Option<Self> {
-        paths.sort_by_key(|rule| rule.names.len());
-        let mut scopes = Self { places: Vec::new() };
-        scopes.add(profile, None)?;
-        for rule in paths {
-            let mut at = ScopeId::ROOT;
-            for name in &rule.names {
-                at = scopes.step(at, name)?;
-            }
-            let place = scopes.place_mut(at);
-            (rule.apply)(&mut place.rules);
-            place.origin = Some(rule.origin);
-            let (rules, origin) = (place.rules.clone(), place.origin.clone());
-            // What lies below on no prefix of its own holds the same rules; longer prefixes come later and copy them.
-            let below = scopes.place(at).below;
-            if below != at {
-                let below = scopes.place_mut(below);
-                (below.rules, below.origin) = (rules, origin);
+    /// The tree of `paths` below what holds everywhere.
+    pub fn new(base: Held, paths: &[PathRule]) -> Result<Self, ScopeFault> {
+        let mut tree = Self { places: Vec::new(), held: vec![base] };
+        tree.places.push(Place { children: Vec::new(), elsewhere: ScopeId::ROOT, held: 0 });
+        let mut order: Vec<usize> = (0..paths.len()).collect();
+        // Shorter prefixes first, so that what is inherited is there already.
+        order.sort_by_key(|&rule| paths[rule].path.names());
+        for pair in order.windows(2) {
+            if paths[pair[0]].path == paths[pair[1]].path {
+                return Err(ScopeFault::TwoRules { first: pair[0], second: pair[1] });
             }
         }
-        Some(scopes)
+        for rule in order {
+            let place = tree.make_place(paths[rule].path.names()).ok_or(ScopeFault::TooMany { rule })?;
+            let held = paths[rule].within(&tree.held[tree.places[place].held]);
+            tree.places[place].held = tree.held.len();
+            tree.held.push(held);
+        }
+        tree.close().ok_or(ScopeFault::TooMany { rule: paths.len().saturating_sub(1) })?;
+        Ok(tree)
     }
 
     /// Where the child called `name` of an object in `parent` lies.
     #[must_use]
     pub fn child(&self, parent: ScopeId, name: &[u8]) -> ScopeId {
         let place = self.place(parent);
-        let named = place.children.iter().find(|(child, _)| **child == *name);
-        named.map_or(place.below, |(_, at)| *at)
+        match place.children.binary_search_by(|(child, _)| (**child).cmp(name)) {
+            Ok(at) => place.children[at].1,
+            Err(_) => place.elsewhere,
+        }
     }
 
-    /// Whether there is more than the root's scope: without path rules nothing needs to be tracked.
+    /// Where a path below the mount's root lies, for `explain`: names are separated by any number of slashes.
+    #[must_use]
+    pub fn at_path(&self, path: &[u8]) -> ScopeId {
+        let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        names.fold(ScopeId::ROOT, |scope, name| self.child(scope, name))
+    }
+
+    /// Whether there is no more than the root's scope: without path rules nothing needs to be tracked.
     #[must_use]
     pub fn is_trivial(&self) -> bool {
-        self.places.iter().all(|place| place.origin.is_none())
+        self.places.len() == 1
     }
 
     /// What holds there.
     #[must_use]
     pub fn rules(&self, scope: ScopeId) -> &Rules {
-        &self.place(scope).rules
+        &self.held(scope).rules
     }
 
-    /// The path rule that decides there; none where it is the profile itself.
+    /// What holds there, and who says so.
     #[must_use]
-    pub fn origin(&self, scope: ScopeId) -> Option<&Origin> {
-        self.place(scope).origin.as_ref()
+    pub fn held(&self, scope: ScopeId) -> &Held {
+        &self.held[self.place(scope).held]
     }
 
-    /// Every place's rules: for a check of all of them.
-    pub fn all_rules(&self) -> impl Iterator<Item = &Rules> {
-        self.places.iter().map(|place| &place.rules)
+    /// Everything that holds anywhere; the first is the profile's own.
+    #[must_use]
+    pub fn all_held(&self) -> &[Held] {
+        &self.held
     }
 
     /// For a file that is reached by two paths: the scope that allows less (read-only wins, then the first seen).
     #[must_use]
     pub fn stricter(&self, first: ScopeId, second: ScopeId) -> ScopeId {
-        if self.rules(second).read_only && !self.rules(first).read_only { second } else { first }
+        let second_wins = self.rules(second).read_only && !self.rules(first).read_only;
+        if second_wins { second } else { first }
     }
 
-    /// Where the object at `path` lies: the walk that lookups do, done at once.
-    #[must_use]
-    pub fn of_path(&self, path: &[u8]) -> ScopeId {
-        path.split(|&byte| byte == b'/')
-            .filter(|name| !name.is_empty())
-            .fold(ScopeId::ROOT, |at, name| self.child(at, name))
-    }
-
-    /// A scope of another policy, kept across a reload until the next lookup, counts as the root's.
+    /// A number of another tree (an inode's, after the rules were reloaded) is taken for the root's rather than
+    /// panicked over: the one who swaps trees also renumbers its inodes.
     fn place(&self, scope: ScopeId) -> &Place {
         self.places.get(usize::from(scope.0)).unwrap_or(&self.places[0])
     }
 
-    fn place_mut(&mut self, scope: ScopeId) -> &mut Place {
-        &mut self.places[usize::from(scope.0)]
+    /// The place of `names`, made where it is not there. None where the tree is full.
+    fn make_place(&mut self, names: &[Box<[u8]>]) -> Option<usize> {
+        let mut at = 0;
+        for name in names {
+            at = match self.places[at].children.binary_search_by(|(child, _)| child.cmp(name)) {
+                Ok(found) => usize::from(self.places[at].children[found].1.0),
+                Err(gap) => {
+                    let new = self.push(self.places[at].held)?;
+                    self.places[at].children.insert(gap, (name.clone(), new));
+                    usize::from(new.0)
+                }
+            };
+        }
+        Some(at)
     }
 
-    /// A place of its own whose unnamed children lie in a second one with the same rules.
-    fn add(&mut self, rules: Rules, origin: Option<Origin>) -> Option<ScopeId> {
-        if self.places.len() + 2 > MAX_SCOPES {
-            return None;
+    /// Gives each place that has children a twin without any, for objects that leave the tree there.
+    fn close(&mut self) -> Option<()> {
+        for at in 0..self.places.len() {
+            if !self.places[at].children.is_empty() {
+                self.places[at].elsewhere = self.push(self.places[at].held)?;
+            }
         }
-        let here = ScopeId(u16::try_from(self.places.len()).ok()?);
-        let below = ScopeId(here.0 + 1);
-        let place = |rules, origin| Place { rules, origin, children: Vec::new(), below };
-        self.places.push(place(rules.clone(), origin.clone()));
-        self.places.push(place(rules, origin));
-        Some(here)
+        Some(())
     }
 
-    /// The child `name` of `parent` as a place of its own.
-    fn step(&mut self, parent: ScopeId, name: &[u8]) -> Option<ScopeId> {
-        let known = self.place(parent).children.iter().find(|(child, _)| **child == *name);
-        if let Some((_, at)) = known {
-            return Some(*at);
-        }
-        let (rules, origin) = (self.place(parent).rules.clone(), self.place(parent).origin.clone());
-        let child = self.add(rules, origin)?;
-        self.place_mut(parent).children.push((name.into(), child));
-        Some(child)
+    fn push(&mut self, held: usize) -> Option<ScopeId> {
+        let id = ScopeId(u16::try_from(self.places.len()).ok()?);
+        self.places.push(Place { children: Vec::new(), elsewhere: id, held });
+        Some(id)
     }
 }

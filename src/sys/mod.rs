@@ -18,6 +18,7 @@ pub mod dirents;
 pub mod errno;
 pub mod fuse_dev;
 pub mod handle;
+pub mod io;
 pub mod locks;
 pub mod mount;
 pub mod name;

@@ -55,7 +55,7 @@ fn the_cost_of_what_every_request_does() {
             drop(create(&backing, &me, c"new").unwrap());
             backing.unlink(&me, &node, name(c"new")).unwrap();
         });
-        measure("write 4 KiB", || backing.write(&me, &file, &[0; 4096], 0, false).unwrap());
+        measure("write 4 KiB", || backing.write(&me, &file, &[0; 4096], 0, PLAIN).unwrap());
         let mut buffer = [0; 4096];
         measure("read 4 KiB", || backing.read(&file, &mut buffer, 0).unwrap());
         measure("flush", || backing.flush(&file).unwrap());

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::ops::ControlFlow;
 
 use permfs::backing::posix::Dir;
-use permfs::backing::{BackingFs, Errno, Freshness};
+use permfs::backing::{BackingFs, Errno};
 
 use super::*;
 

@@ -15,7 +15,7 @@ fn what_is_written_is_read_back() {
     let backing = export.open();
     let file = create(&backing, &owner(), c"file").unwrap();
     let data: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
-    assert_eq!(backing.write(&owner(), &file, &data, 5, false), Ok(data.len()));
+    assert_eq!(backing.write(&owner(), &file, &data, 5, PLAIN), Ok(data.len()));
     let mut buffer = vec![1; data.len() + 100];
     assert_eq!(backing.read(&file, &mut buffer, 5), Ok(data.len()));
     assert_eq!(buffer[..data.len()], data[..]);
@@ -33,11 +33,13 @@ fn appending_goes_to_the_end_whatever_the_offset() {
     let backing = export.open();
     create(&backing, &owner(), c"log").unwrap();
     let node = lookup(&backing, &owner(), c"log").unwrap().node;
-    let file = backing.open(&owner(), &node, OFlag::O_WRONLY | OFlag::O_APPEND).unwrap();
+    let file = backing.open(&owner(), &node, OFlag::O_WRONLY).unwrap();
     for line in ["one\n", "two\n"] {
-        backing.write(&owner(), &file, line.as_bytes(), 0, false).unwrap();
+        let how = WriteHow { append: true, ..PLAIN };
+        backing.write(&owner(), &file, line.as_bytes(), 0, how).unwrap();
     }
-    assert_eq!(outside(|| std::fs::read_to_string(export.path("log"))).unwrap(), "one\ntwo\n");
+    backing.write(&owner(), &file, b"O", 0, PLAIN).unwrap();
+    assert_eq!(outside(|| std::fs::read_to_string(export.path("log"))).unwrap(), "One\ntwo\n");
 }
 
 #[test]
@@ -46,18 +48,19 @@ fn writing_clears_suid_where_asked_and_for_a_user_always() {
         let backing = export.open();
         create(&backing, &owner(), c"file").unwrap();
         let node = lookup(&backing, &owner(), c"file").unwrap().node;
-        let wrote = |who: &Credentials, clear_suid| {
+        let wrote = |who: &Credentials, suid| {
             export.chmod("file", 0o6775);
             let file = backing.open(who, &node, OFlag::O_WRONLY).unwrap();
-            backing.write(who, &file, b"x", 0, clear_suid).unwrap();
+            backing.write(who, &file, b"x", 0, WriteHow { suid, ..PLAIN }).unwrap();
             export.look("file").0 & 0o7777
         };
-        assert_eq!(wrote(&root(), false), 0o6775);
-        assert_eq!(wrote(&root(), true), 0o775);
-        assert_eq!(wrote(&owner(), false), 0o775);
-        assert_eq!(wrote(&owner(), true), 0o775);
+        assert_eq!(wrote(&root(), SuidBits::AsOpener), 0o6775);
+        assert_eq!(wrote(&root(), SuidBits::Clear), 0o775);
+        assert_eq!(wrote(&owner(), SuidBits::AsOpener), 0o775);
+        assert_eq!(wrote(&owner(), SuidBits::Clear), 0o775);
+        assert_eq!(wrote(&owner(), SuidBits::Keep), 0o6775);
         // The capability is back.
-        assert_eq!(wrote(&root(), false), 0o6775);
+        assert_eq!(wrote(&root(), SuidBits::AsOpener), 0o6775);
     }
 }
 
@@ -86,7 +89,7 @@ fn creating_what_exists_opens_it_unless_it_must_not_exist() {
     let backing = export.open();
     let node = root_node(&backing);
     let file = create(&backing, &owner(), c"file").unwrap();
-    backing.write(&owner(), &file, b"kept", 0, false).unwrap();
+    backing.write(&owner(), &file, b"kept", 0, PLAIN).unwrap();
     let again = create(&backing, &owner(), c"file").unwrap();
     assert_eq!(backing.stat_file(&again, Freshness::AsStat).unwrap().size, 4);
     let flags = OFlag::O_RDWR | OFlag::O_EXCL;
@@ -116,7 +119,7 @@ fn an_open_file_works_on_after_its_name_is_gone() {
     let backing = export.open();
     let file = create(&backing, &owner(), c"file").unwrap();
     backing.unlink(&owner(), &root_node(&backing), name(c"file")).unwrap();
-    backing.write(&owner(), &file, b"data", 0, false).unwrap();
+    backing.write(&owner(), &file, b"data", 0, PLAIN).unwrap();
     let attr = backing.stat_file(&file, Freshness::AsStat).unwrap();
     assert_eq!((attr.nlink, attr.size), (0, 4));
 }
@@ -127,7 +130,7 @@ fn holes_ranges_and_copies_are_the_filesystems_own() {
     let backing = export.open();
     let from = create(&backing, &owner(), c"from").unwrap();
     let to = create(&backing, &owner(), c"to").unwrap();
-    backing.write(&owner(), &from, b"data", 1 << 20, false).unwrap();
+    backing.write(&owner(), &from, b"data", 1 << 20, PLAIN).unwrap();
     assert_eq!(backing.seek(&from, 0, Whence::SeekData), Ok(1 << 20));
     assert_eq!(backing.seek(&from, 0, Whence::SeekHole), Ok(0));
     assert_eq!(backing.seek(&to, 0, Whence::SeekData), Err(Errno::ENXIO));

@@ -100,7 +100,7 @@ fn finding_an_object_by_its_handle_gives_no_right_to_read_it() {
     for export in [Export::tmpfs(), Export::ext4()] {
         let backing = export.open();
         let file = create(&backing, &owner(), c"secret").unwrap();
-        backing.write(&owner(), &file, b"secret", 0, false).unwrap();
+        backing.write(&owner(), &file, b"secret", 0, PLAIN).unwrap();
         let id = backing.identify(&file).unwrap().id;
         export.chmod("secret", 0o600);
 

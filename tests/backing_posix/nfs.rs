@@ -48,7 +48,7 @@ fn the_owner_does_everything_and_root_nothing() {
     let found = backing.lookup(&owner(), &dir, name(c"file")).unwrap();
     assert_eq!(identified.id, found.id);
     assert_eq!((found.attr.uid.get(), found.attr.gid.get()), (2001, 2001));
-    assert_eq!(backing.write(&owner(), &file, &[7; 10_000], 0, false), Ok(10_000));
+    assert_eq!(backing.write(&owner(), &file, &[7; 10_000], 0, PLAIN), Ok(10_000));
     backing.flush(&file).unwrap();
     backing.fsync(&file, false).unwrap();
     let all = ByteRange { start: 0, end: i64::MAX.unsigned_abs() };
@@ -122,7 +122,7 @@ fn objects_are_found_again_below_a_private_directory_and_after_the_cache_is_gone
         drop((node, again));
         let node = backing.resolve(&owner(), &file).unwrap();
         let open = backing.open(&owner(), &node, OFlag::O_RDWR).unwrap();
-        backing.write(&owner(), &open, b"data", 0, false).unwrap();
+        backing.write(&owner(), &open, b"data", 0, PLAIN).unwrap();
         backing.flush(&open).unwrap();
         let root = root_node(&backing);
         backing

@@ -6,17 +6,80 @@
 use super::operation::Actor::*;
 use super::operation::Operation::*;
 use super::operation::Time::*;
-use super::operation::{Flags, Step, at, below, target};
+use super::operation::{Flags, Operation, Step, at, below, target};
 
 /// All of them.
 pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
-    vec![("a file made and stat'ed, so that the list is never empty", made_and_looked_at())]
+    vec![
+        ("an object found by O_PATH goes on answering after its last name is gone", found_and_removed()),
+        ("fallocate takes suid away, whoever the serving thread was before", allocated_by_a_user()),
+        ("ftruncate takes suid away, whoever the serving thread was before", truncated_by_a_user()),
+        ("a copied range takes suid away, whoever the serving thread was before", copied_into_by_a_user()),
+        ("a write by root leaves suid, whoever the serving thread was before", written_by_root()),
+        ("a write by another than the owner takes suid away and is not EPERM", written_by_a_colleague()),
+    ]
 }
 
-fn made_and_looked_at() -> Vec<Step> {
-    let flags = Flags(u32::try_from(libc::O_RDWR | libc::O_CREAT).unwrap());
+/// A symlink, looked at without being followed: nothing of it is open at the daemon.
+fn found_and_removed() -> Vec<Step> {
+    let flags = open_flags(libc::O_PATH | libc::O_NOFOLLOW);
     vec![
-        Step { who: User, what: Open { slot: 0, at: at("a"), flags, mode: 0o644 } },
-        Step { who: User, what: Stat { at: at("a"), follow: true } },
+        Step { who: Root, what: Open { slot: 0, at: at("d"), flags, mode: 0 } },
+        Step { who: Root, what: Unlink { at: at("d") } },
+        Step { who: Root, what: Fstat { slot: 0 } },
     ]
+}
+
+/// A user's suid file, changed by `change` through slot 0. Root is busy beforehand, so that the daemon's threads have
+/// served it last.
+fn suid_file_after_root(change: Operation) -> Vec<Step> {
+    let flags = open_flags(libc::O_RDWR | libc::O_CREAT);
+    let mut steps = vec![
+        Step { who: User, what: Open { slot: 0, at: at("a"), flags, mode: 0o4755 } },
+        Step { who: User, what: Open { slot: 1, at: at("c"), flags, mode: 0 } },
+    ];
+    steps.extend((0..40).map(|_| Step { who: Root, what: Chmod { at: at("b"), mode: 0o1777 } }));
+    steps.push(Step { who: User, what: change });
+    steps.push(Step { who: User, what: Fstat { slot: 0 } });
+    steps
+}
+
+fn allocated_by_a_user() -> Vec<Step> {
+    suid_file_after_root(Fallocate { slot: 0, mode: 0, offset: 0, length: 5_000 })
+}
+
+fn truncated_by_a_user() -> Vec<Step> {
+    suid_file_after_root(Ftruncate { slot: 0, size: 100 })
+}
+
+fn copied_into_by_a_user() -> Vec<Step> {
+    suid_file_after_root(CopyRange { from: 1, from_offset: 0, to: 0, to_offset: 0, length: 5 })
+}
+
+/// pjdfstest's chmod/12.t.
+fn written_by_a_colleague() -> Vec<Step> {
+    let flags = open_flags(libc::O_RDWR);
+    vec![
+        Step { who: User, what: Chmod { at: at("c"), mode: 0o6777 } },
+        Step { who: Colleague, what: Open { slot: 0, at: at("c"), flags, mode: 0 } },
+        Step { who: Colleague, what: Write { slot: 0, offset: Some(0), length: 1, byte: 1 } },
+        Step { who: Colleague, what: Fstat { slot: 0 } },
+    ]
+}
+
+/// A user is busy beforehand.
+fn written_by_root() -> Vec<Step> {
+    let flags = open_flags(libc::O_RDWR);
+    let mut steps = vec![
+        Step { who: User, what: Chmod { at: at("c"), mode: 0o6777 } },
+        Step { who: Root, what: Open { slot: 0, at: at("c"), flags, mode: 0 } },
+    ];
+    steps.extend((0..40).map(|_| Step { who: User, what: Chmod { at: at("dir"), mode: 0o755 } }));
+    steps.push(Step { who: Root, what: Write { slot: 0, offset: Some(0), length: 100, byte: 1 } });
+    steps.push(Step { who: Root, what: Fstat { slot: 0 } });
+    steps
+}
+
+fn open_flags(flags: i32) -> Flags {
+    Flags(u32::try_from(flags).unwrap())
 }

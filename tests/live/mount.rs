@@ -4,9 +4,14 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
+
+/// How long a mount may stay in use by what a test has left behind.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the export lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +135,24 @@ impl Mount {
     /// `permfs unmount`.
     pub fn unmount(&self, arguments: &[&str]) -> Output {
         permfs().arg("unmount").arg(self.target()).args(arguments).output().expect("permfs runs")
+    }
+
+    /// `permfs unmount`, again while it is in use: a child that another test's thread has just forked holds a copy of
+    /// every open file until it executes something.
+    pub fn unmount_when_idle(&self) {
+        let begun = Instant::now();
+        loop {
+            let output = self.unmount(&[]);
+            if output.status.success() {
+                return;
+            }
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                complaint.contains("busy") && begun.elapsed() < PATIENCE,
+                "permfs unmount failed: {complaint}"
+            );
+            sleep(Duration::from_millis(20));
+        }
     }
 
     /// This mount's line of /proc/self/mounts; none where it is not mounted.

@@ -116,7 +116,7 @@ fn chmod_keeps_the_policy(stage: &Stage) {
         fs::create_dir(stage.pod("d")).unwrap();
         fs::write(stage.pod("f"), "").unwrap();
         for (asked, file, directory) in
-            [(0o600, 0o660, 0o2770), (0o644, 0o664, 0o2775), (0o400, 0o460, 0o2470), (0o777, 0o777, 0o2777)]
+            [(0o600, 0o660, 0o2670), (0o755, 0o775, 0o2775), (0o400, 0o460, 0o2470), (0o777, 0o777, 0o2777)]
         {
             fs::set_permissions(stage.pod("f"), fs::Permissions::from_mode(asked)).unwrap();
             fs::set_permissions(stage.pod("d"), fs::Permissions::from_mode(asked)).unwrap();

@@ -53,8 +53,8 @@ impl Variant {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let manage_gids = if self.manage_gids { "-manage-gids" } else { "" };
-        write!(f, "nfs{}{manage_gids}", self.version.option())
+        let groups = if self.manage_gids { "manage-gids" } else { "client-gids" };
+        write!(f, "nfs{}-{groups}", self.version.option())
     }
 }
 

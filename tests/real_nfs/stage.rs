@@ -5,9 +5,10 @@
 //! * the **server's**, the exported filesystem itself: it runs in the same kernel, so it can simply be looked at.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,8 +113,9 @@ impl Stage {
     /// Asserts owner and mode at the server, and that the pod sees the same object as its own.
     #[track_caller]
     pub fn belongs_to_the_service_account(&self, path: impl AsRef<Path>, mode: u32) {
-        let (stored, shown) = (Stat::of(self.server(&path)), Stat::of(self.pod(&path)));
-        let path = path.as_ref().display();
+        let path = path.as_ref();
+        let (stored, shown) = (Stat::of(self.server(path)), POD.run(|| Stat::of(self.pod(path))));
+        let path = path.display();
         assert_eq!(octal(stored), octal(Stat::new(2001, 2001, mode)), "{path} at the server");
         assert_eq!(octal(shown), octal(Stat::new(50000, 0, mode)), "{path} as pods see it");
     }
@@ -193,32 +195,47 @@ pub fn mount_table() -> Vec<String> {
 
 /// Something is wrong with the server until this is dropped.
 pub struct Outage {
-    end: &'static str,
+    process: Child,
 }
 
 impl Outage {
     /// nfsd is stopped: connections are refused.
     pub fn stopped() -> Self {
-        server("stop");
-        Self { end: "start" }
+        Self::between("stop", "start")
     }
 
     /// The link is down: nothing comes back.
     pub fn cut() -> Self {
-        server("cut");
-        Self { end: "heal" }
+        Self::between("cut", "heal")
+    }
+
+    /// One process does both, because nobody can be started in between: a new process begins by closing its copies of
+    /// all open files, and that close waits for the server.
+    fn between(begin: &str, end: &str) -> Self {
+        let mut process = Command::new("sh")
+            .args([
+                "-c",
+                "\"$NFS_SERVER\" \"$1\" && echo begun; read -r _; \"$NFS_SERVER\" \"$2\"",
+                "sh",
+                begin,
+                end,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "begun\n", "server {begin}");
+        Self { process }
     }
 }
 
 impl Drop for Outage {
     fn drop(&mut self) {
-        server(self.end);
+        drop(self.process.stdin.take());
+        assert!(self.process.wait().unwrap().success(), "the server is back");
     }
-}
-
-fn server(order: &str) {
-    let script = std::env::var_os("NFS_SERVER").expect("tests/nfs/vm sets it");
-    assert!(Command::new(script).arg(order).status().unwrap().success(), "server {order}");
 }
 
 /// Err where `condition` did not come true in time.

@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, Whence};
 
 use super::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, Name, NewTime, ObjectId,
-    RawEntry, StatFs,
+    RawEntry, StatFs, SuidBits, WriteHow,
 };
 use crate::policy::{
     Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
@@ -38,7 +38,6 @@ pub struct ModelFile {
     state: Arc<Mutex<State>>,
     ino: u64,
     open: u64,
-    flags: OFlag,
 }
 
 impl Drop for ModelFile {
@@ -121,7 +120,7 @@ impl ModelBacking {
         if flags.contains(OFlag::O_TRUNC) {
             object.resize(0)?;
         }
-        Ok(ModelFile { state: Arc::clone(&self.state), ino, open, flags })
+        Ok(ModelFile { state: Arc::clone(&self.state), ino, open })
     }
 }
 
@@ -395,17 +394,17 @@ impl BackingFs for ModelBacking {
         file: &ModelFile,
         data: &[u8],
         offset: u64,
-        clear_suid: bool,
+        how: WriteHow,
     ) -> Result<usize, Errno> {
         let mut state = guard(&self.state);
         let object = state.object_mut(file.ino)?;
-        let start = if file.flags.contains(OFlag::O_APPEND) { object.content.len() } else { index(offset)? };
+        let start = if how.append { object.content.len() } else { index(offset)? };
         let end = start.checked_add(data.len()).ok_or(Errno::EFBIG)?;
         if object.content.len() < end {
             object.resize(u64::try_from(end).map_err(|_| Errno::EFBIG)?)?;
         }
         object.content[start..end].copy_from_slice(data);
-        if clear_suid {
+        if how.suid == SuidBits::Clear {
             object.attr.permissions =
                 object.attr.permissions.without(Permissions::SETUID).without(Permissions::SETGID);
         }
@@ -457,7 +456,7 @@ impl BackingFs for ModelBacking {
         let mut buffer = vec![0; length.min(1 << 20)];
         let read = self.read(from, &mut buffer, from_offset)?;
         let nobody = Credentials { uid: NfsUid::NOBODY, gid: NfsGid::NOBODY, groups: Arc::default() };
-        self.write(&nobody, to, &buffer[..read], to_offset, false)
+        self.write(&nobody, to, &buffer[..read], to_offset, WriteHow::default())
     }
 
     fn test_lock(

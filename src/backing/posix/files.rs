@@ -4,14 +4,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fcntl, openat};
 use nix::sys::stat::Mode;
-use nix::sys::uio::{pread, pwrite};
+use nix::sys::uio::pread;
 use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
 
+use super::super::{SuidBits, WriteHow};
 use super::acting::{act_as, make_as};
 use super::mounts::MountTable;
 use super::{File, Node, offset};
 use crate::policy::{Credentials, FileKind, NewMode};
 use crate::sys::capabilities::{self, Capabilities};
+use crate::sys::io::{self, WriteFlags};
 use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::stat::statx;
 use crate::sys::{Errno, Name};
@@ -88,12 +90,17 @@ pub(super) fn write(
     file: &File,
     data: &[u8],
     at: u64,
-    clear_suid: bool,
+    how: WriteHow,
 ) -> Result<usize, Errno> {
     let at = offset(at)?;
     act_as(who)?;
-    let put = || Ok(pwrite(file, data, at)?);
-    if clear_suid { capabilities::lowered(Capabilities::FSETID, put)? } else { put() }
+    let flags = WriteFlags { append: how.append, data_sync: how.data_sync, sync: how.sync };
+    let put = || io::pwrite(file.as_fd(), data, at, flags);
+    match how.suid {
+        SuidBits::AsOpener => put(),
+        SuidBits::Clear => capabilities::lowered(Capabilities::FSETID, put)?,
+        SuidBits::Keep => capabilities::raised(Capabilities::FSETID, put)?,
+    }
 }
 
 /// Closing any descriptor of a file that may be written makes NFS write back and report. Closing another one does no

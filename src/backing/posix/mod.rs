@@ -28,7 +28,7 @@ pub use self::dirs::Dir;
 use self::mounts::MountTable;
 use super::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, MountIndex, Name, NewTime,
-    ObjectId, RawEntry, StatFs,
+    ObjectId, RawEntry, StatFs, WriteHow,
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 
@@ -193,9 +193,9 @@ impl BackingFs for PosixBacking {
         file: &File,
         data: &[u8],
         offset: u64,
-        clear_suid: bool,
+        how: WriteHow,
     ) -> Result<usize, Errno> {
-        files::write(who, file, data, offset, clear_suid)
+        files::write(who, file, data, offset, how)
     }
     fn flush(&self, file: &File) -> Result<(), Errno> {
         files::flush(file)

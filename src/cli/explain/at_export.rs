@@ -58,7 +58,7 @@ impl Inquiry<'_> {
             admitted,
             Some(dir.attr.owner()),
             None,
-            self.policy.scopes().rules(self.policy.scopes().of_path(here.as_bytes())),
+            self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes())),
         );
         let name_in = Name::new(name).map_err(|_| Unanswerable::BadName(name.to_string_lossy().into()))?;
         match backing.lookup(&who, &dir.node, name_in) {
@@ -181,7 +181,7 @@ impl Inquiry<'_> {
     }
 
     fn ask_kernel(&mut self, stored: &StoredAttr, here: &str, want: Want) -> Result<(), Stop> {
-        let rules = self.policy.scopes().rules(self.policy.scopes().of_path(here.as_bytes()));
+        let rules = self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes()));
         let shown = self.policy.present(stored, rules);
         let verdict = dac::may(&self.as_the_kernel_sees(), &shown, want);
         let (uid, gid) = (self.question.uid, self.question.gid);

@@ -19,9 +19,9 @@ pub(super) fn decide<B: BackingFs>(
 ) -> Result<Explanation, Unanswerable> {
     let groups = policy.counted_groups(&question.groups);
     let caller = Caller { uid: question.uid, gid: question.gid, groups };
-    let trace = policy.trace(&caller);
-    let scope = policy.scopes().of_path(question.path.as_bytes());
-    let path_rule = policy.scopes().origin(scope).map(ToString::to_string);
+    let trace = policy.trace_admission(&caller);
+    let scope = policy.scopes().at_path(question.path.as_bytes());
+    let path_rule = policy.scopes().held(scope).path.as_ref().map(ToString::to_string);
     let mut inquiry = Inquiry {
         policy,
         question,
@@ -30,9 +30,9 @@ pub(super) fn decide<B: BackingFs>(
             allowed: true,
             errno: None,
             reason: None,
-            rule: trace.uid.to_string(),
-            uid_rule: trace.uid.to_string(),
-            gid_rule: trace.gid.to_string(),
+            rule: trace.uid.by.to_string(),
+            uid_rule: trace.uid.by.to_string(),
+            gid_rule: trace.gid.by.to_string(),
             path_rule,
             credentials: None,
             stored: None,
@@ -87,8 +87,8 @@ impl Inquiry<'_> {
     fn admit(&mut self, caller: &Caller<'_>, trace: &Trace<'_>) -> Result<Credentials, Stop> {
         let admitted = self.policy.admit(caller);
         let rule = match admitted {
-            Err(Denied::NoRuleForGid(_) | Denied::RootGroup) => trace.gid,
-            _ => trace.uid,
+            Err(Denied::NoRuleForGid(_) | Denied::RootGroup) => trace.gid.by,
+            _ => trace.uid.by,
         };
         let asked = format!("{}:{} is admitted", caller.uid, caller.gid);
         if admitted.is_err() && self.question.op.operation() == Operation::Look {
@@ -97,7 +97,8 @@ impl Inquiry<'_> {
                 .push("what the kernel has cached for others is shown to this caller too".to_owned());
         }
         let admitted = self.rules_say(asked, admitted, Some(rule.to_string()))?;
-        for (group, nfs, origin) in &trace.groups {
+        for group in &trace.groups {
+            let (group, nfs, origin) = (group.pod, group.nfs, group.by);
             self.said.notes.push(match nfs {
                 Some(nfs) => format!("group {group} counts as {nfs} ({origin})"),
                 None => format!("group {group} does not count: no rule maps it ({origin})"),
@@ -109,10 +110,14 @@ impl Inquiry<'_> {
     /// Read-only subtrees; to make or remove something, its directory must be open to changes too.
     fn may_change(&mut self, path: &str) -> Result<(), Stop> {
         let scopes = self.policy.scopes();
-        let scope = scopes.of_path(path.as_bytes());
+        let scope = scopes.at_path(path.as_bytes());
         let path = if path.is_empty() { "/" } else { path };
         let writable = self.policy.writable(scopes.rules(scope));
-        self.rules_say(format!("{path} may change"), writable, scopes.origin(scope).map(ToString::to_string))
+        self.rules_say(
+            format!("{path} may change"),
+            writable,
+            scopes.held(scope).path.as_ref().map(ToString::to_string),
+        )
     }
 
     /// Without an export: what can be said whatever is there.

@@ -11,7 +11,7 @@ use super::cursor::Cursor;
 use super::{CopyRange, Dialect, MALFORMED, Request};
 use crate::fs::{
     ByteRange, Errno, FileHandleId, LockKind, LockOwner, LockRequest, NewNode, NewTime, NodeId, Pid,
-    RequestId, SetAttr,
+    RequestId, SetAttr, SuidBits, WriteHow,
 };
 use crate::fuse::wire;
 use crate::policy::{FileKind, Permissions, PodGid, PodUid, Timestamp};
@@ -188,8 +188,25 @@ pub(super) fn write<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
         handle: FileHandleId(write.fh),
         offset: write.offset,
         data: body.bytes(write.size)?,
-        clear_suid: write.write_flags & wire::FUSE_WRITE_KILL_SUIDGID != 0,
+        how: how_to_write(&write),
     })
+}
+
+/// A page that the kernel writes back belongs where it lies, also in a file that is open for appending; and the flags
+/// beside it are those of any of the file's openers.
+fn how_to_write(write: &wire::WriteIn) -> WriteHow {
+    let cached = write.write_flags & wire::FUSE_WRITE_CACHE != 0;
+    let flags = if cached { OFlag::empty() } else { open_flags(write.flags) };
+    WriteHow {
+        append: flags.contains(OFlag::O_APPEND),
+        data_sync: flags.contains(OFlag::O_DSYNC),
+        sync: flags.contains(OFlag::O_SYNC),
+        suid: if write.write_flags & wire::FUSE_WRITE_KILL_SUIDGID != 0 {
+            SuidBits::Clear
+        } else {
+            SuidBits::Keep
+        },
+    }
 }
 
 pub(super) fn flush<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
@@ -257,6 +274,12 @@ pub(super) fn copy_file_range<'a>(body: &mut Cursor<'a>, wide: bool) -> Decoded<
         length: usize::try_from(copy.len).unwrap_or(usize::MAX),
         wide,
     }))
+}
+
+pub(super) fn opendir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
+    // A directory is only ever read.
+    let _: wire::OpenIn = body.take()?;
+    Ok(Request::Opendir { node })
 }
 
 pub(super) fn readdir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {

@@ -20,6 +20,7 @@ use super::opcode::Opcode;
 use super::wire::{IN_HEADER, InHeader};
 use crate::fs::{
     CallerId, Errno, FileHandleId, LockOwner, LockRequest, Name, NewNode, NodeId, Pid, RequestId, SetAttr,
+    WriteHow,
 };
 use crate::policy::{Permissions, PodGid, PodUid};
 
@@ -170,7 +171,7 @@ pub(crate) enum Request<'a> {
         handle: FileHandleId,
         offset: u64,
         data: &'a [u8],
-        clear_suid: bool,
+        how: WriteHow,
     },
     Flush {
         node: NodeId,
@@ -326,7 +327,7 @@ pub(crate) fn decode<'a>(header: &Header, body: &'a [u8], dialect: Dialect) -> R
         Opcode::CopyFileRange => body::copy_file_range(&mut body, false),
         Opcode::CopyFileRange64 => body::copy_file_range(&mut body, true),
 
-        Opcode::Opendir => Ok(Request::Opendir { node: node()? }),
+        Opcode::Opendir => body::opendir(node()?, &mut body),
         Opcode::Readdir => body::readdir(node()?, &mut body),
         Opcode::Readdirplus => body::readdirplus(node()?, &mut body),
         Opcode::Releasedir => body::releasedir(node()?, &mut body),

@@ -5,7 +5,7 @@ use nix::unistd::Whence;
 use zerocopy::IntoBytes;
 
 use super::Server;
-use crate::fs::{BackingFs, CallerId, Entry, Errno, FileHandleId, NodeId, Opened};
+use crate::fs::{BackingFs, CallerId, Entry, Errno, FileHandleId, NodeId, Opened, WriteHow};
 use crate::fuse::decode::CopyRange;
 use crate::fuse::encode;
 use crate::fuse::reply::{Delivery, Reply};
@@ -65,9 +65,9 @@ impl<B: BackingFs> Server<B> {
         handle: FileHandleId,
         offset: u64,
         data: &[u8],
-        clear_suid: bool,
+        how: WriteHow,
     ) {
-        let written = self.fs.write(node, handle, offset, data, clear_suid);
+        let written = self.fs.write(node, handle, offset, data, how);
         reply.value(written.map(|length| WriteOut { size: encode::saturate(length), padding: 0 }));
     }
 

@@ -46,7 +46,7 @@ impl<B: BackingFs> Service for Server<B> {
             counters.panic();
             tracing::error!(opcode = ?header.opcode, "an operation panicked; its caller gets EIO");
             if is_answered(header.opcode) {
-                Reply::new(&self.device, header.request, counters).error(Errno::EIO);
+                Reply::new(&self.device, header.request, counters, &|| {}).error(Errno::EIO);
             }
         }
     }
@@ -58,7 +58,8 @@ impl<B: BackingFs> Server<B> {
     }
 
     fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
-        let reply = Reply::new(&self.device, header.request, counters);
+        let stale = || header.node.into_iter().for_each(|node| self.fs.stale(node));
+        let reply = Reply::new(&self.device, header.request, counters, &stale);
         match decode(header, body, self.dialect) {
             Ok(request) => self.act(header.caller, request, reply, space),
             Err(error) if is_answered(header.opcode) => reply.error(error),
@@ -107,8 +108,8 @@ impl<B: BackingFs> Server<B> {
             Request::Read { node, handle, offset, size } => {
                 self.read(reply, node, handle, offset, limited(space, size));
             }
-            Request::Write { node, handle, offset, data, clear_suid } => {
-                self.write(reply, node, handle, offset, data, clear_suid);
+            Request::Write { node, handle, offset, data, how } => {
+                self.write(reply, node, handle, offset, data, how);
             }
             Request::Flush { node, handle, owner } => reply.done(self.fs.flush(node, handle, owner)),
             Request::Fsync { node, handle, data_only } => {
@@ -152,11 +153,11 @@ impl<B: BackingFs> Server<B> {
 
             Request::Getlk { node, handle, lock } => self.getlk(reply, node, handle, &lock),
             Request::Setlk { node, handle, lock, waits: false } => {
-                reply.done(self.fs.setlk(caller, node, handle, &lock));
+                reply.done(self.fs.setlk(node, handle, &lock));
             }
             Request::Setlk { node, handle, lock, waits: true } => {
                 let request = reply.request();
-                self.fs.setlkw(caller, node, handle, &lock, request, reply.later());
+                self.fs.setlkw(node, handle, &lock, request, reply.later());
             }
             // No answer: the kernel asks once, and who waits is answered by its own reply.
             Request::Interrupt { request } => self.fs.interrupt(request),

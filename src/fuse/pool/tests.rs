@@ -1,1 +1,188 @@
+//! The pool: who waits, who is summoned, who parks, and how it ends.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::*;
+
+/// Answers a request with itself; one that begins with `w` first waits for a permit.
+struct Echo {
+    device: Arc<Device>,
+    permits: Mutex<Receiver<()>>,
+    refuses: bool,
+}
+
+impl Service for Echo {
+    fn enter_thread(&self) -> Result<(), Errno> {
+        if self.refuses { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+        counters.request(None);
+        if message.starts_with(b"w") {
+            // One at a time may ask; whoever is behind waits as well, which is the point.
+            let permits = self.permits.lock().unwrap();
+            permits.recv_timeout(Duration::from_secs(20)).unwrap();
+        }
+        space[..message.len()].copy_from_slice(message);
+        self.device.answer(crate::fs::RequestId(1), &space[..message.len()]).unwrap();
+    }
+}
+
+fn pool(refuses: bool) -> (Arc<Pool>, UnixStream, Sender<()>) {
+    let (ours, kernel) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
+    let kernel = UnixStream::from(kernel);
+    kernel.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let device = Arc::new(Device::from(ours));
+    let (permit, permits) = channel();
+    let service = Echo { device: Arc::clone(&device), permits: Mutex::new(permits), refuses };
+    (Pool::new(device, Box::new(service)), kernel, permit)
+}
+
+fn ask(kernel: &mut UnixStream, message: &[u8]) {
+    kernel.write_all(message).unwrap();
+}
+
+fn answer(kernel: &mut UnixStream) -> Vec<u8> {
+    let mut buffer = [0; 256];
+    let length = kernel.read(&mut buffer).unwrap();
+    buffer[16..length].to_vec()
+}
+
+fn settled(mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it never came to hold");
+}
+
+#[test]
+fn a_request_is_answered_although_all_workers_before_it_wait() {
+    let (pool, mut kernel, permit) = pool(false);
+    pool.start(1).unwrap();
+    for _ in 0..MAX_WORKERS - 1 {
+        ask(&mut kernel, b"wait");
+    }
+    ask(&mut kernel, b"quick");
+    assert_eq!(answer(&mut kernel), b"quick");
+    // All but one are taken, and the bound holds.
+    assert_eq!(pool.crew().started, MAX_WORKERS);
+    for _ in 0..MAX_WORKERS - 1 {
+        permit.send(()).unwrap();
+        assert_eq!(answer(&mut kernel), b"wait");
+    }
+    drop(kernel);
+    pool.join().unwrap();
+    assert_eq!(pool.counters().requests, u64::try_from(MAX_WORKERS).unwrap());
+}
+
+#[test]
+fn at_the_bound_requests_wait_and_are_served_in_the_end() {
+    let (pool, mut kernel, permit) = pool(false);
+    pool.start(2).unwrap();
+    for _ in 0..MAX_WORKERS + 10 {
+        ask(&mut kernel, b"wait");
+    }
+    ask(&mut kernel, b"quick");
+    settled(|| pool.waiting.load(Ordering::SeqCst) == 0 && pool.crew().started == MAX_WORKERS);
+    for _ in 0..MAX_WORKERS + 10 {
+        permit.send(()).unwrap();
+    }
+    let mut answers: Vec<_> = (0..MAX_WORKERS + 11).map(|_| answer(&mut kernel)).collect();
+    answers.sort();
+    assert_eq!(answers[0], b"quick");
+    assert_eq!(pool.crew().started, MAX_WORKERS);
+    drop(kernel);
+    pool.join().unwrap();
+}
+
+#[test]
+fn who_waits_for_the_kernel_makes_room_for_one_more_worker() {
+    let (pool, mut kernel, permit) = pool(false);
+    pool.start(1).unwrap();
+    for _ in 0..MAX_WORKERS {
+        ask(&mut kernel, b"wait");
+    }
+    settled(|| pool.waiting.load(Ordering::SeqCst) == 0 && pool.crew().started == MAX_WORKERS);
+    let aside = pool.step_aside();
+    ask(&mut kernel, b"quick");
+    assert_eq!(answer(&mut kernel), b"quick");
+    drop(aside);
+    for _ in 0..MAX_WORKERS {
+        permit.send(()).unwrap();
+        answer(&mut kernel);
+    }
+    drop(kernel);
+    pool.join().unwrap();
+}
+
+#[test]
+fn a_single_client_is_soon_served_by_two_workers() {
+    let (pool, mut kernel, permit) = pool(false);
+    pool.start(8).unwrap();
+    settled(|| pool.crew().counters.len() == 8);
+    for _ in 0..WINDOW * 64 {
+        ask(&mut kernel, b"quick");
+        answer(&mut kernel);
+        if pool.crew().parked == 6 {
+            break;
+        }
+    }
+    settled(|| pool.crew().parked == 6);
+    assert_eq!(pool.waiting.load(Ordering::SeqCst), 2);
+    // And who parked comes back when needed.
+    for _ in 0..7 {
+        ask(&mut kernel, b"wait");
+    }
+    ask(&mut kernel, b"quick");
+    assert_eq!(answer(&mut kernel), b"quick");
+    assert!(pool.crew().started <= 9);
+    for _ in 0..7 {
+        permit.send(()).unwrap();
+        answer(&mut kernel);
+    }
+    drop(kernel);
+    pool.join().unwrap();
+}
+
+#[test]
+fn the_end_wakes_who_is_parked() {
+    let (pool, mut kernel, _permit) = pool(false);
+    pool.start(6).unwrap();
+    settled(|| {
+        ask(&mut kernel, b"quick");
+        answer(&mut kernel);
+        pool.crew().parked > 0
+    });
+    drop(kernel);
+    pool.join().unwrap();
+    assert!(pool.crew().threads.is_empty());
+}
+
+#[test]
+fn a_pool_whose_first_worker_cannot_begin_does_not_start() {
+    let (pool, _kernel, _permit) = pool(true);
+    assert_eq!(pool.start(4), Err(Errno::EPERM));
+    assert_eq!(pool.crew().started, 1);
+    pool.join().unwrap();
+}
+
+#[test]
+fn a_long_request_has_no_space_for_an_answer_and_a_short_one_has_a_mebibyte() {
+    let mut buffer = Buffer::new();
+    let all = buffer.all().len();
+    assert_eq!(all, PAGE + usize::try_from(MAX_WRITE).unwrap());
+    for (length, space) in [(40, all - PAGE), (PAGE, all - PAGE), (PAGE + 1, all - PAGE - 1), (all, 0)] {
+        let (message, free) = buffer.split(length);
+        assert_eq!((message.len(), free.len()), (length, space));
+    }
+    assert_eq!(buffer.all().as_ptr().align_offset(PAGE), 0);
+}
