@@ -15,6 +15,7 @@ use crate::mount::{MountFailure, preflight, signals, unmount};
 
 /// How long the mount point may stay busy.
 const CLEAR_PATIENCE: Duration = Duration::from_secs(10);
+const CLEAR_PAUSE: Duration = Duration::from_millis(10);
 
 /// A temporary directory with `export`, `pod` and `rules.toml` in it. Cleared when dropped.
 #[derive(Debug)]
@@ -119,27 +120,32 @@ impl Drop for Stage {
     }
 }
 
-/// Also while a command of the demo is still at work in it, or about to mount.
+/// Also while a command of the demo is still at work in it, or about to mount: then once more, until it has ended.
 fn clear(dir: &Path) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::failed(format!("cannot remove {}: {error}", dir.display()));
-    let pod = dir.join("pod");
     let begin = Instant::now();
     loop {
-        match unmount(&pod, true) {
+        match unmount(&dir.join("pod"), true) {
             Ok(_) | Err(MountFailure::NotMounted(_)) => {}
             Err(failure) => return Err(failure.into()),
         }
-        // By itself and first: were the mount there again, nothing is removed through it.
-        match fs::remove_dir(&pod) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && begin.elapsed() < CLEAR_PATIENCE => {
-                thread::sleep(Duration::from_millis(10));
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => break,
+        match remove(dir) {
+            Ok(()) => return Ok(()),
+            Err(error) if is_in_use(&error) && begin.elapsed() < CLEAR_PATIENCE => thread::sleep(CLEAR_PAUSE),
+            Err(error) => return Err(Failure::failed(format!("cannot remove {}: {error}", dir.display()))),
         }
     }
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
-    }
+}
+
+/// The mount point by itself and first: were something mounted there again, nothing would be removed through it.
+fn remove(dir: &Path) -> io::Result<()> {
+    let gone = |outcome: io::Result<()>| match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(fs::remove_dir(dir.join("pod")))?;
+    gone(fs::remove_dir_all(dir))
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty)
 }
