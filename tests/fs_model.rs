@@ -11,7 +11,7 @@ use permfs::backing::model::ModelBacking;
 use permfs::config::{Overrides, RulesFile};
 use permfs::fs::{
     ByteRange, CallerId, DirEntry, DirSink, Entry, Errno, FileHandleId, Filesystem, LockKind, LockOwner,
-    LockRequest, Name, NewTime, NodeId, Pid, RequestId, SetAttr, WriteHow,
+    LockRequest, Name, NewTime, NodeId, Pid, RequestId, SetAttr, SuidBits, WriteHow,
 };
 use permfs::policy::{Credentials, NfsGid, NfsUid, Permissions, PodGid, PodUid};
 
@@ -120,7 +120,8 @@ fn every_call_at_the_server_is_made_as_the_mapped_user() {
     let (backing, fs) = airflow();
     let dir = mkdir(&fs, NodeId::ROOT, "d").unwrap();
     let (file, handle) = create(&fs, dir.node, "f").unwrap();
-    fs.write(file.node, handle, 0, b"hello", WriteHow { clear_suid: true, ..WriteHow::default() }).unwrap();
+    fs.write(file.node, handle, 0, b"hello", WriteHow { suid: SuidBits::Clear, ..WriteHow::default() })
+        .unwrap();
     named("l", |name| fs.link(pod(), file.node, dir.node, name)).unwrap();
     named("s", |name| fs.symlink(pod(), dir.node, name, c"/etc/passwd")).unwrap();
     named("f", |name| named("g", |to| fs.rename(pod(), dir.node, name, dir.node, to, RenameFlags::empty())))

@@ -93,8 +93,21 @@ pub struct WriteHow {
     pub data_sync: bool,
     /// And so are the attributes (O_SYNC).
     pub sync: bool,
-    /// suid and sgid go, as for a writer without CAP_FSETID.
-    pub clear_suid: bool,
+    /// What becomes of suid and sgid.
+    pub suid: SuidBits,
+}
+
+/// What a write does to suid and sgid. The local kernel decides it by the writer's CAP_FSETID, which is not the
+/// opener's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SuidBits {
+    /// As when the opener writes.
+    #[default]
+    AsOpener,
+    /// They go: the writer has no CAP_FSETID.
+    Clear,
+    /// They stay: the writer has it.
+    Keep,
 }
 
 /// What kind of lock.

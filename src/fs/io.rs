@@ -3,7 +3,7 @@
 use nix::fcntl::FallocateFlags;
 use nix::unistd::Whence;
 
-use super::{Errno, FileHandleId, Filesystem, NodeId, WriteHow};
+use super::{Errno, FileHandleId, Filesystem, NodeId, SuidBits, WriteHow};
 use crate::backing::BackingFs;
 
 impl<B: BackingFs> Filesystem<B> {
@@ -22,7 +22,8 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.read(&open.file, buffer, offset)
     }
 
-    /// pwrite(2).
+    /// pwrite(2). Under a translation no writer has the power to keep suid on what it changes: root of a container may
+    /// have CAP_FSETID, but it writes as somebody else here.
     ///
     /// # Errors
     /// The backing's.
@@ -32,9 +33,12 @@ impl<B: BackingFs> Filesystem<B> {
         handle: FileHandleId,
         offset: u64,
         data: &[u8],
-        how: WriteHow,
+        mut how: WriteHow,
     ) -> Result<usize, Errno> {
         let open = self.handles.file(handle)?;
+        if how.suid == SuidBits::Keep && !self.reign.load().policy.is_transparent() {
+            how.suid = SuidBits::AsOpener;
+        }
         self.backing.write(&open.opener, &open.file, data, offset, how)
     }
 

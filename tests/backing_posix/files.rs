@@ -48,18 +48,19 @@ fn writing_clears_suid_where_asked_and_for_a_user_always() {
         let backing = export.open();
         create(&backing, &owner(), c"file").unwrap();
         let node = lookup(&backing, &owner(), c"file").unwrap().node;
-        let wrote = |who: &Credentials, clear_suid| {
+        let wrote = |who: &Credentials, suid| {
             export.chmod("file", 0o6775);
             let file = backing.open(who, &node, OFlag::O_WRONLY).unwrap();
-            backing.write(who, &file, b"x", 0, WriteHow { clear_suid, ..PLAIN }).unwrap();
+            backing.write(who, &file, b"x", 0, WriteHow { suid, ..PLAIN }).unwrap();
             export.look("file").0 & 0o7777
         };
-        assert_eq!(wrote(&root(), false), 0o6775);
-        assert_eq!(wrote(&root(), true), 0o775);
-        assert_eq!(wrote(&owner(), false), 0o775);
-        assert_eq!(wrote(&owner(), true), 0o775);
+        assert_eq!(wrote(&root(), SuidBits::AsOpener), 0o6775);
+        assert_eq!(wrote(&root(), SuidBits::Clear), 0o775);
+        assert_eq!(wrote(&owner(), SuidBits::AsOpener), 0o775);
+        assert_eq!(wrote(&owner(), SuidBits::Clear), 0o775);
+        assert_eq!(wrote(&owner(), SuidBits::Keep), 0o6775);
         // The capability is back.
-        assert_eq!(wrote(&root(), false), 0o6775);
+        assert_eq!(wrote(&root(), SuidBits::AsOpener), 0o6775);
     }
 }
 

@@ -22,13 +22,13 @@ use std::process::Command;
 
 use nix::mount::MsFlags;
 use permfs::backing::posix::{File, Node, PosixBacking};
-use permfs::backing::{BackingFs, Errno, Found, Name, WriteHow};
+use permfs::backing::{BackingFs, Errno, Found, Name, SuidBits, WriteHow};
 use permfs::policy::{Credentials, NewMode, NfsGid, NfsUid, Permissions};
 use permfs::sys::{credentials, mount};
 use tempfile::TempDir;
 
 /// A write at its offset, by somebody whose suid bits may stay.
-const PLAIN: WriteHow = WriteHow { append: false, data_sync: false, sync: false, clear_suid: false };
+const PLAIN: WriteHow = WriteHow { append: false, data_sync: false, sync: false, suid: SuidBits::AsOpener };
 
 /// A filesystem of its own, gone at the end of the test.
 struct Export {

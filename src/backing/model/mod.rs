@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, Whence};
 
 use super::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, Name, NewTime, ObjectId,
-    RawEntry, StatFs, WriteHow,
+    RawEntry, StatFs, SuidBits, WriteHow,
 };
 use crate::policy::{
     Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
@@ -404,7 +404,7 @@ impl BackingFs for ModelBacking {
             object.resize(u64::try_from(end).map_err(|_| Errno::EFBIG)?)?;
         }
         object.content[start..end].copy_from_slice(data);
-        if how.clear_suid {
+        if how.suid == SuidBits::Clear {
             object.attr.permissions =
                 object.attr.permissions.without(Permissions::SETUID).without(Permissions::SETGID);
         }

@@ -7,7 +7,7 @@ use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
 
-use super::super::WriteHow;
+use super::super::{SuidBits, WriteHow};
 use super::acting::{act_as, make_as};
 use super::mounts::MountTable;
 use super::{File, Node, offset};
@@ -96,7 +96,11 @@ pub(super) fn write(
     act_as(who)?;
     let flags = WriteFlags { append: how.append, data_sync: how.data_sync, sync: how.sync };
     let put = || io::pwrite(file.as_fd(), data, at, flags);
-    if how.clear_suid { capabilities::lowered(Capabilities::FSETID, put)? } else { put() }
+    match how.suid {
+        SuidBits::AsOpener => put(),
+        SuidBits::Clear => capabilities::lowered(Capabilities::FSETID, put)?,
+        SuidBits::Keep => capabilities::raised(Capabilities::FSETID, put)?,
+    }
 }
 
 /// Closing any descriptor of a file that may be written makes NFS write back and report. Closing another one does no

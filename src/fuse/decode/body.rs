@@ -11,7 +11,7 @@ use super::cursor::Cursor;
 use super::{CopyRange, Dialect, MALFORMED, Request};
 use crate::fs::{
     ByteRange, Errno, FileHandleId, LockKind, LockOwner, LockRequest, NewNode, NewTime, NodeId, Pid,
-    RequestId, SetAttr, WriteHow,
+    RequestId, SetAttr, SuidBits, WriteHow,
 };
 use crate::fuse::wire;
 use crate::policy::{FileKind, Permissions, PodGid, PodUid, Timestamp};
@@ -201,7 +201,11 @@ fn how_to_write(write: &wire::WriteIn) -> WriteHow {
         append: flags.contains(OFlag::O_APPEND),
         data_sync: flags.contains(OFlag::O_DSYNC),
         sync: flags.contains(OFlag::O_SYNC),
-        clear_suid: write.write_flags & wire::FUSE_WRITE_KILL_SUIDGID != 0,
+        suid: if write.write_flags & wire::FUSE_WRITE_KILL_SUIDGID != 0 {
+            SuidBits::Clear
+        } else {
+            SuidBits::Keep
+        },
     }
 }
 

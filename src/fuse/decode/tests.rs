@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
-use crate::fs::{ByteRange, LockKind, NewTime};
+use crate::fs::{ByteRange, LockKind, NewTime, SuidBits};
 use crate::fuse::wire;
 use crate::policy::{FileKind, Timestamp};
 
@@ -300,7 +300,7 @@ fn a_write_brings_its_bytes_and_whether_suid_goes() {
             panic!()
         };
         assert_eq!((handle, offset, data), (FileHandleId(3), 9, &b"hello"[..]));
-        assert_eq!(how.clear_suid, expected);
+        assert_eq!(how.suid == SuidBits::Clear, expected);
     }
 }
 
