@@ -120,8 +120,7 @@ fn every_call_at_the_server_is_made_as_the_mapped_user() {
     let (backing, fs) = airflow();
     let dir = mkdir(&fs, NodeId::ROOT, "d").unwrap();
     let (file, handle) = create(&fs, dir.node, "f").unwrap();
-    fs.write(file.node, handle, 0, b"hello", WriteHow { suid: SuidBits::Clear, ..WriteHow::default() })
-        .unwrap();
+    fs.write(pod(), handle, 0, b"hello", WriteHow { suid: SuidBits::Clear, ..WriteHow::default() }).unwrap();
     named("l", |name| fs.link(pod(), file.node, dir.node, name)).unwrap();
     named("s", |name| fs.symlink(pod(), dir.node, name, c"/etc/passwd")).unwrap();
     named("f", |name| named("g", |to| fs.rename(pod(), dir.node, name, dir.node, to, RenameFlags::empty())))
@@ -223,7 +222,7 @@ fn an_open_file_without_a_name_keeps_working() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
     named("f", |name| fs.unlink(pod(), NodeId::ROOT, name)).unwrap();
-    fs.write(file.node, handle, 0, b"still", WriteHow::default()).unwrap();
+    fs.write(pod(), handle, 0, b"still", WriteHow::default()).unwrap();
     fs.setattr(pod(), file.node, &chmod(0o600)).unwrap();
     let attr = fs.getattr(pod(), file.node, None).unwrap().attr;
     assert_eq!((attr.nlink, attr.size, attr.permissions), (0, 5, mode(0o660)));

@@ -1,7 +1,8 @@
 //! The export as a set of system calls: one method each, done as the [`Credentials`] it is given.
 //!
 //! `&Credentials` in a signature means that the call resolves, makes, removes, changes or opens something and runs as
-//! them. Calls without credentials work on what is already open: NFS uses the opener's. Nothing here decides anything.
+//! them, or changes content: the local kernel looks at who writes to decide about suid and sgid. Calls without
+//! credentials work on what is already open: NFS uses the opener's. Nothing here decides anything.
 //!
 //! [`posix`] is the real one, [`model`] one in memory for tests and benchmarks.
 
@@ -258,7 +259,7 @@ pub trait BackingFs: Send + Sync + 'static {
     /// truncate(2).
     fn truncate(&self, who: &Credentials, node: &Self::Node, size: u64) -> Result<(), Errno>;
     /// ftruncate(2): the opener's right to write is enough.
-    fn truncate_file(&self, file: &Self::File, size: u64) -> Result<(), Errno>;
+    fn truncate_file(&self, who: &Credentials, file: &Self::File, size: u64) -> Result<(), Errno>;
     /// utimensat(2), of a symlink itself.
     fn set_times(
         &self,
@@ -306,6 +307,7 @@ pub trait BackingFs: Send + Sync + 'static {
     /// fallocate(2).
     fn fallocate(
         &self,
+        who: &Credentials,
         file: &Self::File,
         flags: FallocateFlags,
         offset: u64,
@@ -316,6 +318,7 @@ pub trait BackingFs: Send + Sync + 'static {
     /// copy_file_range(2).
     fn copy_range(
         &self,
+        who: &Credentials,
         from: &Self::File,
         from_offset: u64,
         to: &Self::File,

@@ -52,7 +52,7 @@ impl<B: BackingFs> Filesystem<B> {
             }
         }
         if let Some(size) = change.size {
-            self.truncate(&at, change.handle, size)?;
+            self.truncate(caller, &at, change.handle, size)?;
         }
         if let Some(requested) = change.permissions {
             let who = self.actor(&at, Operation::Change, at.rules())?;
@@ -127,11 +127,17 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
-    fn truncate(&self, at: &Visit<B>, handle: Option<FileHandleId>, size: u64) -> Result<(), Errno> {
+    fn truncate(
+        &self,
+        caller: CallerId,
+        at: &Visit<B>,
+        handle: Option<FileHandleId>,
+        size: u64,
+    ) -> Result<(), Errno> {
         if let Some(handle) = handle {
             let open = self.handles.file(handle)?;
             if open.writes() {
-                return self.backing.truncate_file(&open.file, size);
+                return self.backing.truncate_file(&self.writer(caller, &open), &open.file, size);
             }
         }
         let who = self.actor(at, Operation::Open, at.rules())?;

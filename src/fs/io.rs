@@ -1,10 +1,15 @@
 //! Work on files that are open: NFS does it as the opener, whoever asks.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use nix::fcntl::FallocateFlags;
 use nix::unistd::Whence;
 
-use super::{Errno, FileHandleId, Filesystem, NodeId, SuidBits, WriteHow};
+use super::handles::OpenFile;
+use super::{CallerId, Errno, FileHandleId, Filesystem, NodeId, SuidBits, WriteHow};
 use crate::backing::BackingFs;
+use crate::policy::Credentials;
 
 impl<B: BackingFs> Filesystem<B> {
     /// pread(2); short only at the end of the file.
@@ -29,7 +34,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// The backing's.
     pub fn write(
         &self,
-        _node: NodeId,
+        caller: CallerId,
         handle: FileHandleId,
         offset: u64,
         data: &[u8],
@@ -39,7 +44,7 @@ impl<B: BackingFs> Filesystem<B> {
         if how.suid == SuidBits::Keep && !self.reign.load().policy.is_transparent() {
             how.suid = SuidBits::AsOpener;
         }
-        self.backing.write(&open.opener, &open.file, data, offset, how)
+        self.backing.write(&self.writer(caller, &open), &open.file, data, offset, how)
     }
 
     /// fsync(2), or fdatasync(2).
@@ -57,14 +62,14 @@ impl<B: BackingFs> Filesystem<B> {
     /// EOPNOTSUPP where the backing has none of it (NFSv3), else the backing's.
     pub fn fallocate(
         &self,
-        _node: NodeId,
+        caller: CallerId,
         handle: FileHandleId,
         flags: FallocateFlags,
         offset: u64,
         length: u64,
     ) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
-        self.backing.fallocate(&open.file, flags, offset, length)
+        self.backing.fallocate(&self.writer(caller, &open), &open.file, flags, offset, length)
     }
 
     /// lseek(2) with SEEK_DATA or SEEK_HOLE.
@@ -88,6 +93,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// EXDEV, EOPNOTSUPP: the caller then copies by itself; else the backing's.
     pub fn copy_file_range(
         &self,
+        caller: CallerId,
         from: FileHandleId,
         from_offset: u64,
         to: FileHandleId,
@@ -95,6 +101,43 @@ impl<B: BackingFs> Filesystem<B> {
         length: usize,
     ) -> Result<usize, Errno> {
         let (from, to) = (self.handles.file(from)?, self.handles.file(to)?);
-        self.backing.copy_range(&from.file, from_offset, &to.file, to_offset, length)
+        self.backing.copy_range(
+            &self.writer(caller, &to),
+            &from.file,
+            from_offset,
+            &to.file,
+            to_offset,
+            length,
+        )
+    }
+
+    /// Who changes content through an open file. Its opener, as on NFS; but where nothing is translated, whoever asks:
+    /// the local kernel looks at them to decide about suid and sgid.
+    pub(super) fn writer<'a>(&self, caller: CallerId, open: &'a OpenFile<B>) -> Writer<'a> {
+        let reign = self.reign.load();
+        if !reign.policy.is_transparent() {
+            return Writer::Opener(&open.opener);
+        }
+        reign.callers.admit(&reign.policy, caller).map_or(Writer::Opener(&open.opener), Writer::Asker)
+    }
+}
+
+/// See [`Filesystem::writer`].
+#[derive(Debug)]
+pub(super) enum Writer<'a> {
+    /// Who opened the file.
+    Opener(&'a Credentials),
+    /// Who asks.
+    Asker(Arc<Credentials>),
+}
+
+impl Deref for Writer<'_> {
+    type Target = Credentials;
+
+    fn deref(&self) -> &Credentials {
+        match self {
+            Self::Opener(opener) => opener,
+            Self::Asker(asker) => asker,
+        }
     }
 }

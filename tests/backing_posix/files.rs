@@ -23,7 +23,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(backing.read(&file, &mut buffer, u64::MAX), Err(Errno::EINVAL));
     backing.flush(&file).unwrap();
     backing.fsync(&file, true).unwrap();
-    backing.truncate_file(&file, 3).unwrap();
+    backing.truncate_file(&owner(), &file, 3).unwrap();
     assert_eq!(backing.stat_file(&file, Freshness::AsStat).unwrap().size, 3);
 }
 
@@ -134,11 +134,11 @@ fn holes_ranges_and_copies_are_the_filesystems_own() {
     assert_eq!(backing.seek(&from, 0, Whence::SeekData), Ok(1 << 20));
     assert_eq!(backing.seek(&from, 0, Whence::SeekHole), Ok(0));
     assert_eq!(backing.seek(&to, 0, Whence::SeekData), Err(Errno::ENXIO));
-    assert_eq!(backing.copy_range(&from, 1 << 20, &to, 2, 100), Ok(4));
+    assert_eq!(backing.copy_range(&owner(), &from, 1 << 20, &to, 2, 100), Ok(4));
     assert_eq!(backing.stat_file(&to, Freshness::AsStat).unwrap().size, 6);
-    backing.fallocate(&to, FallocateFlags::empty(), 0, 8192).unwrap();
+    backing.fallocate(&owner(), &to, FallocateFlags::empty(), 0, 8192).unwrap();
     assert_eq!(backing.stat_file(&to, Freshness::AsStat).unwrap().size, 8192);
-    assert_eq!(backing.fallocate(&to, FallocateFlags::empty(), 0, 0), Err(Errno::EINVAL));
+    assert_eq!(backing.fallocate(&owner(), &to, FallocateFlags::empty(), 0, 0), Err(Errno::EINVAL));
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl BackingFs for ModelBacking {
         state.object_mut(*node)?.resize(size)
     }
 
-    fn truncate_file(&self, file: &ModelFile, size: u64) -> Result<(), Errno> {
+    fn truncate_file(&self, _who: &Credentials, file: &ModelFile, size: u64) -> Result<(), Errno> {
         guard(&self.state).object_mut(file.ino)?.resize(size)
     }
 
@@ -421,6 +421,7 @@ impl BackingFs for ModelBacking {
 
     fn fallocate(
         &self,
+        _who: &Credentials,
         file: &ModelFile,
         flags: FallocateFlags,
         offset: u64,
@@ -447,6 +448,7 @@ impl BackingFs for ModelBacking {
 
     fn copy_range(
         &self,
+        who: &Credentials,
         from: &ModelFile,
         from_offset: u64,
         to: &ModelFile,
@@ -455,8 +457,7 @@ impl BackingFs for ModelBacking {
     ) -> Result<usize, Errno> {
         let mut buffer = vec![0; length.min(1 << 20)];
         let read = self.read(from, &mut buffer, from_offset)?;
-        let nobody = Credentials { uid: NfsUid::NOBODY, gid: NfsGid::NOBODY, groups: Arc::default() };
-        self.write(&nobody, to, &buffer[..read], to_offset, WriteHow::default())
+        self.write(who, to, &buffer[..read], to_offset, WriteHow::default())
     }
 
     fn test_lock(

@@ -161,7 +161,8 @@ impl BackingFs for PosixBacking {
     fn truncate(&self, who: &Credentials, node: &Node, size: u64) -> Result<(), Errno> {
         attr::truncate(who, node, size)
     }
-    fn truncate_file(&self, file: &File, size: u64) -> Result<(), Errno> {
+    fn truncate_file(&self, who: &Credentials, file: &File, size: u64) -> Result<(), Errno> {
+        acting::act_as(who)?;
         files::truncate(file, size)
     }
     fn set_times(&self, who: &Credentials, node: &Node, atime: NewTime, mtime: NewTime) -> Result<(), Errno> {
@@ -203,7 +204,15 @@ impl BackingFs for PosixBacking {
     fn fsync(&self, file: &File, data_only: bool) -> Result<(), Errno> {
         files::fsync(file.as_fd(), data_only)
     }
-    fn fallocate(&self, file: &File, flags: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno> {
+    fn fallocate(
+        &self,
+        who: &Credentials,
+        file: &File,
+        flags: FallocateFlags,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        acting::act_as(who)?;
         files::fallocate(file, flags, offset, length)
     }
     fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
@@ -211,12 +220,14 @@ impl BackingFs for PosixBacking {
     }
     fn copy_range(
         &self,
+        who: &Credentials,
         from: &File,
         from_offset: u64,
         to: &File,
         to_offset: u64,
         length: usize,
     ) -> Result<usize, Errno> {
+        acting::act_as(who)?;
         files::copy_range((from, from_offset), (to, to_offset), length)
     }
 

@@ -181,10 +181,9 @@ pub(super) fn read<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
     Ok(Request::Read { node, handle: FileHandleId(read.fh), offset: read.offset, size: size(read.size)? })
 }
 
-pub(super) fn write<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
+pub(super) fn write<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
     let write: wire::WriteIn = body.take()?;
     Ok(Request::Write {
-        node,
         handle: FileHandleId(write.fh),
         offset: write.offset,
         data: body.bytes(write.size)?,
@@ -239,10 +238,9 @@ pub(super) fn releasedir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a>
     Ok(Request::Releasedir { node, handle: FileHandleId(release.fh) })
 }
 
-pub(super) fn fallocate<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
+pub(super) fn fallocate<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
     let fallocate: wire::FallocateIn = body.take()?;
     Ok(Request::Fallocate {
-        node,
         handle: FileHandleId(fallocate.fh),
         flags: FallocateFlags::from_bits(fallocate.mode.cast_signed()).ok_or(Errno::EOPNOTSUPP)?,
         offset: fallocate.offset,

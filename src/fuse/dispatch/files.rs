@@ -61,13 +61,13 @@ impl<B: BackingFs> Server<B> {
     pub(super) fn write(
         &self,
         reply: Reply<'_>,
-        node: NodeId,
+        caller: CallerId,
         handle: FileHandleId,
         offset: u64,
         data: &[u8],
         how: WriteHow,
     ) {
-        let written = self.fs.write(node, handle, offset, data, how);
+        let written = self.fs.write(caller, handle, offset, data, how);
         reply.value(written.map(|length| WriteOut { size: encode::saturate(length), padding: 0 }));
     }
 
@@ -82,9 +82,10 @@ impl<B: BackingFs> Server<B> {
         reply.value(self.fs.lseek(node, handle, offset, whence).map(|offset| LseekOut { offset }));
     }
 
-    pub(super) fn copy_file_range(&self, reply: Reply<'_>, copy: &CopyRange) {
+    pub(super) fn copy_file_range(&self, reply: Reply<'_>, caller: CallerId, copy: &CopyRange) {
         let length = if copy.wide { copy.length } else { copy.length.min(LONGEST_NARROW_COPY) };
-        let copied = self.fs.copy_file_range(copy.from, copy.from_offset, copy.to, copy.to_offset, length);
+        let copied =
+            self.fs.copy_file_range(caller, copy.from, copy.from_offset, copy.to, copy.to_offset, length);
         if copy.wide {
             let bytes = |copied| u64::try_from(copied).unwrap_or(u64::MAX);
             reply.value(copied.map(|copied| CopyFileRangeOut { bytes_copied: bytes(copied) }));

@@ -108,8 +108,8 @@ impl<B: BackingFs> Server<B> {
             Request::Read { node, handle, offset, size } => {
                 self.read(reply, node, handle, offset, limited(space, size));
             }
-            Request::Write { node, handle, offset, data, how } => {
-                self.write(reply, node, handle, offset, data, how);
+            Request::Write { handle, offset, data, how } => {
+                self.write(reply, caller, handle, offset, data, how);
             }
             Request::Flush { node, handle, owner } => reply.done(self.fs.flush(node, handle, owner)),
             Request::Fsync { node, handle, data_only } => {
@@ -119,13 +119,13 @@ impl<B: BackingFs> Server<B> {
                 self.fs.release(node, handle);
                 reply.done(Ok(()));
             }
-            Request::Fallocate { node, handle, flags, offset, length } => {
-                reply.done(self.fs.fallocate(node, handle, flags, offset, length));
+            Request::Fallocate { handle, flags, offset, length } => {
+                reply.done(self.fs.fallocate(caller, handle, flags, offset, length));
             }
             Request::Lseek { node, handle, offset, whence } => {
                 self.lseek(reply, node, handle, offset, whence);
             }
-            Request::CopyFileRange(copy) => self.copy_file_range(reply, &copy),
+            Request::CopyFileRange(copy) => self.copy_file_range(reply, caller, &copy),
 
             Request::Opendir { node } => self.opendir(reply, caller, node),
             Request::Readdir { node, handle, from, size } => {
