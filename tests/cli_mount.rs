@@ -275,6 +275,43 @@ fn a_signal_ends_a_mount_in_use_too() {
     place.assert_nothing_is_left();
 }
 
+/// The kernel deals out device numbers again at once; a process that learnt late of its mount's end once unmounted the
+/// next one.
+#[test]
+fn a_process_that_is_late_leaves_the_next_mount_alone() {
+    let (first, second) = (Place::new(), Place::new());
+    first.mount();
+    let pid = first.pid();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    // umount(8) would look at the mount point, and wait.
+    nix::mount::umount(&first.path("target")).unwrap();
+    second.mount();
+    kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    eventually("the end of the first process", || !is_alive(pid));
+    assert_eq!(second.status()[0]["state"], "serving");
+    second.done(&["unmount", "target"]);
+    second.assert_nothing_is_left();
+    first.assert_nothing_is_left();
+}
+
+#[test]
+fn a_mount_whose_connection_is_aborted_is_taken_down() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounts.lines().find(|line| line.contains(place.path("target").to_str().unwrap())).unwrap();
+    let minor = line.split([' ', ':']).nth(3).unwrap();
+    let connections = place.path("connections");
+    fs::create_dir(&connections).unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(none, &connections, Some("fusectl"), nix::mount::MsFlags::empty(), none).unwrap();
+    fs::write(connections.join(minor).join("abort"), "1").unwrap();
+    nix::mount::umount(&connections).unwrap();
+    eventually("the end of the process", || !is_alive(pid));
+    place.assert_nothing_is_left();
+}
+
 #[test]
 fn mount_and_fstab_options_reach_permfs_through_the_helper() {
     let place = Place::new();
@@ -310,6 +347,38 @@ fn a_bind_mount_of_the_mount_keeps_its_process() {
     assert!(said.contains("still there on") && said.contains("/bind"), "{said}");
     assert!(is_alive(pid));
     place.done(&["unmount", "bind"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_mount_that_another_namespace_uses_keeps_its_process() {
+    let place = Place::new();
+    place.mount();
+    let pid = place.pid();
+    let mut container = Command::new("unshare");
+    // The mounts of the tests beside this one are none of its business.
+    let script = "for m in $(awk '$3 == \"fuse.permfs\" { print $2 }' /proc/mounts); do
+            [ \"$m\" = \"$1\" ] || umount --no-canonicalize -l \"$m\"
+        done
+        exec sleep 60";
+    container
+        .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
+        .arg(place.path("target"));
+    let mut container = container.spawn().unwrap();
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let of_container = || fs::read_link(format!("/proc/{}/ns/mnt", container.id())).unwrap();
+    eventually("the namespace", || {
+        of_container() != own && {
+            let mounts = fs::read_to_string(format!("/proc/{}/cmdline", container.id())).unwrap();
+            mounts.starts_with("sleep")
+        }
+    });
+    let said = place.refused(&["unmount", "target"]);
+    assert!(said.contains("another mount namespace") && said.contains(&pid.to_string()), "{said}");
+    assert!(is_alive(pid) && !is_mounted(&place.path("target")));
+    container.kill().unwrap();
+    container.wait().unwrap();
+    eventually("the end of the process", || !is_alive(pid));
     place.assert_nothing_is_left();
 }
 

@@ -209,7 +209,7 @@ pub enum MountFailure {
         pid: u32,
     },
     /// The daemon is stuck.
-    #[error("{} is unmounted, but its process {pid} does not end, not even by SIGKILL: it waits for the source's server", path.display())]
+    #[error("{} is unmounted, but its process {pid} does not end: it waits for the source's server", path.display())]
     StuckDaemon {
         /// TARGET.
         path: PathBuf,

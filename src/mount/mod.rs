@@ -7,9 +7,11 @@
 //! Not here: words and options of the command line (`cli/`), the FUSE protocol (`fuse/`).
 
 pub mod background;
+mod connections;
 pub mod control;
 pub mod failure;
 pub mod holders;
+mod mounted;
 pub mod nfs;
 pub mod patience;
 pub mod preflight;

@@ -1,6 +1,5 @@
 //! One mount, run by this process: what is built in which order, and that it comes down in the opposite one.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::control::{Counters, Report};
+use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::patience::{SOURCE_PATIENCE, within};
 use super::runtime::{Claim, Record, RuntimeDir, start_time};
@@ -20,7 +20,6 @@ use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
 use crate::fuse::{self, MountOptions, Session, SessionOptions};
 use crate::policy::Policy;
-use crate::sys::{self, Errno};
 use crate::telemetry;
 
 /// How long a session may take to end after its mount was detached while in use.
@@ -87,7 +86,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let export = Export::prepare(plan, &claim)?;
     preflight::apart(export.path(), &target)?;
     let filesystem = open(export.path(), Arc::clone(&plan.policy))?;
-    let (mounted, session) = Mounted::start(plan, &target, &filesystem)?;
+    let (mounted, session) = mount(plan, &target, &filesystem)?;
     preflight::answers(&target)?;
     fuse::raise_read_ahead(&target, fuse::READ_AHEAD_KIB);
 
@@ -110,8 +109,14 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
                 tracing::warn!("the mount was in use; its users get ENOTCONN from now on");
             }
         }
-        Ok(Event::SessionEnded(Err(error))) => tracing::error!(%error, "the session ended with an error"),
-        Ok(Event::SessionEnded(Ok(()))) | Err(_) => mounted.is_gone(),
+        Ok(Event::SessionEnded(outcome)) => {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the session ended with an error");
+            }
+            mounted.session_ended();
+        }
+        // Both senders live as long as the process.
+        Err(_) => mounted.take_down(),
     }
     tracing::info!(target = %target.display(), "unmounted");
     Ok(())
@@ -153,65 +158,25 @@ fn open(path: &Path, policy: Arc<Policy>) -> Result<Arc<Filesystem<PosixBacking>
     }
 }
 
-/// A mount in the kernel's table, taken down when dropped; but never twice, and never after the kernel has ended the
-/// session: its device number may be another mount's by then.
-struct Mounted {
-    device: DeviceNumber,
-    down: Cell<bool>,
-}
-
-impl Mounted {
-    fn start(
-        plan: &Plan,
-        target: &Path,
-        filesystem: &Arc<Filesystem<PosixBacking>>,
-    ) -> Result<(Self, Arc<Session>), MountFailure> {
-        let failed = |reason: String| MountFailure::Fuse { target: target.to_owned(), reason };
-        let options = MountOptions {
-            source: plan.source.to_string(),
-            read_only: plan.read_only,
-            no_exec: plan.no_exec,
-            selinux_context: plan.context.clone(),
-        };
-        let device = fuse::mount(target, &options).map_err(|error| failed(error.to_string()))?;
-        let number =
-            MountTable::read()?.on_top_of(target).filter(|entry| entry.is_permfs()).map(|e| e.device);
-        let Some(number) = number else {
-            return Err(failed("something else was mounted there at the same moment".to_owned()));
-        };
-        // From here on it is taken down, whatever fails.
-        let mounted = Self { device: number, down: Cell::new(false) };
-        let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
-            .map_err(|error| failed(error.to_string()))?;
-        Ok((mounted, Arc::new(session)))
-    }
-
-    /// The kernel has ended the session: somebody unmounted it, or aborted its connection.
-    fn is_gone(&self) {
-        self.down.set(true);
-    }
-
-    /// Unmounts it wherever it is mounted; where it is in use it is detached.
-    fn take_down(&self) {
-        if self.down.replace(true) {
-            return;
-        }
-        let Ok(table) = MountTable::read() else { return };
-        for entry in table.of_device(self.device) {
-            if table.on_top_of(&entry.target) != Some(entry) {
-                continue;
-            }
-            if let Err(Errno::EBUSY) = sys::mount::unmount(&entry.target, false) {
-                let _ = sys::mount::unmount(&entry.target, true);
-            }
-        }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        self.take_down();
-    }
+/// Mounts and begins to serve.
+fn mount(
+    plan: &Plan,
+    target: &Path,
+    filesystem: &Arc<Filesystem<PosixBacking>>,
+) -> Result<(Mounted, Arc<Session>), MountFailure> {
+    let failed = |reason: String| MountFailure::Fuse { target: target.to_owned(), reason };
+    let options = MountOptions {
+        source: plan.source.to_string(),
+        read_only: plan.read_only,
+        no_exec: plan.no_exec,
+        selinux_context: plan.context.clone(),
+    };
+    let device = fuse::mount(target, &options).map_err(|error| failed(error.to_string()))?;
+    let mounted = Mounted::find(target)
+        .ok_or_else(|| failed("something else was mounted there at the same moment".to_owned()))?;
+    let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
+        .map_err(|error| failed(error.to_string()))?;
+    Ok((mounted, Arc::new(session)))
 }
 
 fn record(plan: &Plan, target: &Path, device: DeviceNumber) -> Record {

@@ -101,6 +101,12 @@ impl RuntimeDir {
         Ok(Claim { path, _lock })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes what dead processes left, where their mount is gone too.
     pub fn sweep(&self) {
         if let Ok(_guard) = self.guard() {

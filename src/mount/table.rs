@@ -4,12 +4,10 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::MountFailure;
-use crate::sys::Errno;
 
 /// The filesystem type that permfs mounts under.
 pub const PERMFS_TYPE: &str = "fuse.permfs";
@@ -153,25 +151,6 @@ pub fn lexical(path: &Path) -> PathBuf {
         }
     }
     clean
-}
-
-/// Whether the FUSE connection of this filesystem still exists, in whatever mount namespace; unknown where fusectl is
-/// not mounted.
-#[must_use]
-pub fn connection_lives(device: DeviceNumber) -> Option<bool> {
-    let connections = Path::new("/sys/fs/fuse/connections");
-    // An empty directory is fusectl's mount point without fusectl, or with no connection at all.
-    fs::read_dir(connections).ok()?.next()?.ok()?;
-    Some(connections.join(device.minor.to_string()).exists())
-}
-
-/// Ends the FUSE connection: whoever waits for it gets ECONNABORTED.
-///
-/// # Errors
-/// Where fusectl is not mounted, or the connection is gone.
-pub fn abort_connection(device: DeviceNumber) -> Result<(), Errno> {
-    let file = format!("/sys/fs/fuse/connections/{}/abort", device.minor);
-    fs::write(file, "1").map_err(|error: io::Error| error.into())
 }
 
 /// Undoes the octal escapes of blanks and backslashes.

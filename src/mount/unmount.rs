@@ -11,10 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::MountFailure;
+use super::connections::{self, Connections};
 use super::holders::{holders, sentence};
 use super::patience::within;
 use super::runtime::{Record, RuntimeDir, Trace, start_time};
-use super::table::{DeviceNumber, MountTable, abort_connection, connection_lives};
+use super::table::{DeviceNumber, MountTable};
 use crate::sys::{self, Errno};
 
 /// How long umount(2) may take. It only takes long where the kernel waits for the mount's process; then the connection
@@ -80,7 +81,7 @@ fn unstick(path: PathBuf, device: DeviceNumber, lazy: bool) -> Result<(), MountF
     tracing::warn!(target = %path.display(), "the mount's process does not answer; aborting its connection");
     let next = "end the mount's process (`permfs status` tells its pid)";
     let failed = |errno| MountFailure::Unmount { path: path.clone(), errno, next };
-    abort_connection(device).map_err(failed)?;
+    Connections::open(RuntimeDir::from_env().path()).and_then(|all| all.abort(device)).map_err(failed)?;
     let begin = Instant::now();
     while begin.elapsed() < UNMOUNT_PATIENCE {
         // The abandoned umount(2) may have come to its end meanwhile.
@@ -115,39 +116,37 @@ fn see_off(
     trace: &Trace,
 ) -> Result<Unmounted, MountFailure> {
     let Some(record) = &trace.record else { return Ok(Unmounted::Gone) };
-    if !left(trace, LEAVE_PATIENCE) {
-        let path = target.to_owned();
-        let pid = record.pid;
-        if let Some(other) = MountTable::read()?.of_device(device).next() {
-            let elsewhere = format!("on {}", other.target.display());
-            return Err(MountFailure::Elsewhere { path, elsewhere, pid });
-        }
-        if connection_lives(device) == Some(true) {
-            if lazy {
-                return Ok(Unmounted::Detached);
+    let pid = record.pid;
+    if trace.is_alive() && !connections::is_over(pid).unwrap_or(true) {
+        // The filesystem lives on, so its number is still its own.
+        return match (MountTable::read()?.of_device(device).next(), lazy) {
+            (Some(other), _) => Err(elsewhere(target, format!("on {}", other.target.display()), pid)),
+            (None, true) => Ok(Unmounted::Detached),
+            (None, false) => {
+                Err(elsewhere(target, "in another mount namespace (a container)".to_owned(), pid))
             }
-            let elsewhere = "in another mount namespace (a container)".to_owned();
-            return Err(MountFailure::Elsewhere { path, elsewhere, pid });
-        }
-        // The kernel is through with it, or cannot tell: with `lazy` it may have users then.
-        if lazy && connection_lives(device).is_none() {
-            return Ok(Unmounted::Detached);
-        }
-        if !end(record, trace) {
-            return Err(MountFailure::StuckDaemon { path, pid });
-        }
+        };
+    }
+    if !left(trace, LEAVE_PATIENCE) && !end(record, trace) {
+        return Err(MountFailure::StuckDaemon { path: target.to_owned(), pid });
     }
     trace.remove();
     RuntimeDir::from_env().sweep();
     Ok(Unmounted::Gone)
 }
 
+fn elsewhere(target: &Path, elsewhere: String, pid: u32) -> MountFailure {
+    MountFailure::Elsewhere { path: target.to_owned(), elsewhere, pid }
+}
+
 /// Ends a process that has nothing left to serve and does not leave.
 fn end(record: &Record, trace: &Trace) -> bool {
     let Ok(pid) = i32::try_from(record.pid) else { return false };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // The lock says that it lives, its start time that the number is still its own.
-        if start_time(record.pid) == Some(record.started) {
+        // The lock says that it lives, its start time that the number is still its own. Without a look at its connection
+        // nobody knows whether another namespace still uses the mount: then it is left alone.
+        let useless = connections::is_over(record.pid) == Some(true);
+        if useless && start_time(record.pid) == Some(record.started) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
         if left(trace, LEAVE_PATIENCE) {

@@ -1,6 +1,7 @@
-//! fork(2), for the one moment at which it is sound: before the process has a second thread.
+//! Other processes: fork(2), for the one moment at which it is sound, and a look at another's open files.
 
 use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::unistd::{ForkResult, Pid};
 
@@ -35,6 +36,24 @@ pub fn fork() -> Result<Fork, Errno> {
     }
 }
 
+/// The file that another process has open as `fd`: the same open file, not another one (pidfd_getfd(2), Linux 5.6).
+///
+/// # Errors
+/// ESRCH where there is no such process, EBADF where it has no such descriptor, EPERM where it may not be looked at.
+pub fn open_file_of(process: u32, fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
+    let pidfd = new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })?;
+    // SAFETY: pidfd_getfd(2) takes three integers and touches no memory of ours.
+    new_fd(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+}
+
+/// The new descriptor that a system call has answered with.
+fn new_fd(answer: libc::c_long) -> Result<OwnedFd, Errno> {
+    let fd = RawFd::try_from(super::check(answer)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +62,18 @@ mod tests {
     fn a_process_with_threads_is_not_forked() {
         // The test harness runs tests in threads of their own.
         assert_eq!(fork(), Err(Errno::EBUSY));
+    }
+
+    #[test]
+    fn an_open_file_of_a_process_is_the_same_open_file() {
+        use std::io::{Read, Seek, Write};
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"abc").unwrap();
+        let mut same = fs::File::from(open_file_of(std::process::id(), file.as_raw_fd()).unwrap());
+        file.rewind().unwrap();
+        let mut text = String::new();
+        same.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), file.stream_position().unwrap()), ("abc", 3));
+        assert_eq!(open_file_of(std::process::id(), 1 << 20).unwrap_err(), Errno::EBADF);
     }
 }
