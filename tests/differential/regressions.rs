@@ -15,6 +15,7 @@ pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
         ("fallocate takes suid away, whoever the serving thread was before", allocated_by_a_user()),
         ("ftruncate takes suid away, whoever the serving thread was before", truncated_by_a_user()),
         ("a copied range takes suid away, whoever the serving thread was before", copied_into_by_a_user()),
+        ("fallocate by root leaves suid, whoever the serving thread was before", allocated_by_root()),
         ("a write by root leaves suid, whoever the serving thread was before", written_by_root()),
         ("a write by another than the owner takes suid away and is not EPERM", written_by_a_colleague()),
     ]
@@ -67,15 +68,23 @@ fn written_by_a_colleague() -> Vec<Step> {
     ]
 }
 
-/// A user is busy beforehand.
+fn allocated_by_root() -> Vec<Step> {
+    suid_file_after_a_user(Fallocate { slot: 0, mode: 0, offset: 0, length: 5_000 })
+}
+
 fn written_by_root() -> Vec<Step> {
+    suid_file_after_a_user(Write { slot: 0, offset: Some(0), length: 100, byte: 1 })
+}
+
+/// A suid file, changed by root with `change` through slot 0. A user is busy beforehand.
+fn suid_file_after_a_user(change: Operation) -> Vec<Step> {
     let flags = open_flags(libc::O_RDWR);
     let mut steps = vec![
         Step { who: User, what: Chmod { at: at("c"), mode: 0o6777 } },
         Step { who: Root, what: Open { slot: 0, at: at("c"), flags, mode: 0 } },
     ];
     steps.extend((0..40).map(|_| Step { who: User, what: Chmod { at: at("dir"), mode: 0o755 } }));
-    steps.push(Step { who: Root, what: Write { slot: 0, offset: Some(0), length: 100, byte: 1 } });
+    steps.push(Step { who: Root, what: change });
     steps.push(Step { who: Root, what: Fstat { slot: 0 } });
     steps
 }
