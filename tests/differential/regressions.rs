@@ -17,6 +17,10 @@ pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
         ("a copied range takes suid away, whoever the serving thread was before", copied_into_by_a_user()),
         ("fallocate by root leaves suid, whoever the serving thread was before", allocated_by_root()),
         ("a write by root leaves suid, whoever the serving thread was before", written_by_root()),
+        (
+            "root that writes through a user's descriptor keeps suid",
+            written_by_root_through_a_users_descriptor(),
+        ),
         ("a write by another than the owner takes suid away and is not EPERM", written_by_a_colleague()),
     ]
 }
@@ -55,6 +59,14 @@ fn truncated_by_a_user() -> Vec<Step> {
 
 fn copied_into_by_a_user() -> Vec<Step> {
     suid_file_after_root(CopyRange { from: 1, from_offset: 0, to: 0, to_offset: 0, length: 5 })
+}
+
+fn written_by_root_through_a_users_descriptor() -> Vec<Step> {
+    let flags = open_flags(libc::O_WRONLY | libc::O_CREAT);
+    vec![
+        Step { who: User, what: Open { slot: 1, at: at("a"), flags, mode: 0o3770 } },
+        Step { who: Root, what: Write { slot: 1, offset: None, length: 1, byte: 0 } },
+    ]
 }
 
 /// pjdfstest's chmod/12.t.

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use super::live::mount::require_root_and_fuse;
 use super::live::tree::{listing, same_trees};
 use super::live::{Backing, Mount, TRANSPARENT, Who};
-use super::operation::{Actor, Operation, SLOTS, Step};
+use super::operation::{Actor, Operation, Step};
 use super::side::{Outcome, Side};
 
 /// Where in a case's directory the sequence begins: deep enough that no chain of `..` leads out of the case.
@@ -72,11 +72,7 @@ impl Stage {
             // A sequence does not see the umask that the one before it left.
             let _ = actor.perform(&sides[0], &Operation::Umask { mask: 0o022 });
         }
-        let mut openers = [None; SLOTS];
         for (index, step) in steps.iter().enumerate() {
-            if crosses_privilege(step, &openers) {
-                continue;
-            }
             let actor = &self.actors[match step.who {
                 Actor::Root => 0,
                 Actor::User => 1,
@@ -91,27 +87,9 @@ impl Stage {
             if bare != mounted {
                 return Err(format!("step {index}, {step:?}\n  bare:    {bare:?}\n  mounted: {mounted:?}"));
             }
-            if let (Operation::Open { slot, .. }, Ok(_)) = (&step.what, &bare) {
-                openers[*slot] = Some(step.who);
-            }
         }
         Ok(())
     }
-}
-
-/// Whether root changes content through a file that another opened, or the other way round.
-///
-/// The one known difference, left out here: the export is written to as the opener (on NFS there is no other way), so
-/// whether suid and sgid go is decided by the opener's privilege where the bare directory looks at the writer's.
-fn crosses_privilege(step: &Step, openers: &[Option<Actor>; SLOTS]) -> bool {
-    let (Operation::Write { slot, .. }
-    | Operation::Ftruncate { slot, .. }
-    | Operation::Fallocate { slot, .. }
-    | Operation::CopyRange { to: slot, .. }) = step.what
-    else {
-        return false;
-    };
-    openers[slot].is_some_and(|opener| (opener == Actor::Root) != (step.who == Actor::Root))
 }
 
 impl Drop for Bare {
