@@ -41,7 +41,7 @@ impl<B: BackingFs> Filesystem<B> {
         mut how: WriteHow,
     ) -> Result<usize, Errno> {
         let open = self.handles.file(handle)?;
-        if how.suid == SuidBits::Keep && !self.reign.load().policy.is_transparent() {
+        if how.suid == SuidBits::Keep && !self.reign.load().transparent {
             how.suid = SuidBits::AsOpener;
         }
         self.backing.write(&self.writer(caller, &open), &open.file, data, offset, how)
@@ -115,7 +115,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// the local kernel looks at them to decide about suid and sgid.
     pub(super) fn writer<'a>(&self, caller: CallerId, open: &'a OpenFile<B>) -> Writer<'a> {
         let reign = self.reign.load();
-        if !reign.policy.is_transparent() {
+        if !reign.transparent {
             return Writer::Opener(&open.opener);
         }
         reign.callers.admit(&reign.policy, caller).map_or(Writer::Opener(&open.opener), Writer::Asker)

@@ -47,6 +47,8 @@ use crate::policy::Policy;
 struct Reign {
     policy: Arc<Policy>,
     callers: Callers,
+    /// [`Policy::is_transparent`], which every write asks for.
+    transparent: bool,
 }
 
 /// The translated filesystem of one mount.
@@ -73,9 +75,10 @@ impl<B: BackingFs> Filesystem<B> {
         let backing = Arc::new(backing);
         let root = backing.root()?;
         let waiters = LockWaiters::new(Arc::clone(&backing));
+        let transparent = policy.is_transparent();
         Ok(Self {
             backing,
-            reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default() }),
+            reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default(), transparent }),
             inodes: InodeTable::new(root),
             handles: Handles::new(),
             directories: DirectoryCache::default(),
