@@ -54,7 +54,7 @@ impl Check {
     }
 
     fn lint(&self, path: &std::path::Path, style: Style) -> Result<String, Failure> {
-        let file = RulesFile::load(path)?;
+        let file = RulesFile::load_all(path).map_err(Failure::Config)?;
         let checked = match &self.profile {
             Some(profile) => file.check_one(profile),
             None => file.check_all(),
