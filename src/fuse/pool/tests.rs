@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -129,15 +129,14 @@ fn a_single_client_is_soon_served_by_two_workers() {
     let (pool, mut kernel, permit) = pool(false);
     pool.start(8).unwrap();
     settled(|| pool.crew().counters.len() == 8);
-    for _ in 0..WINDOW * 64 {
+    // A few windows on an idle machine; where others have the CPUs, a worker may be late in many of them.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while pool.crew().parked < 6 && Instant::now() < deadline {
         ask(&mut kernel, b"quick");
         answer(&mut kernel);
-        if pool.crew().parked == 6 {
-            break;
-        }
     }
-    settled(|| pool.crew().parked == 6);
-    assert_eq!(pool.waiting.load(Ordering::SeqCst), 2);
+    assert_eq!(pool.crew().parked, 6);
+    settled(|| pool.waiting.load(Ordering::SeqCst) == 2);
     // And who parked comes back when needed.
     for _ in 0..7 {
         ask(&mut kernel, b"wait");
