@@ -19,6 +19,7 @@ pub mod errno;
 pub mod fuse_dev;
 pub mod handle;
 pub mod locks;
+pub mod mapping;
 pub mod mount;
 pub mod name;
 pub mod proc_fd;
