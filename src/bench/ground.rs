@@ -112,7 +112,7 @@ impl Drop for Ground {
 }
 
 /// As often as it takes, within a bound.
-fn remove_all(dir: &Path) -> io::Result<()> {
+pub(super) fn remove_all(dir: &Path) -> io::Result<()> {
     let end = Instant::now() + REMOVE_PATIENCE;
     loop {
         match fs::remove_dir_all(dir) {

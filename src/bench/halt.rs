@@ -59,6 +59,12 @@ impl Halt {
         matches!(self, Self::Refused { error, .. }
             if matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem | NotADirectory))
     }
+
+    /// Whether the cause is that whoever works may not.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// Tells what was tried on what when a call fails.

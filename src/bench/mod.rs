@@ -4,9 +4,9 @@
 //! sides, the order alternates from round to round, and what is told is the median of the rounds' ratios with their
 //! range. So what changes slowly (a busy server, a hot CPU) meets both sides alike.
 //!
-//! [`row`] lists the work, [`data`](mod@self), `meta`, `tree` and `parallel` do it, [`Ground`](ground) is the directory
-//! in which it is done and which is always removed, `side` is the thread that does it under the asked ids, `rounds`
-//! conducts, [`report`] holds what came out; `table`, `svg` and `progress` show it, [`thresholds`] judges it. What the
+//! [`row`] lists the work, `data`, `meta`, `tree` and `parallel` do it, `ground` is the directory
+//! in which it is done and which is always removed, `side` is the thread that does it under the asked ids, `pair` is both
+//! sides, `rounds` conducts, [`report`] holds what came out; `table`, `svg` and `progress` show it, [`thresholds`] judges it. What the
 //! command line looks like is in `cli/`.
 
 mod budget;
@@ -14,6 +14,7 @@ mod data;
 mod ground;
 mod halt;
 mod meta;
+mod pair;
 mod parallel;
 mod place;
 mod progress;

@@ -1,17 +1,17 @@
 //! Conducts a run: enter both sides, find how much work makes a sample, take turns, leave.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::data::{self, BLOCK, LINE};
+use super::data::{BLOCK, LINE};
 use super::halt::Attempt as _;
+use super::pair::{Pair, Turn};
 use super::report::{Place, Report, RowReport};
 use super::row::{Before, Bound, Row, Work};
-use super::side::{Identity, Side};
+use super::side::Identity;
 use super::{Halt, Stop, place};
 
 /// How long one sample should take on the mount.
@@ -75,17 +75,19 @@ pub fn run(plan: &Plan, stop: &Stop, watch: &mut dyn FnMut(Step)) -> Result<Repo
     let measured = run.measure(watch);
     let report = run.report(started);
     // What is left behind matters more than why the run ended.
-    let left = run.leave();
-    left.and(measured).map(|()| report)
+    if let Err(left) = run.pair.leave() {
+        if let Err(cause) = measured {
+            tracing::warn!("{cause}");
+        }
+        return Err(left);
+    }
+    measured.map(|()| report)
 }
 
 struct Run<'a> {
     plan: &'a Plan,
     stop: &'a Stop,
-    source: Option<Side>,
-    target: Side,
-    /// Where the source shows the target's ground, if it does.
-    mirror: Option<PathBuf>,
+    pair: Pair,
     budget: Budget,
     notes: Vec<String>,
     tallies: Vec<Tally>,
@@ -102,56 +104,11 @@ struct Tally {
 
 impl<'a> Run<'a> {
     fn enter(plan: &'a Plan, stop: &'a Stop) -> Result<Self, Halt> {
-        let target = Side::enter(&plan.target, plan.target_as, plan.quick, stop)?;
-        let mut notes = Vec::new();
-        let source = match Side::enter(&plan.source, plan.source_as, plan.quick, stop) {
-            Ok(side) => Some(side),
-            Err(halt) if halt.is_unreachable() => {
-                notes.push(format!("{halt}: the mount is measured alone, in absolute numbers"));
-                None
-            }
-            Err(halt) => return Err(halt),
-        };
-        let mut budget = target.ask(|ground| Ok(ground.budget))?;
-        if let Some(side) = &source {
-            budget = budget.min(side.ask(|ground| Ok(ground.budget))?);
-        }
-        for side in [Some(&target), source.as_ref()].into_iter().flatten() {
-            side.ask(move |ground| {
-                ground.budget = budget;
-                Ok(())
-            })?;
-        }
+        let (pair, notes) = Pair::enter(plan, stop)?;
+        let budget = pair.share_budget()?;
         let tallies = plan.rows.iter().map(|&row| Tally { row, count: 0, rounds: Vec::new(), missing: None });
-        let mut run = Self {
-            plan,
-            stop,
-            source,
-            target,
-            mirror: None,
-            budget,
-            notes,
-            tallies: tallies.collect(),
-            names_seen: Instant::now(),
-        };
-        run.mirror = run.find_mirror()?;
-        Ok(run)
-    }
-
-    /// Looks for the target's ground in the source.
-    fn find_mirror(&mut self) -> Result<Option<PathBuf>, Halt> {
-        let Some(source) = &self.source else { return Ok(None) };
-        let mirror = source.parent().join(self.target.dir().file_name().unwrap_or(OsStr::new("")));
-        let looked_for = mirror.clone();
-        if source.ask(move |_| Ok(fs::symlink_metadata(looked_for).is_ok()))? {
-            return Ok(Some(mirror));
-        }
-        self.notes.push(format!(
-            "{} does not show what is made in {}: these are two directories, not one and the mount of it",
-            self.plan.source.display(),
-            self.plan.target.display()
-        ));
-        Ok(None)
+        let tallies = tallies.collect();
+        Ok(Self { plan, stop, pair, budget, notes, tallies, names_seen: Instant::now() })
     }
 
     fn measure(&mut self, watch: &mut dyn FnMut(Step)) -> Result<(), Halt> {
@@ -190,7 +147,7 @@ impl<'a> Run<'a> {
             let short = sample.as_nanos() / elapsed.as_nanos().max(1);
             count = (count * u64::try_from(short).unwrap_or(GROWTH).clamp(2, GROWTH)).min(most);
         }
-        if self.source.is_some() {
+        if self.pair.is_compared() {
             self.turn(row, Turn::Source, count)?;
         }
         self.names_seen = Instant::now();
@@ -204,7 +161,7 @@ impl<'a> Run<'a> {
         if row.before == Before::ExpireNames {
             self.expire_names()?;
         }
-        let compared = self.source.is_some();
+        let compared = self.pair.is_compared();
         let pair = if !compared {
             (None, self.turn(row, Turn::Target, count)?)
         } else if round % 2 == 1 {
@@ -222,30 +179,12 @@ impl<'a> Run<'a> {
     }
 
     fn turn(&mut self, row: &'static Row, turn: Turn, count: u64) -> Result<Work, Halt> {
-        if row.before == Before::DropData {
-            self.drop_data(turn)?;
+        if row.before == Before::DropData
+            && let Some(note) = self.pair.drop_data(turn)?
+        {
+            self.note(note);
         }
-        match (turn, &self.source) {
-            (Turn::Source, Some(source)) => source.work(row, count),
-            _ => self.target.work(row, count),
-        }
-    }
-
-    /// The mount's data is cached by the mount, or by the source below it, or by both.
-    fn drop_data(&mut self, turn: Turn) -> Result<(), Halt> {
-        let side = if turn == Turn::Source { self.source.as_ref() } else { Some(&self.target) };
-        if let Some(side) = side {
-            side.ask(|ground| data::data(ground).and_then(|path| data::drop_cached(&path)))?;
-        }
-        if let (Turn::Target, Some(source), Some(mirror)) = (turn, &self.source, &self.mirror) {
-            let path = mirror.join(data::DATA);
-            if let Err(halt) = source.ask(move |_| data::drop_cached(&path)) {
-                self.note(format!(
-                    "seq_read_cold: {halt}, so the source's cache stayed warm under the mount"
-                ));
-            }
-        }
-        Ok(())
+        self.pair.work(turn, row, count)
     }
 
     fn refuse_what_cannot_be_cold(&mut self, row: &Row) -> Result<(), Halt> {
@@ -256,7 +195,7 @@ impl<'a> Run<'a> {
         if let Some(kind) = kinds.iter().find(|kind| IN_MEMORY.contains(&kind.as_str())) {
             return Err(Halt::NotHere(format!("{kind} keeps its data in memory: it is never cold")));
         }
-        if self.mirror.is_none() && kinds[1].starts_with("fuse") {
+        if !self.pair.is_mirrored() && kinds[1].starts_with("fuse") {
             self.note(
                 "seq_read_cold: only the mount's own cache was dropped, not the source's below it".to_owned(),
             );
@@ -268,13 +207,8 @@ impl<'a> Run<'a> {
         if !self.plan.drop_caches {
             return self.stop.wait_until(self.names_seen + EXPIRY);
         }
-        for side in [Some(&self.target), self.source.as_ref()].into_iter().flatten() {
-            // What is not written yet cannot be dropped.
-            side.ask(|ground| {
-                let dir = File::open(ground.dir()).attempt("open", ground.dir())?;
-                nix::unistd::syncfs(dir).attempt("sync", ground.dir())
-            })?;
-        }
+        // What is not written yet cannot be dropped.
+        self.pair.sync()?;
         fs::write(DROP_CACHES, "2").attempt("write to", DROP_CACHES.as_ref())
     }
 
@@ -300,24 +234,12 @@ impl<'a> Run<'a> {
             cpus: thread::available_parallelism().map_or(1, usize::from),
             rounds: self.plan.rounds,
             quick: self.plan.quick,
-            source: place(&self.plan.source, self.source.is_some()),
+            source: place(&self.plan.source, self.pair.is_compared()),
             target: place(&self.plan.target, true),
             notes: self.notes.clone(),
             rows: rows.map(|tally| RowReport::of(tally.row, &tally.rounds, tally.missing.clone())).collect(),
         }
     }
-
-    /// Both are left, whatever happens on one.
-    fn leave(self) -> Result<(), Halt> {
-        let source = self.source.map_or(Ok(()), Side::leave);
-        self.target.leave().and(source)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Source,
-    Target,
 }
 
 /// The most of a row that may be done in one go.

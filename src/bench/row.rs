@@ -99,13 +99,7 @@ pub static ROWS: [Row; 17] = [
     row("rename", "files renamed", Unit::Operations, Bound::Time, meta::rename),
     row("mkdir", "directories made", Unit::Operations, Bound::Names, meta::mkdir),
     row("rmdir", "directories removed", Unit::Operations, Bound::Names, meta::rmdir),
-    row(
-        "parallel",
-        "8 threads: make, stat, read, rename, remove",
-        Unit::Operations,
-        Bound::Time,
-        parallel::mixed,
-    ),
+    row("parallel", "8 threads, small files' whole lives", Unit::Operations, Bound::Time, parallel::mixed),
 ];
 
 const fn row(

@@ -22,7 +22,7 @@ pub fn table(report: &Report, thresholds: Option<&Thresholds>, colour: bool) -> 
     let name_width = report.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let columns = match report.is_compared() {
         true => format!(
-            "{:>5}  {:<10}  {:<name_width$}  {:>9}  {:>9}",
+            "{:>5}  {:<11}  {:<name_width$}  {:>9}  {:>9}",
             "ratio", "range", "row", "native", "mount"
         ),
         false => format!("{:<name_width$}  {:>9}  {:<22}", "row", "mount", "range"),
@@ -31,7 +31,7 @@ pub fn table(report: &Report, thresholds: Option<&Thresholds>, colour: bool) -> 
     for row in &report.rows {
         let cells = match (&row.not_measured, report.is_compared()) {
             (Some(why), true) => {
-                format!("{:>5}  {:<10}  {:<name_width$}  {}", "-", "", row.name, paint.over(why, Tone::Quiet))
+                format!("{:>5}  {:<11}  {:<name_width$}  {}", "-", "", row.name, paint.over(why, Tone::Quiet))
             }
             (Some(why), false) => format!("{:<name_width$}  {}", row.name, paint.over(why, Tone::Quiet)),
             (None, true) => compared(row, thresholds, name_width, paint),
@@ -77,7 +77,7 @@ fn compared(row: &RowReport, thresholds: Option<&Thresholds>, name_width: usize,
             format_args!("{:>5}", units::ratio(ratio.median)),
             if fails { Tone::Bad } else { Tone::Strong }
         ),
-        paint.over(format_args!("{:<10}", format!("{:.2}..{:.2}", ratio.min, ratio.max)), Tone::Quiet),
+        paint.over(format_args!("{:<11}", format!("{:.2}..{:.2}", ratio.min, ratio.max)), Tone::Quiet),
         paint.over(row.name, Tone::Plain),
         units::rate(row.unit, source.median),
         units::rate(row.unit, target.median),

@@ -79,6 +79,11 @@ impl Bench {
                 output::error(&halt.to_string());
                 Ok(ExitCode::from(SIGNALLED + u8::try_from(signal).unwrap_or(0)))
             }
+            Err(halt) if halt.is_denied() && self.target_as.is_none() && geteuid().is_root() => {
+                Err(Failure::failed(format!(
+                    "{halt}; root may have no rule there: give a pod's ids by --target-as"
+                )))
+            }
             Err(halt) => Err(Failure::failed(halt.to_string())),
         }
     }

@@ -1,0 +1,302 @@
+//! `permfs bench`, run: on directories, on a mount, interrupted, refused, on a disk that fills up. Nothing may be left.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod live;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use live::mount::permfs;
+use live::{AIRFLOW, Mount};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Rows that need no waiting, for tests of something else.
+const SOME: &str = "seq_write,append,create,parallel";
+
+struct Room {
+    dir: TempDir,
+}
+
+impl Room {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("permfs-bench-test-").tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let room = Self { dir };
+        for side in [room.source(), room.target()] {
+            fs::create_dir(&side).unwrap();
+            fs::set_permissions(&side, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        room
+    }
+
+    fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    fn target(&self) -> PathBuf {
+        self.dir.path().join("target")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn bench(&self, options: &[&str]) -> Command {
+        bench(&self.source(), &self.target(), options)
+    }
+}
+
+fn bench(source: &Path, target: &Path, options: &[&str]) -> Command {
+    let mut command = permfs();
+    command.arg("bench").args([source, target]).args(options);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", complaint(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[track_caller]
+fn assert_empty(dirs: &[PathBuf]) {
+    for dir in dirs {
+        assert_eq!(entries(dir), Vec::<PathBuf>::new(), "left in {}", dir.display());
+    }
+}
+
+/// Waits until the run has begun to work in `dir`.
+fn wait_for_work_in(dir: &Path, child: &mut Child) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while entries(dir).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended before it worked");
+        assert!(Instant::now() < end, "it does not work");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_quick_run_measures_every_row_on_both_sides_and_leaves_nothing() {
+    let room = Room::new();
+    let (svg, file) = (room.file("chart.svg"), room.file("report.json"));
+    let options =
+        ["--quick", "--rounds", "2", "--svg", svg.to_str().unwrap(), "--json", file.to_str().unwrap()];
+    let output = room.bench(&options).output().unwrap();
+    assert!(output.status.success(), "{}", complaint(&output));
+    assert_eq!(complaint(&output), "", "no progress where there is no terminal");
+
+    let table = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), permfs::bench::row::ROWS.len());
+    for row in rows {
+        assert!(table.contains(row["name"].as_str().unwrap()), "{row} is not in\n{table}");
+        if row["not_measured"].is_null() {
+            assert_eq!(row["samples"].as_array().unwrap().len(), 2, "{row}");
+            assert!(row["ratio"]["median"].as_f64().unwrap() > 0.0, "{row}");
+            assert!(row["ratio"]["min"].as_f64() <= row["ratio"]["max"].as_f64(), "{row}");
+        } else {
+            assert_eq!(row["name"], "seq_read_cold", "only this cannot be done, and only in memory: {row}");
+        }
+    }
+    assert!(report["notes"][0].as_str().unwrap().contains("these are two directories"));
+    roxmltree::Document::parse(&fs::read_to_string(&svg).unwrap()).unwrap();
+    assert_empty(&[room.source(), room.target()]);
+}
+
+#[test]
+fn a_mount_is_measured_against_its_export_with_the_ids_of_both_sides() {
+    let mount = Mount::of(AIRFLOW);
+    let options =
+        ["--quick", "--rounds", "1", "--json", "-", "--source-as", "2001:2001", "--target-as", "50000:0"];
+    let report = json(&bench(&mount.source(), &mount.target(), &options).output().unwrap());
+    assert_eq!(report["target"]["filesystem"], "fuse.permfs");
+    assert_eq!(report["notes"], Value::Array(Vec::new()), "the mount shows the export");
+    assert!(
+        report["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["target"].is_object() || row["name"] == "seq_read_cold")
+    );
+    assert_empty(&[mount.source(), mount.target()]);
+}
+
+#[test]
+fn root_without_a_rule_is_told_what_to_give() {
+    let mount = Mount::of(AIRFLOW);
+    let output = bench(&mount.source(), &mount.target(), &["--quick"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint(&output).contains("--target-as"), "{}", complaint(&output));
+    assert_empty(&[mount.source()]);
+}
+
+#[test]
+fn a_pod_that_cannot_reach_the_source_measures_the_mount_alone() {
+    let room = Room::new();
+    fs::set_permissions(room.source(), fs::Permissions::from_mode(0o700)).unwrap();
+    // A copy, since a pod's user may not pass through the directories to the one under test.
+    let program = room.file("permfs");
+    fs::copy(permfs().get_program(), &program).unwrap();
+    let gate = room.file("gate.toml");
+    fs::write(&gate, "append = 0.1\n").unwrap();
+    let mut command = Command::new(&program);
+    command
+        .arg("bench")
+        .args([room.source(), room.target()])
+        .args(["--quick", "--only", SOME])
+        .uid(50000)
+        .gid(0);
+
+    let output = command.output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", complaint(&output));
+    assert!(table.contains("alone") && table.contains("Permission denied"), "{table}");
+
+    let gated = command.arg("--fail-below").arg(&gate).output().unwrap();
+    assert_eq!(gated.status.code(), Some(1), "a gate that cannot be judged does not open");
+    assert!(complaint(&gated).contains("append: not compared with native"), "{}", complaint(&gated));
+    assert_empty(&[room.source(), room.target()]);
+}
+
+#[test]
+fn a_signal_at_any_moment_leaves_nothing_behind() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        for pause in [0, 3, 40, 300, 1200] {
+            let room = Room::new();
+            let mut child = room.bench(&[]).spawn().unwrap();
+            wait_for_work_in(&room.target(), &mut child);
+            thread::sleep(Duration::from_millis(pause));
+            kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+            let sent = Instant::now();
+            let output = child.wait_with_output().unwrap();
+            assert!(sent.elapsed() < Duration::from_secs(10), "it took {:?}", sent.elapsed());
+            assert_eq!(output.status.code(), Some(code), "{signal} after {pause} ms: {}", complaint(&output));
+            assert!(complaint(&output).contains("interrupted"), "{}", complaint(&output));
+            assert_empty(&[room.source(), room.target()]);
+        }
+    }
+}
+
+#[test]
+fn a_signal_during_a_run_on_a_mount_leaves_nothing_behind() {
+    let mounted = Mount::of(AIRFLOW);
+    let options = ["--source-as", "2001:2001", "--target-as", "50000:0"];
+    let mut child = bench(&mounted.source(), &mounted.target(), &options).spawn().unwrap();
+    wait_for_work_in(&mounted.source(), &mut child);
+    thread::sleep(Duration::from_millis(1500));
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_empty(&[mounted.source()]);
+}
+
+/// A small filesystem of its own, for as long as this lives.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn on(dir: PathBuf, options: &str) -> Self {
+        mount(Some("permfs-bench-test"), &dir, Some("tmpfs"), MsFlags::empty(), Some(options))
+            .expect("tests run as root");
+        Self(dir)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        umount(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_meanwhile_ends_the_run_and_leaves_nothing_behind() {
+    let room = Room::new();
+    let disk = Tmpfs::on(room.target(), "size=32m");
+    let mut child = room.bench(&["--rounds", "1000"]).spawn().unwrap();
+    wait_for_work_in(&disk.0, &mut child);
+    let full = disk.0.join("full");
+    let mut file = File::create(&full).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        // Whatever the run frees is taken again; an error means that there is nothing to take.
+        let _ = file.write(&[1; 4096]);
+        assert!(Instant::now() < end, "it does not notice");
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint(&output).contains("No space left on device"), "{}", complaint(&output));
+    fs::remove_file(&full).unwrap();
+    assert_empty(&[room.source(), room.target()]);
+}
+
+#[test]
+fn a_disk_with_little_room_is_not_worked_on() {
+    let room = Room::new();
+    for options in ["size=4m", "size=1g,nr_inodes=100"] {
+        let disk = Tmpfs::on(room.target(), options);
+        let output = room.bench(&["--quick"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(complaint(&output).contains("free: permfs bench takes at most"), "{}", complaint(&output));
+        assert_empty(&[room.source(), disk.0.clone()]);
+    }
+}
+
+#[test]
+fn a_gate_opens_and_closes_with_the_exit_code() {
+    let room = Room::new();
+    let gate = room.file("gate.toml");
+    for (text, code) in
+        [("append = 0.01\n", 0), ("# comment\napend = 0.01\n", 2), ("append = 0.01\nmkdir = 0.5\n", 2)]
+    {
+        fs::write(&gate, text).unwrap();
+        let options = ["--quick", "--only", SOME, "--fail-below", gate.to_str().unwrap()];
+        let output = room.bench(&options).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}: {}", complaint(&output));
+        assert_empty(&[room.source(), room.target()]);
+    }
+    // Natively no side is twice as fast: the same directory on both.
+    fs::write(&gate, "append = 2.0\n").unwrap();
+    let options = ["--quick", "--only", "append", "--fail-below", gate.to_str().unwrap()];
+    let output = room.bench(&options).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = complaint(&output);
+    assert!(complaint.starts_with("permfs: append: ") && complaint.lines().count() == 1, "{complaint}");
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_before_anything_is_made() {
+    let room = Room::new();
+    let missing = room.file("missing/report.json");
+    for (options, says) in [
+        (vec!["--only", "apend"], "did you mean `append`?"),
+        (vec!["--rounds", "0"], "0 is not in 1..=1000"),
+        (vec!["--json", missing.to_str().unwrap()], "give a file in a directory that exists"),
+        (vec!["--fail-below", "/nonexistent"], "cannot read the thresholds in /nonexistent"),
+        (vec!["--target-as", "50000"], "write UID:GID"),
+    ] {
+        let output = room.bench(&options).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+        assert!(complaint(&output).contains(says), "{options:?}: {}", complaint(&output));
+    }
+    let output = bench(&room.source(), &room.file("nowhere"), &["--quick"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_empty(&[room.source(), room.target()]);
+}
