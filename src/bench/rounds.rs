@@ -17,7 +17,7 @@ use super::{Halt, Stop, place};
 /// How long one sample should take on the mount.
 const SAMPLE: Duration = Duration::from_millis(100);
 /// The same in a quick run.
-const SAMPLE_QUICK: Duration = Duration::from_millis(10);
+const SAMPLE_QUICK: Duration = Duration::from_millis(20);
 /// How much a first try does.
 const FIRST_COUNT: u64 = 16;
 /// What a try may grow by from one to the next.
@@ -207,6 +207,7 @@ impl<'a> Run<'a> {
         if !self.plan.drop_caches {
             return self.stop.wait_until(self.names_seen + EXPIRY);
         }
+        self.note("walk_cold: the node's cached names were dropped before each walk".to_owned());
         // What is not written yet cannot be dropped.
         self.pair.sync()?;
         fs::write(DROP_CACHES, "2").attempt("write to", DROP_CACHES.as_ref())

@@ -23,6 +23,9 @@ const RIGHT: f64 = 680.0;
 const RATIO: f64 = 742.0;
 const NATIVE: f64 = 846.0;
 const MOUNT: f64 = WIDTH - MARGIN;
+/// Where the mount's numbers end, and their ranges begin, when there are no bars.
+const ALONE: f64 = LEFT + 80.0;
+const RANGE: f64 = ALONE + 24.0;
 /// From one line of the grid to the next, as a ratio.
 const GRID: f64 = 0.25;
 /// A ratio beyond this leaves the chart; its number tells it.
@@ -40,8 +43,7 @@ text{font-family:system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;font-size:
 /// The run as an SVG document.
 #[must_use]
 pub fn chart(report: &Report, thresholds: Option<&Thresholds>) -> String {
-    let rows = (0..report.rows.len()).map(top_of);
-    let bottom = rows.last().map_or(TOP, |top| top + ROW);
+    let bottom = top_of(report.rows.len());
     let notes: Vec<_> = report.notes.iter().map(|note| shorten(note, MAX_NOTE)).collect();
     let below = bottom + 44.0;
     let height = notes.iter().fold(below, |height, _| height + 16.0) + 12.0;
@@ -101,8 +103,11 @@ fn heading(svg: &mut Svg, report: &Report) {
     if report.is_compared() {
         svg.text(RATIO, TOP - 12.0, "quiet end", "ratio");
         svg.text(NATIVE, TOP - 12.0, "quiet end", "native");
+        svg.text(MOUNT, TOP - 12.0, "quiet end", "mount");
+    } else {
+        svg.text(ALONE, TOP - 12.0, "quiet end", "mount");
+        svg.text(RANGE, TOP - 12.0, "quiet", "range");
     }
-    svg.text(MOUNT, TOP - 12.0, "quiet end", "mount");
 }
 
 fn draw_row(svg: &mut Svg, axis: &Axis, top: f64, row: &RowReport, least: Option<f64>) {
@@ -114,11 +119,13 @@ fn draw_row(svg: &mut Svg, axis: &Axis, top: f64, row: &RowReport, least: Option
         return;
     }
     let Some(target) = row.target else { return };
-    svg.text(MOUNT, baseline, "end", &units::rate(row.unit, target.median));
+    let mount = units::rate(row.unit, target.median);
     let (Some(ratio), Some(source)) = (row.ratio, row.source) else {
-        svg.text(MOUNT - 110.0, baseline, "quiet end", &units::rates(row.unit, target));
+        svg.text(ALONE, baseline, "strong end", &mount);
+        svg.text(RANGE, baseline, "quiet", &units::rates(row.unit, target));
         return;
     };
+    svg.text(MOUNT, baseline, "end", &mount);
     let fails = least.is_some_and(|least| ratio.median < least);
     let (end, y) = (axis.at(ratio.median), middle - BAR / 2.0);
     let class = if fails { "bar bad" } else { "bar" };
