@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 use super::Halt;
+use super::data::BLOCK;
 use super::halt::Attempt as _;
 
 /// The largest file, in bytes. More would say no more, and would not stay cached in a small pod.
@@ -28,7 +29,7 @@ const SMALL_FILE: u64 = 8 << 10;
 /// The sizes of a run's work on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {
-    /// Bytes of one large file; two exist at a time.
+    /// Bytes of one large file, in whole blocks; two exist at a time.
     pub(super) file: u64,
     /// Small files and directories that may exist at a time.
     pub(super) names: u64,
@@ -55,7 +56,7 @@ impl Budget {
     fn within(bytes: u64, inodes: u64, quick: bool) -> Option<Self> {
         let (most_file, most_names) =
             if quick { (MAX_FILE_QUICK, MAX_NAMES_QUICK) } else { (MAX_FILE, MAX_NAMES) };
-        let file = (bytes / PART).min(most_file);
+        let file = (bytes / PART).min(most_file) / BLOCK * BLOCK;
         let names = (bytes / PART / SMALL_FILE).max(MIN_NAMES).min(inodes / PART).min(most_names);
         (file >= MIN_FILE && names >= MIN_NAMES).then_some(Self { file, names })
     }
@@ -78,6 +79,7 @@ mod tests {
             if let Some(budget) = Budget::within(bytes, inodes, quick) {
                 let taken = 2 * (2 * budget.file + budget.names * SMALL_FILE);
                 prop_assert!(taken <= bytes / 2, "{budget:?} of {bytes}");
+                prop_assert_eq!(budget.file % BLOCK, 0);
                 prop_assert!(2 * budget.names <= inodes / 8);
                 prop_assert!(budget.file <= MAX_FILE && budget.names <= MAX_NAMES);
             }
