@@ -8,6 +8,7 @@
 //! [`mount`] builds the stack, [`cli`] is how people reach it. ARCHITECTURE.md has the walk of one request.
 
 pub mod backing;
+pub mod bench;
 pub mod caller;
 pub mod cli;
 pub mod config;

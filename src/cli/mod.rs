@@ -3,6 +3,7 @@
 //! Exit codes are public (CONTRACT): 0 done, 1 failed, 2 usage or config error, `explain` 3 for denied; as `mount.permfs`
 //! those of mount(8).
 
+mod bench;
 mod check;
 mod completions;
 mod demo;
@@ -59,6 +60,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Bench(bench::Bench),
     Demo(demo::Demo),
     Completions(completions::Completions),
     Man(man::Man),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -20,6 +20,7 @@ pub mod fuse_dev;
 pub mod handle;
 pub mod io;
 pub mod locks;
+pub mod mapping;
 pub mod mount;
 pub mod name;
 pub mod proc_fd;
