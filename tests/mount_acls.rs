@@ -116,6 +116,21 @@ fn group_write_holds_against_the_mask_of_an_acl() {
     assert_eq!(Stat::of(mount.stored("f")).mode, 0o664);
 }
 
+/// The kernel masks a new object's group bits by the directory's default ACL, after the mode and umask that it is made
+/// with.
+#[test]
+fn group_write_holds_against_a_default_acl() {
+    let mount = Mount::of(AIRFLOW);
+    let set = setfacl(&mount.stored("."), &["-d", "-m", "u::rwx,g::r,o::r,m::r"]);
+    assert!(set.status.success(), "{set:?}");
+    POD.run(|| {
+        fs::write(mount.at("f"), "x").unwrap();
+        fs::create_dir(mount.at("d")).unwrap();
+    });
+    assert_eq!(Stat::of(mount.stored("f")), Stat::new(2001, 2001, 0o664));
+    assert_eq!(Stat::of(mount.stored("d")), Stat::new(2001, 2001, 0o2774));
+}
+
 #[test]
 fn a_transparent_mount_passes_acls_as_they_are() {
     let mount = Mount::of(TRANSPARENT);
