@@ -121,28 +121,27 @@ impl<B: BackingFs> Filesystem<B> {
     /// # Errors
     /// EAGAIN where somebody else has it; ENOLCK past [`MAX_LOCK_OWNERS`]; EBADF as fcntl(2) and flock(2) have it.
     pub fn setlk(&self, _node: NodeId, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
-        let open = self.handles.file(handle)?;
-        let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
-        match target.set(&self.backing, wanted.kind) {
-            // A close that came before may still be letting the lock go: the kernel does not wait for it.
-            Err(Errno::EAGAIN) if self.releases.settled() => target.set(&self.backing, wanted.kind)?,
-            done => done?,
+        match self.try_lock(handle, wanted) {
+            Err(Errno::EAGAIN) => {
+                // A close that came before may still be letting the lock go: the kernel does not wait for it.
+                self.releases.settle();
+                self.try_lock(handle, wanted)
+            }
+            done => done,
         }
-        self.locked(&open.inode, handle, wanted);
-        Ok(())
     }
 
     /// F_SETLKW, or flock(2): waits without holding the calling thread; `reply` is called when the lock is had, refused,
     /// or the wait interrupted.
     pub fn setlkw(
         self: &Arc<Self>,
-        node: NodeId,
+        _node: NodeId,
         handle: FileHandleId,
         wanted: &LockRequest,
         request: RequestId,
         reply: LockReply,
     ) {
-        match self.setlk(node, handle, wanted) {
+        match self.try_lock(handle, wanted) {
             Err(Errno::EAGAIN) => {}
             done => return reply(done),
         }
@@ -194,6 +193,14 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(live) = inode.live_if_any() else { return };
         let dropped: Vec<_> = lock(&live.locks).owners.extract_if(.., |held| held.handle == handle).collect();
         drop(dropped);
+    }
+
+    fn try_lock(&self, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
+        let open = self.handles.file(handle)?;
+        let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
+        target.set(&self.backing, wanted.kind)?;
+        self.locked(&open.inode, handle, wanted);
+        Ok(())
     }
 
     /// What `wanted` is to be taken on; none for unlocking what was never locked.

@@ -33,14 +33,12 @@ impl Releases {
         UnderWay(self)
     }
 
-    /// Waits a moment for the closes that are under way, also for one that another thread has only just read. Always
-    /// true: it is worth asking again.
-    pub(super) fn settled(&self) -> bool {
+    /// Waits a moment for the closes that are under way, also for one that another thread has only just read.
+    pub(super) fn settle(&self) {
         let begin = Instant::now();
         thread::sleep(Duration::from_micros(200));
         while self.under_way.load(Ordering::Acquire) > 0 && begin.elapsed() < PATIENCE {
             thread::sleep(Duration::from_micros(100));
         }
-        true
     }
 }

@@ -15,9 +15,7 @@ use super::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, Name, NewTime, ObjectId,
     RawEntry, StatFs, SuidBits, WriteHow,
 };
-use crate::policy::{
-    Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
-};
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 
 mod state;
 
@@ -65,22 +63,7 @@ impl ModelBacking {
     /// An export with this root.
     #[must_use]
     pub fn owned_by(uid: NfsUid, gid: NfsGid, permissions: Permissions) -> Self {
-        let attr = Attr {
-            ino: ROOT,
-            kind: FileKind::Directory,
-            permissions,
-            nlink: 2,
-            uid,
-            gid,
-            rdev: 0,
-            size: 0,
-            blocks: 0,
-            block_size: 4096,
-            atime: Timestamp::default(),
-            mtime: Timestamp::default(),
-            ctime: Timestamp::default(),
-            btime: None,
-        };
+        let attr = state::new_attr(ROOT, FileKind::Directory, permissions, uid, gid);
         let objects = HashMap::from([(ROOT, Object::new(attr, ROOT))]);
         let state = State { objects, next: ROOT + 1, next_open: 1, log: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)) }

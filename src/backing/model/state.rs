@@ -5,7 +5,9 @@ use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::backing::{ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId};
-use crate::policy::{Attr, Credentials, FileKind, NewMode, Permissions, StoredAttr, Timestamp};
+use crate::policy::{
+    Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
+};
 
 /// An object of the model.
 #[derive(Debug, Clone)]
@@ -98,22 +100,10 @@ impl State {
         }
         let ino = self.next;
         self.next += 1;
-        let attr = Attr {
-            ino,
-            kind,
-            permissions,
-            nlink: if kind == FileKind::Directory { 2 } else { u32::from(name.is_some()) },
-            uid: who.uid,
-            gid: inherits.unwrap_or(who.gid),
-            rdev: 0,
-            size: 0,
-            blocks: 0,
-            block_size: 4096,
-            atime: Timestamp::default(),
-            mtime: Timestamp::default(),
-            ctime: Timestamp::default(),
-            btime: None,
-        };
+        let mut attr = new_attr(ino, kind, permissions, who.uid, inherits.unwrap_or(who.gid));
+        if kind != FileKind::Directory {
+            attr.nlink = u32::from(name.is_some());
+        }
         self.objects.insert(ino, Object::new(attr, parent));
         if let Some(name) = name {
             self.object_mut(parent)?.names.insert(name.as_c_str().to_owned(), ino);
@@ -163,5 +153,31 @@ impl Object {
         self.content.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
         self.attr.size = size;
         Ok(())
+    }
+}
+
+/// The attributes of an object just made; two links, as a directory has.
+pub(super) fn new_attr(
+    ino: u64,
+    kind: FileKind,
+    permissions: Permissions,
+    uid: NfsUid,
+    gid: NfsGid,
+) -> StoredAttr {
+    Attr {
+        ino,
+        kind,
+        permissions,
+        nlink: 2,
+        uid,
+        gid,
+        rdev: 0,
+        size: 0,
+        blocks: 0,
+        block_size: 4096,
+        atime: Timestamp::default(),
+        mtime: Timestamp::default(),
+        ctime: Timestamp::default(),
+        btime: None,
     }
 }
