@@ -254,6 +254,11 @@ impl<B: BackingFs> Filesystem<B> {
 }
 
 impl<B: BackingFs> LockTable<B> {
+    /// Whether nobody has asked for a lock since they last closed the file.
+    pub(super) fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
     /// Enters an owner's file, unless another thread of the same owner was faster.
     fn adopt(
         &mut self,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zerocopy::IntoBytes;
 
@@ -14,6 +14,12 @@ use crate::fs::{Errno, RequestId};
 #[derive(Debug)]
 pub struct Device {
     file: File,
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl From<OwnedFd> for Device {

@@ -9,12 +9,12 @@ use super::decode::{Dialect, Header};
 use super::device::{Device, Received};
 use super::dispatch::Server;
 use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, negotiate};
-use super::notify::Kernel;
+use super::notify::OurKernel;
 use super::opcode::Opcode;
 use super::pool::Pool;
 use super::wire::{IN_HEADER, InitIn};
 use crate::fs::{BackingFs, Errno, Filesystem};
-use crate::policy::LockScope;
+use crate::policy::{DataPath, LockScope};
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +75,14 @@ impl Session {
         let wishes = Wishes {
             server_locks: fs.policy().lock_scope() == LockScope::Server,
             posix_acl: fs.features().posix_acl,
+            passthrough: matches!(fs.policy().cache().data, DataPath::Auto | DataPath::Passthrough),
         };
         let features = shake_hands(&device, wishes)?;
         let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
         let device = Arc::new(device);
         let server = Server::new(Arc::clone(&fs), Arc::clone(&device), dialect);
         let pool = Pool::new(device, Box::new(server));
-        fs.attach_kernel(Box::new(Kernel::new(&pool)));
+        fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has(InitFlags::PASSTHROUGH))));
         pool.start(options.threads).map_err(SessionError::Worker)?;
         Ok(Self { pool, features })
     }

@@ -90,6 +90,8 @@ impl Identity {
             // setfsuid(2) has changed the effective set behind the back of what is remembered.
             capabilities::forget();
             complete_capabilities(uid);
+        } else if uid != 0 {
+            or_abort(capabilities::take_user_set());
         }
         Ok(())
     }
@@ -121,7 +123,10 @@ fn complete_ids(gid: Option<libc::gid_t>, uid: Option<libc::uid_t>) {
 }
 
 fn complete_capabilities(uid: libc::uid_t) {
-    let set = if uid == 0 { capabilities::take_root_set() } else { capabilities::take_user_set() };
+    or_abort(if uid == 0 { capabilities::take_root_set() } else { capabilities::take_users_first_set() });
+}
+
+fn or_abort(set: Result<(), Errno>) {
     if let Err(error) = set {
         abort("cannot set the effective capabilities", error);
     }

@@ -4,6 +4,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use crate::policy::{Credentials, NewMode, Permissions};
+use crate::sys::capabilities::{self, Capabilities};
 use crate::sys::{Errno, credentials, proc_fd, umask};
 
 /// Gives the thread an identity (root's) and a umask (none) of its own, whatever it inherited, and the shorter way to
@@ -18,6 +19,18 @@ pub(super) fn enter_thread() -> Result<(), Errno> {
 pub(super) fn act_as(who: &Credentials) -> Result<(), Errno> {
     let groups = who.groups.iter().map(|group| Gid::from_raw(group.get()));
     credentials::assume(Uid::from_raw(who.uid.get()), Gid::from_raw(who.gid.get()), groups)
+}
+
+/// As [`act_as`], and without the capability that a thread keeps for passthrough: it would open `trusted.*` to a user.
+pub(super) fn act_without_administration(who: &Credentials) -> Result<(), Errno> {
+    act_as(who)?;
+    if who.uid.is_root() { Ok(()) } else { capabilities::lower_administration() }
+}
+
+/// Does `call` as `who` without CAP_FSETID, which would keep suid on what is written with these credentials.
+pub(super) fn as_common_writer<T>(who: &Credentials, call: impl FnOnce() -> T) -> Result<T, Errno> {
+    act_as(who)?;
+    if who.uid.is_root() { capabilities::lowered(Capabilities::FSETID, call) } else { Ok(call()) }
 }
 
 /// The calling thread is root from here on.
