@@ -280,12 +280,8 @@ pub trait BackingFs: Send + Sync + 'static {
     /// chmod(2).
     fn chmod(&self, who: &Credentials, node: &Self::Node, permissions: Permissions) -> Result<(), Errno>;
     /// fchmod(2).
-    fn chmod_file(
-        &self,
-        who: &Credentials,
-        file: &Self::File,
-        permissions: Permissions,
-    ) -> Result<(), Errno>;
+    fn chmod_file(&self, who: &Credentials, file: &Self::File, permissions: Permissions)
+    -> Result<(), Errno>;
     /// chown(2), of a symlink itself.
     fn chown(
         &self,

@@ -16,7 +16,9 @@ use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
 use super::{BackingId, Content, Errno, Filesystem};
 use crate::backing::BackingFs;
-use crate::policy::{Credentials, DataPath, FileKind, LockScope, OpenPolicy, Permissions, Policy, StoredAttr, Timestamp};
+use crate::policy::{
+    Credentials, DataPath, FileKind, LockScope, OpenPolicy, Permissions, Policy, StoredAttr, Timestamp,
+};
 
 /// For how long a change leaves doubt: within one tick of the server's clock (4 ms on Linux, more elsewhere) a second
 /// change has the first one's times. Generous, since the server's clock is not this node's.
@@ -133,7 +135,12 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// None where the file is for the page cache.
-    fn pass_through(&self, inode: &Inode<B>, file: &B::File, open: OpenAs<'_>) -> Result<Option<Content>, Errno> {
+    fn pass_through(
+        &self,
+        inode: &Inode<B>,
+        file: &B::File,
+        open: OpenAs<'_>,
+    ) -> Result<Option<Content>, Errno> {
         let state = &inode.live().content;
         loop {
             let shared = {
@@ -141,7 +148,9 @@ impl<B: BackingFs> Filesystem<B> {
                 match &state.way {
                     Way::Pages => return Ok(None),
                     Way::Free => None,
-                    Way::Passthrough(shared) if shared.opener == *open.opener && shared.serves(open.flags) => {
+                    Way::Passthrough(shared)
+                        if shared.opener == *open.opener && shared.serves(open.flags) =>
+                    {
                         let id = shared.id;
                         state.opens += 1;
                         return Ok(Some(Content::Passthrough(id)));

@@ -52,7 +52,9 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(new.kind, new.permissions, new.umask, owner, at.child_rules(name));
-        self.as_shown(&at, &who, |who| self.backing.mknod(who, at.node(self)?, name, new.kind, mode, new.rdev))?;
+        self.as_shown(&at, &who, |who| {
+            self.backing.mknod(who, at.node(self)?, name, new.kind, mode, new.rdev)
+        })?;
         let mut found = self.backing.find(&who, at.node(self)?, name)?;
         if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
             let _ = self.backing.unlink(&who, at.node(self)?, name);

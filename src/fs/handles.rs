@@ -43,11 +43,7 @@ pub(crate) struct Handles<B: BackingFs> {
 
 impl<B: BackingFs> Handles<B> {
     pub(crate) fn new() -> Self {
-        Self {
-            files: DashMap::new(),
-            next: AtomicU64::new(1),
-            open: AtomicUsize::new(0),
-        }
+        Self { files: DashMap::new(), next: AtomicU64::new(1), open: AtomicUsize::new(0) }
     }
 
     /// Room for one more, or ENFILE.

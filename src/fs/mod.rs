@@ -34,9 +34,9 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 pub use api::*;
+use dir::Listings;
 use handles::Handles;
 use inodes::InodeTable;
-use dir::Listings;
 use lock_waiters::LockWaiters;
 use names::Names;
 use readers::Readers;

@@ -54,7 +54,9 @@ impl Names {
     pub(super) fn remember(&self, node: NodeId, parent: NodeId, name: Name<'_>) {
         let bytes = name.as_c_str().to_bytes_with_nul();
         let mut place = lock(self.place(node));
-        if bytes.len() > LONGEST || (place.node, place.parent) == (Some(node), Some(parent)) && place.name == bytes {
+        if bytes.len() > LONGEST
+            || (place.node, place.parent) == (Some(node), Some(parent)) && place.name == bytes
+        {
             return;
         }
         (place.node, place.parent) = (Some(node), Some(parent));

@@ -54,7 +54,9 @@ impl<B: BackingFs> Filesystem<B> {
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<(), Errno> {
-        let act = |who: &Credentials| self.backing.rename(who, from.node(self)?, name, to.node(self)?, new_name, flags);
+        let act = |who: &Credentials| {
+            self.backing.rename(who, from.node(self)?, name, to.node(self)?, new_name, flags)
+        };
         let refused = match self.as_shown(from, who, act) {
             Err(refused @ (Errno::EACCES | Errno::EPERM)) => refused,
             done => return done,

@@ -132,6 +132,12 @@ impl Features {
         self.minor
     }
 
+    /// Whether files may be read and written past the daemon.
+    #[must_use]
+    pub const fn has_passthrough(&self) -> bool {
+        self.has(InitFlags::PASSTHROUGH)
+    }
+
     pub(crate) const fn has(&self, flag: InitFlags) -> bool {
         self.flags.contains(flag)
     }

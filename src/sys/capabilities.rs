@@ -88,6 +88,14 @@ pub fn raise_for_now(more: Capabilities) -> Result<(), Errno> {
     set_effective(effective()?.with(more))
 }
 
+/// Takes `less` out of the calling thread's effective set until it assumes an identity again.
+///
+/// # Errors
+/// As capset(2) has them.
+pub fn lower_for_now(less: Capabilities) -> Result<(), Errno> {
+    set_effective(effective()?.without(less))
+}
+
 /// Takes SYS_ADMIN out of the calling thread's effective set. It decides about extended attributes (`trusted.*`,
 /// `security.*`), and about nothing else that is done to a file by path or descriptor.
 ///

@@ -6,6 +6,7 @@
 
 pub mod mapping;
 pub mod mount;
+pub mod requests;
 pub mod stat;
 pub mod tree;
 pub mod who;

@@ -13,8 +13,8 @@ use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 use nix::unistd::{AccessFlags, Whence};
 
 use super::{
-    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, Name, NewTime, ObjectId,
-    RawEntry, StatFs, SuidBits, WriteHow,
+    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, Name, NewTime,
+    ObjectId, RawEntry, StatFs, SuidBits, WriteHow,
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 
@@ -286,12 +286,7 @@ impl BackingFs for ModelBacking {
         Ok(())
     }
 
-    fn chmod_file(
-        &self,
-        who: &Credentials,
-        file: &ModelFile,
-        permissions: Permissions,
-    ) -> Result<(), Errno> {
+    fn chmod_file(&self, who: &Credentials, file: &ModelFile, permissions: Permissions) -> Result<(), Errno> {
         self.chmod(who, &file.ino, permissions)
     }
 

@@ -8,7 +8,7 @@ use nix::sys::uio::pread;
 use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
 
 use super::super::{ObjectId, SuidBits, WriteHow};
-use super::acting::{act_as, make_as, mode_of};
+use super::acting::{act_as, act_to_look, make_as, mode_of};
 use super::mounts::{MountTable, handle_of};
 use super::{File, Node, attr, offset};
 use crate::policy::{Credentials, FileKind, NewMode, Permissions, StoredAttr};
@@ -41,7 +41,7 @@ pub(super) fn open_name(
 ) -> Result<(File, StoredAttr), Errno> {
     const CHANGING: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC);
     let flags = flags.difference(CHANGING) | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | ALWAYS;
-    act_as(who)?;
+    act_to_look(who)?;
     let fd = openat(parent, name.as_c_str(), flags, Mode::empty())?;
     let stat = statx(fd.as_fd(), true)?;
     let same = id.handle.is_some() && stat.ino() == id.ino && mounts.is(id.mount, &stat);

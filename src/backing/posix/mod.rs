@@ -27,8 +27,8 @@ use nix::unistd::{AccessFlags, Whence};
 pub use self::dirs::Dir;
 use self::mounts::MountTable;
 use super::{
-    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, MountIndex, Name, NewTime,
-    ObjectId, RawEntry, StatFs, WriteHow,
+    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, MountIndex, Name,
+    NewTime, ObjectId, RawEntry, StatFs, WriteHow,
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 

@@ -6,7 +6,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::super::{Found, Identified, MountIndex, ObjectId};
-use super::acting::{act_as, act_as_root};
+use super::acting::{act_as_root, act_to_look};
 use super::files::reopen;
 use super::mounts::{MountTable, Place, handle_of};
 use super::{File, Node, PosixBacking, attr};
@@ -31,7 +31,7 @@ pub(super) fn lookup(
     parent: &Node,
     name: Name<'_>,
 ) -> Result<Found<Node>, Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     let find = |flags| openat(parent, name.as_c_str(), REFERENCE | OFlag::O_NOFOLLOW | flags, Mode::empty());
     let mut fd = find(OFlag::empty())?;
     let mut stat = statx(fd.as_fd(), false)?;
@@ -53,7 +53,7 @@ pub(super) fn find(
     name: Name<'_>,
 ) -> Result<Identified<Node>, Errno> {
     if mounts.has_handles(parent.mount) {
-        act_as(who)?;
+        act_to_look(who)?;
         let stat = statx_at(parent.as_fd(), name.as_c_str())?;
         if !stat.is_automount() && mounts.is(parent.mount, &stat) {
             let handle = name_to_handle_at(parent.as_fd(), name.as_c_str());
@@ -81,7 +81,7 @@ pub(super) fn reference(file: &File) -> Result<Node, Errno> {
 pub(super) fn resolve(mounts: &MountTable, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
     let handle = id.handle.as_ref().ok_or(Errno::ESTALE)?;
     let find = |anchor: BorrowedFd<'_>| {
-        act_as(who)?;
+        act_to_look(who)?;
         match open_by_handle(anchor, handle) {
             // On NFS a directory's handle is only good for who may search the directories above it. Root may, where it
             // is not squashed; the reference gives no right that `who` does not have.
