@@ -49,7 +49,9 @@ fn reads_and_writes_pass_the_daemon_by() {
         assert_eq!(text.lines().count(), 100);
     });
     let made = requests.since();
-    assert_eq!((made.of("read"), made.of("write"), made.of("getxattr")), (0, 0, 0), "{made:?}");
+    assert_eq!((made.of("read"), made.of("write")), (0, 0), "{made:?}");
+    // Before the first write to a file, not before each.
+    assert!(made.of("getxattr") <= 1, "{made:?}");
     let stored = fs::metadata(mount.source().join("log")).unwrap();
     assert_eq!((stored.uid(), stored.gid(), stored.len()), (2001, 2001, 790));
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::inodes::lock;
 use super::visit::Visit;
@@ -107,11 +108,20 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// The attributes of a directory are asked for anew: what the kernel has listed of it is as old.
     pub(super) fn forget_listing(&self, at: &Visit<B>) {
-        if at.inode.was_listed()
+        let Some(listed) = at.inode.listed() else { return };
+        let age = Duration::from_millis(100) * self.moment().saturating_sub(listed);
+        // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
+        if age >= at.policy.cache().attr_timeout
             && let Some(kernel) = self.kernel.get()
         {
+            at.inode.forget_listed();
             kernel.forget_content(at.inode.id);
         }
+    }
+
+    /// Tenths of a second since the mount, and one.
+    fn moment(&self) -> u32 {
+        u32::try_from(self.since.elapsed().as_millis() / 100).unwrap_or(u32::MAX - 1) + 1
     }
 
     /// Gives `each` the entries from `from` on, until it breaks off or the directory ends.
@@ -137,7 +147,7 @@ impl<B: BackingFs> Filesystem<B> {
             }
             taken
         })?;
-        at.inode.set_listed();
+        at.inode.set_listed(self.moment());
         if let Some(next) = next {
             self.listings.keep(Listing { node: at.inode.id, reader: who.into_owned(), next, dir });
         }

@@ -9,7 +9,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dashmap::DashMap;
@@ -44,8 +44,8 @@ pub(crate) struct Inode<B: BackingFs> {
     place: Mutex<Option<Box<Place<B>>>>,
     /// Owner and group when it was last looked at: as whom to find it again where the caller cannot.
     owner: AtomicU64,
-    /// Whether the kernel may hold a listing of this directory.
-    listed: AtomicBool,
+    /// When the kernel was given a listing of this directory; 0 where it has none.
+    listed: AtomicU32,
     live: OnceLock<Box<Live<B>>>,
 }
 
@@ -115,14 +115,19 @@ impl<B: BackingFs> Inode<B> {
         }
     }
 
-    /// The kernel was given a listing of this directory.
-    pub(super) fn set_listed(&self) {
-        self.listed.store(true, Ordering::Relaxed);
+    /// The kernel was given a listing of this directory, at a moment that is never 0.
+    pub(super) fn set_listed(&self, moment: u32) {
+        self.listed.store(moment, Ordering::Relaxed);
     }
 
-    /// Whether it was, since this was asked last.
-    pub(super) fn was_listed(&self) -> bool {
-        self.listed.load(Ordering::Relaxed) && self.listed.swap(false, Ordering::Relaxed)
+    /// When it was, unless [`Self::forget_listed`] has been called since.
+    pub(super) fn listed(&self) -> Option<u32> {
+        Some(self.listed.load(Ordering::Relaxed)).filter(|moment| *moment != 0)
+    }
+
+    /// The kernel has no listing any more.
+    pub(super) fn forget_listed(&self) {
+        self.listed.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn live(&self) -> &Live<B> {
@@ -212,7 +217,7 @@ impl<B: BackingFs> InodeTable<B> {
             scope: AtomicU16::new(place(None).bits()),
             place: Mutex::new(None),
             owner: AtomicU64::new(0),
-            listed: AtomicBool::new(false),
+            listed: AtomicU32::new(0),
             live: OnceLock::new(),
         });
         inode.saw_owner(attr.owner());

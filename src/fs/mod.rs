@@ -30,6 +30,7 @@ mod xattr;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -71,6 +72,8 @@ pub struct Filesystem<B: BackingFs> {
     waiters: LockWaiters<B>,
     releases: Releases,
     kernel: OnceLock<Box<dyn Kernel>>,
+    /// When it began.
+    since: Instant,
     /// Directories moved from one path rule's reach to another's so far.
     moves: AtomicU64,
 }
@@ -97,6 +100,7 @@ impl<B: BackingFs> Filesystem<B> {
             waiters,
             releases: Releases::default(),
             kernel: OnceLock::new(),
+            since: Instant::now(),
             moves: AtomicU64::new(0),
         })
     }

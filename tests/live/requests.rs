@@ -38,11 +38,6 @@ impl Made {
     pub fn of(&self, kind: &str) -> u64 {
         self.0.get(kind).copied().unwrap_or(0)
     }
-
-    /// Of those that somebody waits for.
-    pub fn waited_for(&self) -> u64 {
-        self.0.iter().filter(|(kind, _)| kind.as_str() != "release").map(|(_, count)| count).sum()
-    }
 }
 
 fn counted(mount: &Mount) -> BTreeMap<String, u64> {
