@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -54,6 +54,8 @@ pub(crate) struct Pool {
     taken: AtomicU64,
     /// Nanoseconds that requests took, from being read to being answered.
     at_work: AtomicU64,
+    /// Nanoseconds that workers waited for requests which then came.
+    idle: AtomicU64,
     bell: Bell,
     lookout: OnceLock<Thread>,
     /// Workers that are to park after their next request.
@@ -96,6 +98,7 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             at_work: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
             bell: Bell::default(),
             lookout: OnceLock::new(),
             dismissed: AtomicUsize::new(0),
@@ -224,11 +227,12 @@ impl Pool {
         }
         self.crew().meters.push(Meter::of_this_thread());
         let mut buffer = Buffer::new();
+        let mut free_since = Instant::now();
         loop {
             match self.device.receive(buffer.all()) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
-                    self.serve(length, &mut buffer, counters);
+                    self.serve(length, &mut buffer, &mut free_since, counters);
                 }
                 Ok(Received::End) => return self.end(None),
                 Err(error) => return self.end(Some(error)),
@@ -236,16 +240,25 @@ impl Pool {
         }
     }
 
-    fn serve(self: &Arc<Self>, length: usize, buffer: &mut Buffer, counters: &WorkerCounters) {
+    fn serve(
+        self: &Arc<Self>,
+        length: usize,
+        buffer: &mut Buffer,
+        free_since: &mut Instant,
+        counters: &WorkerCounters,
+    ) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.taken.fetch_add(1, Ordering::Relaxed);
         self.bell.ring(self.lookout.get());
         let (message, space) = buffer.split(length);
         let begin = Instant::now();
+        self.idle.fetch_add(nanoseconds(begin - *free_since), Ordering::Relaxed);
         self.service.serve(message, space, counters);
-        let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.at_work.fetch_add(took, Ordering::Relaxed);
-        if !self.is_dismissed() || !self.park() {
+        *free_since = Instant::now();
+        self.at_work.fetch_add(nanoseconds(*free_since - begin), Ordering::Relaxed);
+        if self.is_dismissed() && self.park() {
+            *free_since = Instant::now();
+        } else {
             self.waiting.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -310,6 +323,10 @@ impl Drop for Aside<'_> {
     fn drop(&mut self) {
         self.pool.crew().aside -= 1;
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Memory that begins at a page, so that the kernel's copies do.

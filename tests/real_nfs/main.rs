@@ -22,6 +22,7 @@ mod freshness;
 mod locks;
 mod machine;
 mod names;
+mod requests;
 mod runner;
 mod stage;
 
@@ -32,10 +33,17 @@ use runner::Scenario;
 
 /// All scenarios, in the order they run: what everything else needs comes first.
 fn scenarios() -> impl Iterator<Item = Scenario> {
-    [files::SCENARIOS, names::SCENARIOS, freshness::SCENARIOS, locks::SCENARIOS, failures::SCENARIOS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        files::SCENARIOS,
+        names::SCENARIOS,
+        freshness::SCENARIOS,
+        requests::SCENARIOS,
+        locks::SCENARIOS,
+        failures::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 fn main() -> ExitCode {

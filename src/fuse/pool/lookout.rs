@@ -90,6 +90,8 @@ struct Sight {
     taken: u64,
     /// Time that requests took which are answered.
     at_work: Duration,
+    /// Time that workers waited for requests which came.
+    idle: Duration,
     spent: Spent,
     workers: usize,
 }
@@ -97,7 +99,7 @@ struct Sight {
 /// Whether one more worker would help, given how many there are, how they have spent the time, and how much of it with
 /// requests in hand.
 fn would_help(workers: usize, elapsed: Duration, at_work: Duration, spent: Spent, cpus: usize) -> bool {
-    let all = elapsed.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX));
+    let all = times(elapsed, workers);
     let held_up = at_work.saturating_sub(spent.running + spent.runnable) > all / 4;
     let at_full_speed = spent.running > all / 10 * 9 && workers < cpus;
     held_up || at_full_speed
@@ -105,9 +107,12 @@ fn would_help(workers: usize, elapsed: Duration, at_work: Duration, spent: Spent
 
 /// Whether fewer would do, given what [`would_help`] is given.
 fn is_one_too_many(workers: usize, elapsed: Duration, at_work: Duration, spent: Spent) -> bool {
-    let others = u32::try_from(workers.saturating_sub(1)).unwrap_or(u32::MAX);
     let needed = spent.running + at_work.saturating_sub(spent.running + spent.runnable);
-    workers > 1 && needed < elapsed.saturating_mul(others) / 10 * 7
+    workers > 1 && needed < times(elapsed, workers - 1) / 10 * 7
+}
+
+fn times(elapsed: Duration, workers: usize) -> Duration {
+    elapsed.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX))
 }
 
 impl Pool {
@@ -140,12 +145,14 @@ impl Pool {
     /// Nobody waits for requests: summons one more worker, if that helps.
     fn look(self: &Arc<Self>, before: &Sight, cpus: usize) -> Sight {
         let now = self.sight();
-        // Where none was finished, all have been at it all the time.
-        let stuck = now.taken == before.taken;
-        let at_work = if stuck { now.at - before.at } else { now.at_work.saturating_sub(before.at_work) };
-        let needed = (stuck || self.device.is_readable()) && now.workers == before.workers;
-        if needed && would_help(now.workers, now.at - before.at, at_work, now.spent.since(before.spent), cpus)
-        {
+        let elapsed = now.at - before.at;
+        // All are at work now, also those whose request will take long yet.
+        let idle = now.idle.saturating_sub(before.idle);
+        let at_work = times(elapsed, now.workers).saturating_sub(idle);
+        let spent = now.spent.since(before.spent);
+        let needed = now.taken == before.taken || self.device.is_readable();
+        let comparable = now.workers == before.workers;
+        if needed && comparable && would_help(now.workers, elapsed, at_work, spent, cpus) {
             self.summon();
         }
         now
@@ -187,6 +194,7 @@ impl Pool {
             at: Instant::now(),
             taken: self.taken.load(Ordering::Relaxed),
             at_work: Duration::from_nanos(self.at_work.load(Ordering::Relaxed)),
+            idle: Duration::from_nanos(self.idle.load(Ordering::Relaxed)),
             spent,
             workers: crew.started - crew.parked,
         }
