@@ -254,13 +254,12 @@ fn join(state: &mut OpenContent, seen: &Shared, flags: OFlag) -> Option<Content>
     Some(Content::Passthrough(shared.id))
 }
 
-/// Whether the file has suid, or sgid and may be executed by its group: writing clears that, and under passthrough the
-/// kernel would not see it.
+/// Whether the file has suid or sgid: writing clears that, by who writes, and under passthrough the kernel asks only as
+/// whom it writes.
 fn gives_rights(attr: &StoredAttr) -> bool {
-    let group_executable = Permissions::SETGID.with(Permissions::from_mode(0o010));
     attr.kind != FileKind::Regular
         || attr.permissions.contains(Permissions::SETUID)
-        || attr.permissions.contains(group_executable)
+        || attr.permissions.contains(Permissions::SETGID)
 }
 
 fn reads(flags: OFlag) -> bool {

@@ -1,7 +1,7 @@
 //! Open files: what the kernel's file handles stand for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use nix::fcntl::OFlag;
@@ -24,6 +24,9 @@ pub(crate) struct OpenFile<B: BackingFs> {
     pub(super) flags: OFlag,
     /// How the kernel treats its content.
     pub(super) content: Content,
+    /// What flock(2) is taken on, once it was asked for. Not `file`: under passthrough the kernel may hold that for
+    /// others who have the same file open, and the lock with it.
+    pub(super) flocked: OnceLock<B::File>,
 }
 
 impl<B: BackingFs> OpenFile<B> {

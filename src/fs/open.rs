@@ -1,6 +1,6 @@
 //! Opening and closing files.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::OFlag;
 
@@ -67,7 +67,8 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Opened, Errno> {
         let content = self.enter_content(policy, &inode, &file, open)?;
         let flags = self.backing_flags(open.flags);
-        let open = OpenFile { inode, file, opener: open.opener.clone(), flags, content };
+        let opener = open.opener.clone();
+        let open = OpenFile { inode, file, opener, flags, content, flocked: OnceLock::new() };
         let silent = self.closes_in_silence(policy, &open);
         Ok(Opened { handle: self.handles.add_file(open), content, silent })
     }

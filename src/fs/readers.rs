@@ -5,7 +5,7 @@
 //! to write back, and nobody on this node to remove a file through it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::fcntl::OFlag;
 
@@ -77,8 +77,8 @@ impl<B: BackingFs> Filesystem<B> {
         let flags = OFlag::O_RDONLY;
         let file = self.as_shown(&at, &who, |who| self.backing.open(who, at.node(self)?, flags))?;
         let inode = Arc::clone(&at.inode);
-        let open = OpenFile { inode, file, opener: who.into_owned(), flags, content: Content::Direct };
-        let open = Arc::new(open);
+        let (opener, content) = (who.into_owned(), Content::Direct);
+        let open = Arc::new(OpenFile { inode, file, opener, flags, content, flocked: OnceLock::new() });
         self.readers.keep(Arc::clone(&open));
         Ok(open)
     }
