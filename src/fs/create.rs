@@ -148,7 +148,9 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(Cow<'a, Credentials>, Owner), Errno> {
         at.child_writable(name)?;
         let rules = at.child_rules(name);
-        let owner = self.owner(at)?;
+        // Where neither the group that is handed down nor the choice of groups depends on it, as it was last seen.
+        let matters = rules.setgid || at.policy.owner_matters(Operation::Create, &at.caller, rules);
+        let owner = if matters { self.owner(at)? } else { at.inode.last_owner() };
         let who = at.policy.credentials(Operation::Create, &at.caller, None, Some(owner), rules);
         match at.policy.group_to_adopt(&who, owner, rules) {
             None => Ok((who, owner)),

@@ -20,7 +20,7 @@ use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
 use crate::backing::{BackingFs, Found, Identified, ObjectId};
-use crate::policy::{FileKind, Owner, ScopeId, Scopes};
+use crate::policy::{FileKind, NfsGid, NfsUid, Owner, ScopeId, Scopes};
 
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
@@ -101,11 +101,16 @@ impl<B: BackingFs> Inode<B> {
         self.set_scope(scopes.child(parent.scope(), &name));
     }
 
-    /// Owner and group when last seen, packed as `uid << 32 | gid`.
-    pub(super) fn last_owner(&self) -> (u32, u32) {
+    /// Owner and group when last seen; whether it hands its group down is not kept.
+    pub(super) fn last_owner(&self) -> Owner {
         let packed = self.owner.load(Ordering::Relaxed).to_be_bytes();
         let [a, b, c, d, e, f, g, h] = packed;
-        (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
+        let (uid, gid) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+        Owner {
+            uid: NfsUid::new(uid).unwrap_or(NfsUid::NOBODY),
+            gid: NfsGid::new(gid).unwrap_or(NfsGid::NOBODY),
+            setgid: false,
+        }
     }
 
     pub(super) fn saw_owner(&self, owner: Owner) {

@@ -257,10 +257,12 @@ fn resolve_nameless<B: BackingFs>(backing: &B, inode: &Inode<B>) -> Result<NodeR
 
 /// As whom to find an object again where the caller cannot: its owner, or nobody where that is root, who is squashed.
 pub(super) fn last_owner<B: BackingFs>(inode: &Inode<B>) -> Credentials {
-    let (uid, gid) = inode.last_owner();
-    let uid = NfsUid::new(uid).filter(|uid| !uid.is_root()).unwrap_or(NfsUid::NOBODY);
-    let gid = NfsGid::new(gid).filter(|gid| !gid.is_root()).unwrap_or(NfsGid::NOBODY);
-    Credentials { uid, gid, groups: Arc::default() }
+    let Owner { uid, gid, .. } = inode.last_owner();
+    Credentials {
+        uid: if uid.is_root() { NfsUid::NOBODY } else { uid },
+        gid: if gid.is_root() { NfsGid::NOBODY } else { gid },
+        groups: Arc::default(),
+    }
 }
 
 /// The directories that keep a descriptor, oldest first.
