@@ -7,6 +7,10 @@
 //! thousand times a second while there is work, whether the workers are held up, and summons one more, up to
 //! [`MAX_WORKERS`]; and it dismisses whoever is one too many. A single client of a fast export is so served by one thread.
 //!
+//! Nothing keeps a worker on its client's CPU. It was tried, by moving a single client's single worker to where that thread
+//! had run last: 36 us for a lookup became 35, since the answer wakes the client, and the scheduler then moves the client away from
+//! the CPU that the worker keeps busy.
+//!
 //! Threads are never ended before the session is, since NFS keeps its access cache per thread.
 
 use std::fmt;
