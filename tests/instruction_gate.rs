@@ -1,6 +1,6 @@
 //! The gate on instruction counts (`benches/instructions/`): what makes it fail, what it lets pass, and what it says.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 #[path = "../benches/instructions/gate.rs"]
 mod gate;

@@ -36,7 +36,7 @@ fn requests(target: &Path) -> Result<Counts, String> {
 
 /// `device SERVER mounted on PLACE with fstype nfs4`, and further down, after `per-op statistics`, lines of
 /// `OPERATION: COUNT ...` (nfs_iostat's format, `net/sunrpc/stats.c`).
-fn rpcs_in(text: &str, mount: &Path) -> Option<Counts> {
+pub fn rpcs_in(text: &str, mount: &Path) -> Option<Counts> {
     let place = format!(" mounted on {} with fstype nfs", mount.display());
     let devices = text.split("\ndevice ");
     let device =

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -23,27 +24,38 @@ const EXPIRY: Duration = Duration::from_millis(1200);
 
 /// Counts all operations in a new directory below `parent`, which is removed.
 pub fn count(parent: &Path, identity: Identity, counter: &Counter) -> Result<Vec<Count>, String> {
-    thread::scope(|scope| {
-        let acting = scope.spawn(|| {
+    // One thread does it all under its ids, as an NFS client remembers what a thread may do; this one, still root, reads.
+    let (ask, asked) = channel();
+    let (tell, told) = channel::<Result<Counts, String>>();
+    let counted = thread::scope(|scope| {
+        let acting = scope.spawn(move || {
             credentials::assume(identity.uid, identity.gid, std::iter::empty()).map_err(io::Error::from)?;
             let dir = parent.join(".permfs-bench-count");
             fs::create_dir(&dir)?;
-            let counted = Counting { dir: dir.clone(), counter, counts: Vec::new() }.all();
+            let read = move || {
+                ask.send(()).map_err(io::Error::other)?;
+                told.recv().map_err(io::Error::other)?.map_err(io::Error::other)
+            };
+            let counted = Counting { dir: dir.clone(), read, counts: Vec::new() }.all();
             fs::remove_dir_all(&dir)?;
             counted
         });
+        while let Ok(()) = asked.recv() {
+            // Nobody listens only where it has panicked.
+            let _ = tell.send(counter.read());
+        }
         acting.join().unwrap_or_else(|_| Err(io::Error::other("the counting thread panicked")))
-    })
-    .map_err(|error| format!("cannot count in {}: {error}", parent.display()))
+    });
+    counted.map_err(|error| format!("cannot count in {}: {error}", parent.display()))
 }
 
-struct Counting<'a> {
+struct Counting<R> {
     dir: PathBuf,
-    counter: &'a Counter,
+    read: R,
     counts: Vec<Count>,
 }
 
-impl Counting<'_> {
+impl<R: Fn() -> io::Result<Counts>> Counting<R> {
     fn all(mut self) -> io::Result<Vec<Count>> {
         let dir = self.dir.clone();
         let at = |what: &str, number: u32| dir.join(format!("{what}-{number}"));
@@ -73,6 +85,8 @@ impl Counting<'_> {
         thread::sleep(EXPIRY);
         self.once("walk of a directory of 50, expired", || walk(&tree))?;
 
+        // As a program that has just seen the names.
+        (0..TIMES).try_for_each(|number| fs::metadata(at("file", number)).map(drop))?;
         self.each("rename", |turn| fs::rename(at("file", turn), at("renamed", turn)))?;
         self.each("unlink", |turn| fs::remove_file(at("renamed", turn)))?;
         self.each("mkdir", |turn| fs::create_dir(at("directory", turn)))?;
@@ -99,10 +113,10 @@ impl Counting<'_> {
         act: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         thread::sleep(SETTLE);
-        let before = self.counter.read().map_err(io::Error::other)?;
+        let before = (self.read)()?;
         act()?;
         thread::sleep(SETTLE);
-        let after = self.counter.read().map_err(io::Error::other)?;
+        let after = (self.read)()?;
         self.counts.push(difference(operation, times, &before, &after));
         Ok(())
     }
@@ -114,7 +128,9 @@ fn difference(operation: &'static str, times: u32, before: &Counts, after: &Coun
         (more > 0).then(|| (kind.clone(), more as f64 / f64::from(times)))
     };
     let by_kind: BTreeMap<_, _> = after.iter().filter_map(more).collect();
-    Count { operation, total: by_kind.values().sum(), by_kind }
+    // A sum of nothing is -0.0 (f64's neutral element): it is told as it is meant.
+    let total = by_kind.values().sum::<f64>() + 0.0;
+    Count { operation, total, by_kind }
 }
 
 fn walk(dir: &Path) -> io::Result<()> {

@@ -21,7 +21,7 @@ pub fn record(outcome: &Outcome) -> Result<(), String> {
 }
 
 /// The text with what is between the markers of `kind` replaced; none where they are not there.
-fn replaced(text: &str, kind: &str, new: &str) -> Option<String> {
+pub fn replaced(text: &str, kind: &str, new: &str) -> Option<String> {
     let (begin, end) = (format!("<!-- recorded: {kind} -->\n"), format!("<!-- end: {kind} -->"));
     let (before, rest) = text.split_once(&begin)?;
     let (_, after) = rest.split_once(&end)?;
@@ -32,7 +32,7 @@ fn chart_name(outcome: &Outcome) -> String {
     format!("mount-{}.svg", outcome.kind)
 }
 
-fn markdown(outcome: &Outcome) -> String {
+pub fn markdown(outcome: &Outcome) -> String {
     let mut text = String::new();
     let arguments: Vec<_> = env::args()
         .skip(1)

@@ -76,6 +76,7 @@ fn measure(
     let reports = bench::run(&plan, stop, &mut |step| progress.show(step))?;
     drop(progress);
     for (candidate, report) in candidates.iter().zip(reports) {
+        stop.check()?;
         let requests = if candidate.name.starts_with("permfs") {
             operations::count(
                 &candidate.path,
@@ -88,7 +89,7 @@ fn measure(
         let (name, how) = (candidate.name, candidate.how.clone());
         outcome.candidates.push(Measured { name, how, report, requests, rpcs: Vec::new() });
     }
-    Ok(())
+    Ok(stop.check()?)
 }
 
 /// To the last of the CPUs that are allowed: the first has most of the interrupts.

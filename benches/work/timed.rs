@@ -1,5 +1,7 @@
 //! Work by the clock: nanoseconds each, as criterion measures them.
 
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;

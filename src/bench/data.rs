@@ -42,7 +42,7 @@ pub(super) fn seq_write(ground: &mut Ground, blocks: u64) -> Result<Work, Halt> 
 
 /// Cover to cover, so many blocks of it, from the beginning again at the end.
 pub(super) fn seq_read_hot(ground: &mut Ground, blocks: u64) -> Result<Work, Halt> {
-    let path = data(ground)?;
+    let path = cached_data(ground)?;
     let mut block = vec![0; BLOCK_LEN];
     let (mut left, mut amount) = (blocks * BLOCK, 0);
     let clock = Instant::now();
@@ -65,7 +65,7 @@ pub(super) fn seq_read_cold(ground: &mut Ground, blocks: u64) -> Result<Work, Ha
 
 /// Mapped anew and touched, line of cache by line of cache.
 pub(super) fn mmap_read(ground: &mut Ground, blocks: u64) -> Result<Work, Halt> {
-    let path = data(ground)?;
+    let path = cached_data(ground)?;
     let length =
         usize::try_from(blocks * BLOCK).map_err(|_large| Halt::NotHere("too large to map".to_owned()))?;
     let clock = Instant::now();
@@ -79,7 +79,7 @@ pub(super) fn mmap_read(ground: &mut Ground, blocks: u64) -> Result<Work, Halt> 
 
 /// At places that no read-ahead guesses.
 pub(super) fn rand_read(ground: &mut Ground, count: u64) -> Result<Work, Halt> {
-    let path = data(ground)?;
+    let path = cached_data(ground)?;
     let (mut page, mut random, pages) = (vec![0; PAGE_LEN], Random::new(2), ground.budget.file / PAGE);
     let file = File::open(&path).attempt("open", &path)?;
     let clock = Instant::now();
@@ -135,6 +135,13 @@ pub(super) fn data(ground: &mut Ground) -> Result<PathBuf, Halt> {
     ground.standing(DATA, |ground, path| {
         write_blocks(ground, path, &Ground::bytes(BLOCK_LEN), ground.budget.file / BLOCK)
     })
+}
+
+/// The same, read once: what went before may have dropped it.
+fn cached_data(ground: &mut Ground) -> Result<PathBuf, Halt> {
+    let path = data(ground)?;
+    read_blocks(ground, &path, &mut vec![0; BLOCK_LEN], ground.budget.file)?;
+    Ok(path)
 }
 
 fn write_blocks(ground: &Ground, path: &Path, block: &[u8], blocks: u64) -> Result<(), Halt> {

@@ -23,17 +23,22 @@ const STANDING: u64 = 64;
 /// stat(2) of files that exist.
 pub(super) fn stat_hot(ground: &mut Ground, count: u64) -> Result<Work, Halt> {
     let paths = small_files(ground)?;
-    measured(ground, count, paths.iter().cycle(), |path| fs::metadata(path).map(drop).attempt("stat", path))
+    let stat = |path: &PathBuf| fs::metadata(path).map(drop).attempt("stat", path);
+    // What went before may have dropped them.
+    paths.iter().try_for_each(stat)?;
+    measured(ground, count, paths.iter().cycle(), stat)
 }
 
 /// The whole life of a reader.
 pub(super) fn open_read(ground: &mut Ground, count: u64) -> Result<Work, Halt> {
     let paths = small_files(ground)?;
     let mut bytes = vec![0; READ_LEN];
-    measured(ground, count, paths.iter().cycle(), |path| {
+    let mut open_read = |path: &PathBuf| {
         let file = File::open(path).attempt("open", path)?;
         file.read_exact_at(&mut bytes, 0).attempt("read", path)
-    })
+    };
+    paths.iter().try_for_each(&mut open_read)?;
+    measured(ground, count, paths.iter().cycle(), open_read)
 }
 
 /// New files in one new directory.

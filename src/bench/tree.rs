@@ -20,6 +20,8 @@ const PART: u64 = 8;
 /// Again and again, until that many entries have been seen.
 pub(super) fn walk_hot(ground: &mut Ground, entries: u64) -> Result<Work, Halt> {
     let tree = ground.standing("tree", make)?;
+    // What went before may have dropped it.
+    walk(ground, &tree)?;
     let mut amount = 0;
     let clock = Instant::now();
     while amount < entries {
