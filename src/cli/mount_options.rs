@@ -132,6 +132,7 @@ impl MountOptions {
             profile: one(flags.profile.as_ref(), self.profile.as_ref(), "profile")?,
             map_uid: [flags.map_uid.as_slice(), &self.map_uid].concat(),
             map_gid: [flags.map_gid.as_slice(), &self.map_gid].concat(),
+            fs_group: flags.fs_group.clone(),
         })
     }
 }

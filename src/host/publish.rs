@@ -1,0 +1,305 @@
+//! Showing a volume to a pod, and taking it away again.
+//!
+//! Publish finds the directory as those whom the rules let, through no symlink, and proves that they can enter it, so that
+//! no pod starts on a share it cannot use. The very directory that was found is then mounted, privately, for its daemon.
+//! Unpublish comes to an end whatever has become of the daemon or the server.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::mount::MsFlags;
+use nix::unistd::AccessFlags;
+
+use super::daemon;
+use super::ledger::{Entry, Record};
+use super::protocol::{Code, Order, Publish, Refusal, Rules, Share};
+use super::server::Host;
+use super::share::{Opened, Way};
+use super::walk::walk;
+use crate::backing::BackingFs;
+use crate::mount::table::{MountEntry, MountTable};
+use crate::mount::{self, MountFailure, State, nfs};
+use crate::policy::{NfsGid, Operation, PodGid, Policy};
+use crate::sys;
+
+/// How long a share may take to answer. The plugin waits for this, a mount of NFS and the daemon.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an ephemeral volume's export may take to be mounted.
+const NFS_PATIENCE: Duration = Duration::from_secs(70);
+/// How long taking down may take, in all.
+const DOWN_PATIENCE: Duration = Duration::from_secs(45);
+/// The most mounts on one target that are taken down: two crashes of a plugin of old, and to spare.
+const MAX_STACKED: usize = 8;
+/// The mode of a target: the mount covers it.
+const TARGET_MODE: u32 = 0o750;
+
+/// The directory that is to be shown.
+struct Directory {
+    fd: OwnedFd,
+    group: NfsGid,
+}
+
+impl Host {
+    /// Shows a volume.
+    pub(super) fn publish(&self, publish: &Publish) -> Result<(), Refusal> {
+        let Publish { order, rules } = publish;
+        let _turn = self.turns.enter(order.target.display().to_string())?;
+        if let Some(before) = self.clear_the_way(order)? {
+            return if before == *order { Ok(()) } else { Err(different(order)) };
+        }
+        if order.alone {
+            self.refuse_company(order)?;
+        }
+        let entry = self.ledger.add(Record::Published(Box::new(order.clone())))?;
+        let shown = self.show(&entry, order, rules);
+        if shown.is_err() {
+            entry.clear();
+            let _ = fs::remove_dir(&order.target);
+        }
+        shown
+    }
+
+    /// Takes a volume away. Done where there is none.
+    pub(super) fn unpublish(&self, target: &Path) -> Result<(), Refusal> {
+        let turn = self.turns.enter(target.display().to_string())?;
+        let path = target.to_owned();
+        let down = move || {
+            let _turn = turn;
+            take_down(&path)
+        };
+        self.crew.within(DOWN_PATIENCE, down)?.unwrap_or_else(|| {
+            let sentence =
+                format!("unmounting {} takes longer than {} s", target.display(), DOWN_PATIENCE.as_secs());
+            Err(Refusal::new(Code::DeadlineExceeded, sentence))
+        })?;
+        if let Some(entry) = self.ledger.find(target) {
+            entry.clear();
+        }
+        match fs::remove_dir(target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let sentence = format!("cannot remove {}: {error}", target.display());
+                Err(Refusal::new(Code::Internal, sentence))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The order by which something is shown there already; none where the way is clear, if need be by clearing it.
+    fn clear_the_way(&self, order: &Order) -> Result<Option<Order>, Refusal> {
+        let entry = self.ledger.find(&order.target);
+        match (entry, mounted_at(&order.target)?) {
+            (None, None) => Ok(None),
+            (_, Some(other)) if !other.is_permfs() => {
+                let sentence = format!("{} is mounted on the target {}", other.kind, order.target.display());
+                Err(Refusal::new(Code::FailedPrecondition, sentence))
+            }
+            (Some(Entry { record: Record::Published(before), .. }), Some(_)) if is_served(&order.target) => {
+                Ok(Some(*before))
+            }
+            (entry, _) => {
+                take_down(&order.target)?;
+                if let Some(entry) = entry {
+                    entry.clear();
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Of a volume for a single writer there is one place on a node.
+    fn refuse_company(&self, order: &Order) -> Result<(), Refusal> {
+        let elsewhere = |record: &Record| {
+            matches!(record, Record::Published(other)
+                if other.volume_id == order.volume_id && other.target != order.target)
+        };
+        match self.ledger.entries().into_iter().find(|entry| elsewhere(&entry.record)) {
+            Some(other) => {
+                let place = other.record.place().display().to_string();
+                let sentence =
+                    format!("the volume is for one pod (ReadWriteOncePod) and published at {place} already");
+                Err(Refusal::new(Code::FailedPrecondition, sentence))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn show(&self, entry: &Entry, order: &Order, rules: &Rules) -> Result<(), Refusal> {
+        let policy = rules.policy(&order.choice, None)?;
+        let fs_group = order.fs_group.and_then(PodGid::new);
+        let way = self.way(entry, order, rules)?;
+        let (share, path) = (order.share.clone(), order.directory.clone());
+        let policy_of_probe = rules.policy(&order.choice, None)?;
+        let probe = move || probe(&way, &share, &path, &policy_of_probe);
+        let found = self.crew.within(PROBE_PATIENCE, probe)?.unwrap_or_else(|| {
+            let sentence = format!(
+                "{} does not answer within {} s: check the server",
+                order.share,
+                PROBE_PATIENCE.as_secs()
+            );
+            Err(Refusal::new(Code::Unavailable, sentence))
+        })?;
+        let rule = fs_group.and_then(|group| fs_group_rule(&policy, group, found.group));
+        rules.policy(&order.choice, rule.clone())?;
+        prepare(entry, order, rules, &found.fd)
+            .map_err(|error| Refusal::new(Code::Internal, format!("cannot prepare the mount: {error}")))?;
+        drop(found);
+        daemon::start(entry, order, rule.as_deref())
+    }
+
+    /// Where the share is reached from.
+    fn way(&self, entry: &Entry, order: &Order, rules: &Rules) -> Result<Way, Refusal> {
+        match (&order.share, &order.staging) {
+            (Share::Path(path), _) => Way::of_path(path, rules),
+            (Share::Nfs { export, .. }, Some(staging)) => {
+                let staged = mounted_at(staging)?.is_some_and(|mount| mount.kind.starts_with("nfs"));
+                if staged {
+                    return Ok(Way::mounted(staging));
+                }
+                let sentence = format!("{export} is not staged at {}: stage it first", staging.display());
+                Err(Refusal::new(Code::FailedPrecondition, sentence))
+            }
+            (Share::Nfs { export, options }, None) => {
+                let place = entry.export();
+                let (export, options, path) = (export.clone(), options.clone(), place.clone());
+                let told = export.clone();
+                let attach = move || {
+                    fs::create_dir(&path)
+                        .map_err(|error| MountFailure::Runtime { path: path.clone(), errno: error.into() })?;
+                    nfs::attach(&export, &with_end(&options), false, &path)
+                };
+                match self.crew.within(NFS_PATIENCE, attach)? {
+                    Some(Ok(())) => Ok(Way::mounted(&place)),
+                    Some(Err(failure)) => Err(Refusal::new(Code::FailedPrecondition, failure.to_string())),
+                    None => {
+                        let sentence = format!("{told} does not answer within {} s", NFS_PATIENCE.as_secs());
+                        Err(Refusal::new(Code::Unavailable, sentence))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The options, with an end to the retries of mount.nfs(8) where none is given: within what kubelet waits for.
+pub(super) fn with_end(options: &[String]) -> Vec<String> {
+    let mut options = options.to_vec();
+    if !options.iter().any(|option| option.starts_with("retry=")) {
+        options.push("retry=0".to_owned());
+    }
+    options
+}
+
+/// What is mounted on a path.
+pub(super) fn mounted_at(path: &Path) -> Result<Option<MountEntry>, Refusal> {
+    let table = MountTable::read().map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    Ok(table.find(path).cloned())
+}
+
+/// Whether a process serves the mount there. One that does not answer still does.
+fn is_served(target: &Path) -> bool {
+    let served = mount::status(Some(target));
+    served.is_ok_and(|mounts| mounts.iter().all(|mount| mount.state != State::Dead))
+}
+
+/// Finds the directory as somebody whom the rules let in, and enters it.
+fn probe(way: &Way, share: &Share, path: &super::SubPath, policy: &Policy) -> Result<Directory, Refusal> {
+    let mut opened = Opened::new(way, policy)?;
+    let (backing, hands) = (&opened.backing, &opened.hands);
+    let base = backing.root().map_err(|errno| {
+        Refusal::new(Code::FailedPrecondition, format!("cannot look at {share}: {errno}"))
+    })?;
+    let found = walk(backing, hands, base, &way.rest)
+        .and_then(|base| walk(backing, hands, base, path))
+        .map_err(|stuck| opened.stuck(share, &stuck))?;
+    let mask = AccessFlags::R_OK | AccessFlags::X_OK;
+    hands
+        .attempt(Operation::Open, Some(found.attr.owner()), None, |who| {
+            backing.access(who, &found.node, mask)
+        })
+        .map_err(|errno| {
+            let at = if path.is_empty() { "its directory".to_owned() } else { path.to_string() };
+            opened.stuck(share, &super::walk::Stuck { at, errno })
+        })?;
+    opened.base = found;
+    let Opened { base: found, .. } = opened;
+    let fd = found.node.as_fd().try_clone_to_owned();
+    let fd =
+        fd.map_err(|error| Refusal::new(Code::Internal, format!("cannot keep the directory: {error}")))?;
+    Ok(Directory { fd, group: found.attr.gid })
+}
+
+/// `POD:NFS` for the pod's fsGroup, where the rules say nothing of it.
+fn fs_group_rule(policy: &Policy, fs_group: PodGid, directory: NfsGid) -> Option<String> {
+    // A rule, or unmapped.pod = "keep": the admin's word.
+    if policy.group_named(fs_group).is_ok() {
+        return None;
+    }
+    if directory.is_root() {
+        tracing::warn!(%fs_group, "the volume belongs to group 0 on the export, for which no fsGroup stands");
+        return None;
+    }
+    Some(format!("{fs_group}:{directory}"))
+}
+
+/// The rules of the moment, the directory under a name of its own, and the target.
+fn prepare(entry: &Entry, order: &Order, rules: &Rules, directory: &OwnedFd) -> io::Result<()> {
+    fs::write(entry.rules(), &rules.text)?;
+    let source = entry.source();
+    fs::create_dir(&source)?;
+    let found = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    // With what is mounted below; and nothing that happens to the copy shows elsewhere.
+    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    sys::mount::mount(OsStr::new(&found), &source, c"none", bind, OsStr::new(""))?;
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    sys::mount::mount(OsStr::new("none"), &source, c"none", private, OsStr::new(""))?;
+    match DirBuilder::new().mode(TARGET_MODE).create(&order.target) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes down every permfs mount on a target.
+fn take_down(target: &Path) -> Result<(), Refusal> {
+    for _ in 0..MAX_STACKED {
+        match mounted_at(target)? {
+            Some(mounted) if mounted.is_permfs() => unmount(target),
+            Some(other) => {
+                let sentence =
+                    format!("{} is mounted on {}, which is not permfs's", other.kind, target.display());
+                return Err(Refusal::new(Code::FailedPrecondition, sentence));
+            }
+            None => return Ok(()),
+        }
+    }
+    let sentence = format!("{} is still mounted after {MAX_STACKED} unmounts", target.display());
+    Err(Refusal::new(Code::Internal, sentence))
+}
+
+/// Takes the topmost mount down; what is left of its daemon is told, and hinders nobody.
+fn unmount(target: &Path) {
+    let outcome = match mount::unmount(target, false) {
+        Err(MountFailure::InUse { .. }) => mount::unmount(target, true),
+        outcome => outcome,
+    };
+    match outcome {
+        Ok(_) | Err(MountFailure::NotMounted(_)) => {}
+        // It is gone from the target, which is all that was asked for.
+        Err(failure @ (MountFailure::Elsewhere { .. } | MountFailure::StuckDaemon { .. })) => {
+            tracing::warn!(target = %target.display(), %failure, "unpublished");
+        }
+        Err(failure) => {
+            tracing::error!(target = %target.display(), %failure, "detaching the mount instead");
+            let _ = sys::mount::unmount(target, true);
+        }
+    }
+}
+
+fn different(order: &Order) -> Refusal {
+    let sentence = format!("{} shows something else already: unpublish it first", order.target.display());
+    Refusal::new(Code::AlreadyExists, sentence)
+}
