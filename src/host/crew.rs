@@ -63,7 +63,9 @@ mod tests {
         let hang = Arc::new(std::sync::Mutex::new(hang));
         let waits = |hang: &Arc<std::sync::Mutex<mpsc::Receiver<()>>>| {
             let hang = Arc::clone(hang);
-            move || drop(hang.lock().unwrap().recv())
+            move || {
+                let _ = hang.lock().unwrap().recv();
+            }
         };
         for _ in 0..MAX_WORKERS {
             assert_eq!(crew.within(Duration::ZERO, waits(&hang)).unwrap(), None);
