@@ -21,7 +21,12 @@ fn a_pod_writes_as_its_own_id_and_the_export_has_the_mapped_one() {
     let target = node.target("one");
     let request = node.request("vol", &target);
     node.calls.publish(request.clone()).unwrap();
-    let shown = done_as_pod(50000, 0, "", &format!("echo hi > {0}/file; stat -c %u:%g:%a {0}/file", target.display()));
+    let shown = done_as_pod(
+        50000,
+        0,
+        "",
+        &format!("echo hi > {0}/file; stat -c %u:%g:%a {0}/file", target.display()),
+    );
     assert_eq!(shown, "50000:0:664");
     let stored = fs::metadata(node.export().join("file")).unwrap();
     assert_eq!((stored.uid(), stored.gid()), (2001, 2001));
@@ -34,7 +39,9 @@ fn a_pod_writes_as_its_own_id_and_the_export_has_the_mapped_one() {
     node.calls.unpublish("vol", &target).unwrap();
     node.calls.unpublish("vol", &target).unwrap();
     assert!(!target.exists() && node.mounts().is_empty() && node.ledger() == 0);
-    assert!(kill(daemon, None).is_err(), "the daemon has gone");
+    let state = fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap_or_default();
+    // Where nobody buries orphans it stays listed.
+    assert!(state.is_empty() || state.contains(") Z "), "the daemon lives: {state}");
 }
 
 #[test]
@@ -58,7 +65,10 @@ fn killing_the_plugin_ten_times_disturbs_no_writer() {
     let mut node = Node::new();
     let target = node.target("one");
     node.calls.publish(node.request("vol", &target)).unwrap();
-    let script = format!("i=0; while [ $i -lt 100000 ] && [ ! -e {0}/stop ]; do echo $i >> {0}/log || exit 9; i=$((i+1)); done", target.display());
+    let script = format!(
+        "i=0; while [ $i -lt 100000 ] && [ ! -e {0}/stop ]; do echo $i >> {0}/log || exit 9; i=$((i+1)); done",
+        target.display()
+    );
     let mut writer = Command::new("setpriv")
         .args(["--reuid=50000", "--regid=0", "--clear-groups", "sh", "-c", &script])
         .stderr(Stdio::piped())
@@ -277,7 +287,9 @@ fn what_the_admin_has_not_allowed_is_refused() {
     assert!(denied(&set("path", "/etc")).contains("host_paths"));
     assert!(denied(&set("csi.storage.k8s.io/ephemeral", "true")).contains("inline_volumes"));
     assert!(denied(&set("mapUid", "1:2")).contains("inline_rules"));
-    node.write_rules(&RULES.replace("[profile.airflow]\n", "[profile.airflow]\nnamespaces = [\"airflow\"]\n"));
+    node.write_rules(
+        &RULES.replace("[profile.airflow]\n", "[profile.airflow]\nnamespaces = [\"airflow\"]\n"),
+    );
     assert!(denied(&set("csi.storage.k8s.io/pod.namespace", "other")).contains("namespaces airflow"));
     assert!(denied(&|_| ()).contains("podInfoOnMount"));
     let mut request = node.request("vol", &target);
@@ -287,7 +299,8 @@ fn what_the_admin_has_not_allowed_is_refused() {
 
 #[test]
 fn inline_volumes_and_rules_work_where_they_are_allowed() {
-    let node = Node::with_rules(&RULES.replace("[csi]\n", "[csi]\ninline_volumes = true\ninline_rules = true\n"));
+    let node =
+        Node::with_rules(&RULES.replace("[csi]\n", "[csi]\ninline_volumes = true\ninline_rules = true\n"));
     fs::set_permissions(node.export(), fs::Permissions::from_mode(0o775)).unwrap();
     let target = node.target("one");
     let mut request = node.request("csi-123", &target);
@@ -358,7 +371,8 @@ fn both_end_quietly_at_sigterm_and_a_second_one_does_not_take_the_socket() {
     let target = node.target("one");
     node.calls.publish(node.request("vol", &target)).unwrap();
     let socket = target.ancestors().nth(3).unwrap().join("host.sock");
-    let second = Command::new(env!("CARGO_BIN_EXE_permfs")).arg("host").arg("--socket").arg(&socket).output().unwrap();
+    let second =
+        Command::new(env!("CARGO_BIN_EXE_permfs")).arg("host").arg("--socket").arg(&socket).output().unwrap();
     assert!(String::from_utf8_lossy(&second.stderr).contains("already"), "{second:?}");
     assert!(Node::end(&mut node.plugin, Signal::SIGTERM).success());
     assert!(Node::end(&mut node.host, Signal::SIGTERM).success());

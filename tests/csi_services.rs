@@ -19,7 +19,8 @@ use permfs::csi::spec::volume_capability::{AccessType, BlockVolume};
 use permfs::csi::spec::volume_content_source::{SnapshotSource, Type as Source, VolumeSource};
 use permfs::csi::spec::*;
 use permfs::host::protocol::{
-    Code as HostCode, Made, MakeVolume, Publish, Refusal, RemoveVolume, Share, Stage, Stats, Volume as HostVolume,
+    Code as HostCode, Made, MakeVolume, Publish, Refusal, RemoveVolume, Share, Stage, Stats,
+    Volume as HostVolume,
 };
 use tonic::{Code, Status};
 
@@ -329,7 +330,8 @@ fn what_the_host_refuses_reaches_the_caller_as_it_was_said() {
 fn staging_mounts_an_export_with_its_options_and_a_path_not_at_all() {
     let Plugin { calls, stand, .. } = &plugin();
     let mut request = stage();
-    request.volume_capability = Some(capability_with(Mode::MultiNodeMultiWriter, &["ro", "hard", "timeo=50"], "5"));
+    request.volume_capability =
+        Some(capability_with(Mode::MultiNodeMultiWriter, &["ro", "hard", "timeo=50"], "5"));
     calls.stage(request).unwrap();
     let staged = stand.staged.lock().unwrap().remove(0);
     assert_eq!((staged.export.as_str(), text(&staged.staging).as_str()), ("nas:/export", "/stage/vol"));
@@ -419,7 +421,8 @@ fn a_caller_that_gives_up_does_not_open_the_way_for_a_second_call() {
 fn names_of_volumes_may_be_long_or_odd_and_stay_apart() {
     let Plugin { calls, .. } = &plugin();
     let long = "x".repeat(128);
-    let made: Vec<_> = [long.as_str(), "a b", "a/b", "..", "ä"].map(|name| calls.create(create(name)).unwrap()).into();
+    let made: Vec<_> =
+        [long.as_str(), "a b", "a/b", "..", "ä"].map(|name| calls.create(create(name)).unwrap()).into();
     let ids: std::collections::BTreeSet<_> = made.iter().map(|volume| volume.volume_id.clone()).collect();
     assert_eq!(ids.len(), 5);
     for volume in made {

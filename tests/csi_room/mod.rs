@@ -46,7 +46,8 @@ pub struct Calls {
 impl Calls {
     /// Connects when the first call is made.
     pub fn new(socket: PathBuf) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // Sidecars send `localhost` as the authority, whatever the socket is.
         let endpoint = Endpoint::from_static("http://localhost");
         let _guard = runtime.enter();
@@ -300,14 +301,22 @@ fn write_rules(room: &Path, rules: &str) {
 }
 
 fn command(room: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_permfs"));
+    // See `live::mount::permfs`.
+    let program =
+        std::env::var_os("PERMFS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_permfs").into());
+    let mut command = Command::new(program);
     command.env("PERMFS_RUNTIME_DIR", room.join("run")).stdin(Stdio::null());
     command
 }
 
 fn start_host(room: &Path) -> Child {
     let socket = room.join("host.sock");
-    let host = logged(&mut command(room), &room.join("host.log")).arg("host").arg("--socket").arg(&socket).spawn().unwrap();
+    let host = logged(&mut command(room), &room.join("host.log"))
+        .arg("host")
+        .arg("--socket")
+        .arg(&socket)
+        .spawn()
+        .unwrap();
     answers(&socket);
     host
 }

@@ -16,6 +16,10 @@
 #[path = "../live/mod.rs"]
 mod live;
 
+#[path = "../csi_room/mod.rs"]
+mod csi_room;
+
+mod csi;
 mod failures;
 mod files;
 mod freshness;
@@ -32,10 +36,17 @@ use runner::Scenario;
 
 /// All scenarios, in the order they run: what everything else needs comes first.
 fn scenarios() -> impl Iterator<Item = Scenario> {
-    [files::SCENARIOS, names::SCENARIOS, freshness::SCENARIOS, locks::SCENARIOS, failures::SCENARIOS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        files::SCENARIOS,
+        names::SCENARIOS,
+        freshness::SCENARIOS,
+        locks::SCENARIOS,
+        failures::SCENARIOS,
+        csi::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 fn main() -> ExitCode {

@@ -26,6 +26,7 @@ use super::walk::{directory, look_up, make_directory, make_way, walk};
 use crate::backing::{BackingFs, Errno, Found, Name};
 use crate::mount::nfs::NfsMount;
 use crate::policy::{Operation, Policy};
+use crate::sys::credentials;
 
 /// How long a call waits. What is under way goes on, and the next call hears of it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -74,7 +75,12 @@ impl Host {
                     way
                 }
             };
-            on_share(&volume, &way, &policy, work)
+            let outcome = on_share(&volume, &way, &policy, work);
+            // This thread was somebody else, who may not unmount.
+            if let Err(errno) = credentials::reset() {
+                return Err(failed("leave", &volume.share.to_string(), errno));
+            }
+            outcome
         };
         self.crew.within(PATIENCE, work)?.unwrap_or_else(|| {
             let sentence = format!("the work on {key} goes on after {} s; ask again", PATIENCE.as_secs());
