@@ -35,6 +35,7 @@ fn a_pod_writes_as_its_own_id_and_the_export_has_the_mapped_one() {
     let other = permfs::csi::spec::NodePublishVolumeRequest { readonly: true, ..request };
     assert_eq!(node.calls.publish(other).unwrap_err().code(), Code::AlreadyExists);
     assert_eq!(node.status().len(), 1);
+    assert_eq!(node.status()[0]["source"], text(&node.export()).as_str());
     let daemon = node.daemon(&target);
     node.calls.unpublish("vol", &target).unwrap();
     node.calls.unpublish("vol", &target).unwrap();
@@ -393,4 +394,50 @@ fn only_root_may_call_the_host() {
     );
     assert!(done_as_pod(50000, 0, "", &script).contains("permission_denied"));
     assert!(done_as_pod(0, 0, "", &script).contains("done"));
+}
+
+/// NodePublishVolumeRequest with the field that this plugin does not read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WithSecrets {
+    #[prost(string, tag = "1")]
+    volume_id: String,
+    #[prost(string, tag = "3")]
+    staging_target_path: String,
+    #[prost(string, tag = "4")]
+    target_path: String,
+    #[prost(message, optional, tag = "5")]
+    volume_capability: Option<permfs::csi::spec::VolumeCapability>,
+    #[prost(map = "string, string", tag = "7")]
+    secrets: std::collections::HashMap<String, String>,
+    #[prost(map = "string, string", tag = "8")]
+    volume_context: std::collections::HashMap<String, String>,
+}
+
+#[test]
+fn secrets_and_mount_flags_stand_in_no_log_whatever_its_level() {
+    let node = Node::new();
+    let target = node.target("one");
+    let request = node.request("vol", &target);
+    for context in [request.volume_context.clone(), std::collections::HashMap::new()] {
+        let secret = WithSecrets {
+            volume_id: "vol".into(),
+            staging_target_path: request.staging_target_path.clone(),
+            target_path: request.target_path.clone(),
+            volume_capability: Some(capability_with(Mode::MultiNodeMultiWriter, &["password=hunter3"], "")),
+            secrets: [("password".to_owned(), "hunter2".to_owned())].into(),
+            volume_context: context,
+        };
+        let mut client = tonic::client::Grpc::new(node.calls.channel.clone());
+        let call = async {
+            client.ready().await.unwrap();
+            let path = "/csi.v1.Node/NodePublishVolume".parse().unwrap();
+            let codec = tonic_prost::ProstCodec::<_, permfs::csi::spec::NodePublishVolumeResponse>::default();
+            client.unary(tonic::Request::new(secret), path, codec).await
+        };
+        assert_eq!(node.calls.run(call).unwrap_err().code(), Code::InvalidArgument);
+    }
+    node.calls.publish(request).unwrap();
+    let logs = node.logs();
+    assert!(logs.contains("published") && logs.contains("refused"), "{logs}");
+    assert!(!logs.contains("hunter"), "{logs}");
 }

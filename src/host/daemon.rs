@@ -87,8 +87,16 @@ fn arguments(entry: &Entry, order: &Order, fs_group: Option<&str>) -> Vec<OsStri
         // A list of options is split at commas, which a context has too.
         flag("-o", format!("context=\"{context}\"").into());
     }
+    flag("-o", format!("fsname=\"{}\"", shown_source(order)).into());
     words.extend([entry.source().into(), order.target.clone().into()]);
     words
+}
+
+/// What people know the volume by: its share and directory, without what would end an option.
+fn shown_source(order: &Order) -> String {
+    let slash = if order.directory.is_empty() { "" } else { "/" };
+    let source = format!("{}{slash}{}", order.share, order.directory).replace("//", "/");
+    source.chars().filter(|&c| c != '"' && !c.is_control()).collect()
 }
 
 /// The last line that is not a log line's beginning, without the program's name.

@@ -52,12 +52,16 @@ impl Host {
         if let Some(before) = self.clear_the_way(order)? {
             return if before == *order { Ok(()) } else { Err(different(order)) };
         }
+        // Two calls for two targets must not both find the volume free.
+        let _alone =
+            order.alone.then(|| self.turns.enter(format!("the volume {}", order.volume_id))).transpose()?;
         if order.alone {
             self.refuse_company(order)?;
         }
         let entry = self.ledger.add(Record::Published(Box::new(order.clone())))?;
         let shown = self.show(&entry, order, rules);
         if shown.is_err() {
+            let _ = take_down(&order.target);
             entry.clear();
             let _ = fs::remove_dir(&order.target);
         }
