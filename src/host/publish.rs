@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use super::ledger::{Entry, Record};
 use super::protocol::{Code, Order, Publish, Refusal, Rules, Share};
 use super::server::Host;
 use super::share::{Opened, Way};
-use super::walk::walk;
+use super::walk::{Stuck, walk};
 use crate::backing::BackingFs;
 use crate::mount::table::{MountEntry, MountTable};
 use crate::mount::{self, MountFailure, State, nfs};
-use crate::policy::{NfsGid, Operation, PodGid, Policy};
-use crate::sys;
+use crate::policy::{NfsGid, Operation, PodGid};
+use crate::sys::{self, Errno};
 
 /// How long a share may take to answer. The plugin waits for this, a mount of NFS and the daemon.
 const PROBE_PATIENCE: Duration = Duration::from_secs(30);
@@ -133,21 +133,15 @@ impl Host {
     }
 
     fn show(&self, entry: &Entry, order: &Order, rules: &Rules) -> Result<(), Refusal> {
-        let policy = rules.policy(&order.choice, None)?;
-        let fs_group = order.fs_group.and_then(PodGid::new);
         let way = self.way(entry, order, rules)?;
-        let (share, path) = (order.share.clone(), order.directory.clone());
-        let policy_of_probe = rules.policy(&order.choice, None)?;
-        let probe = move || probe(&way, &share, &path, &policy_of_probe);
+        let (asked, by) = (order.clone(), rules.clone());
+        let probe = move || probe(&way, &asked, &by);
         let found = self.crew.within(PROBE_PATIENCE, probe)?.unwrap_or_else(|| {
-            let sentence = format!(
-                "{} does not answer within {} s: check the server",
-                order.share,
-                PROBE_PATIENCE.as_secs()
-            );
+            let waited = PROBE_PATIENCE.as_secs();
+            let sentence = format!("{} does not answer within {waited} s: check the server", order.share);
             Err(Refusal::new(Code::Unavailable, sentence))
         })?;
-        let rule = fs_group.and_then(|group| fs_group_rule(&policy, group, found.group));
+        let rule = fs_group_rule(order, rules, found.group)?;
         rules.policy(&order.choice, rule.clone())?;
         prepare(entry, order, rules, &found.fd)
             .map_err(|error| Refusal::new(Code::Internal, format!("cannot prepare the mount: {error}")))?;
@@ -211,12 +205,18 @@ fn is_served(target: &Path) -> bool {
 }
 
 /// Finds the directory as somebody whom the rules let in, and enters it.
-fn probe(way: &Way, share: &Share, path: &super::SubPath, policy: &Policy) -> Result<Directory, Refusal> {
-    let mut opened = Opened::new(way, policy)?;
-    let (backing, hands) = (&opened.backing, &opened.hands);
-    let base = backing.root().map_err(|errno| {
-        Refusal::new(Code::FailedPrecondition, format!("cannot look at {share}: {errno}"))
-    })?;
+fn probe(way: &Way, order: &Order, rules: &Rules) -> Result<Directory, Refusal> {
+    let Order { share, directory: path, choice, .. } = order;
+    let failed = |what: &str, error: Errno| {
+        Refusal::new(Code::FailedPrecondition, format!("cannot {what} {share}: {error}"))
+    };
+    // The group that the fsGroup will stand for is known when the directory is; most often it is that of the share.
+    let base = fs::metadata(&way.base).map_err(|error| failed("look at", error.into()))?;
+    let rule = NfsGid::new(base.gid()).map_or(Ok(None), |group| fs_group_rule(order, rules, group))?;
+    let policy = rules.policy(choice, rule)?;
+    let opened = Opened::new(way, &policy)?;
+    let Opened { backing, hands } = &opened;
+    let base = backing.root().map_err(|errno| failed("look at", errno))?;
     let found = walk(backing, hands, base, &way.rest)
         .and_then(|base| walk(backing, hands, base, path))
         .map_err(|stuck| opened.stuck(share, &stuck))?;
@@ -227,27 +227,24 @@ fn probe(way: &Way, share: &Share, path: &super::SubPath, policy: &Policy) -> Re
         })
         .map_err(|errno| {
             let at = if path.is_empty() { "its directory".to_owned() } else { path.to_string() };
-            opened.stuck(share, &super::walk::Stuck { at, errno })
+            opened.stuck(share, &Stuck { at, errno })
         })?;
-    opened.base = found;
-    let Opened { base: found, .. } = opened;
-    let fd = found.node.as_fd().try_clone_to_owned();
-    let fd =
-        fd.map_err(|error| Refusal::new(Code::Internal, format!("cannot keep the directory: {error}")))?;
+    let fd = found.node.as_fd().try_clone_to_owned().map_err(|error| failed("keep", error.into()))?;
     Ok(Directory { fd, group: found.attr.gid })
 }
 
-/// `POD:NFS` for the pod's fsGroup, where the rules say nothing of it.
-fn fs_group_rule(policy: &Policy, fs_group: PodGid, directory: NfsGid) -> Option<String> {
+/// `POD:NFS` for the pod's fsGroup, where there is one and the rules say nothing of it.
+fn fs_group_rule(order: &Order, rules: &Rules, directory: NfsGid) -> Result<Option<String>, Refusal> {
+    let Some(fs_group) = order.fs_group.and_then(PodGid::new) else { return Ok(None) };
     // A rule, or unmapped.pod = "keep": the admin's word.
-    if policy.group_named(fs_group).is_ok() {
-        return None;
+    if rules.policy(&order.choice, None)?.group_named(fs_group).is_ok() {
+        return Ok(None);
     }
     if directory.is_root() {
-        tracing::warn!(%fs_group, "the volume belongs to group 0 on the export, for which no fsGroup stands");
-        return None;
+        tracing::warn!(%fs_group, volume = order.volume_id, "group 0 on the export: no fsGroup stands for it");
+        return Ok(None);
     }
-    Some(format!("{fs_group}:{directory}"))
+    Ok(Some(format!("{fs_group}:{directory}")))
 }
 
 /// The rules of the moment, the directory under a name of its own, and the target.

@@ -7,8 +7,8 @@ use super::SubPath;
 use super::hands::Hands;
 use super::protocol::{Choice, Code, Refusal, Rules, Share};
 use super::walk::Stuck;
-use crate::backing::posix::{Node, PosixBacking};
-use crate::backing::{BackingFs, Errno, Found};
+use crate::backing::posix::PosixBacking;
+use crate::backing::{BackingFs, Errno};
 use crate::config::{Overrides, RulesFile};
 use crate::policy::Policy;
 
@@ -49,7 +49,6 @@ impl Way {
 /// A share that answers, and who may work on it. For the thread that opened it.
 pub(super) struct Opened<'p> {
     pub(super) backing: PosixBacking,
-    pub(super) base: Found<Node>,
     pub(super) hands: Hands<'p>,
 }
 
@@ -71,7 +70,7 @@ impl<'p> Opened<'p> {
             let sentence = format!("the profile {} admits nobody: give it uid and gid rules", policy.name());
             return Err(Refusal::new(Code::FailedPrecondition, sentence));
         }
-        Ok(Self { backing, base, hands })
+        Ok(Self { backing, hands })
     }
 
     /// Why the way to a directory of `share` ended.

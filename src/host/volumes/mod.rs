@@ -96,7 +96,7 @@ fn on_share<T>(
     work: impl FnOnce(&Yard<'_, crate::backing::posix::PosixBacking>) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     let opened = Opened::new(way, policy)?;
-    let Opened { backing, hands, .. } = &opened;
+    let Opened { backing, hands } = &opened;
     let name = CString::new(volume.name.as_str()).ok().filter(|name| Name::new(name).is_ok());
     let Some(name) = name else {
         let sentence = format!("\"{}\" is no name for a directory", volume.name.escape_debug());
