@@ -96,6 +96,26 @@ fn killing_the_plugin_ten_times_disturbs_no_writer() {
 }
 
 #[test]
+fn many_pods_that_come_and_go_at_once_leave_nothing() {
+    let node = Node::new();
+    std::thread::scope(|scope| {
+        for pod in 0..12 {
+            let node = &node;
+            scope.spawn(move || {
+                let target = node.target(&pod.to_string());
+                for _ in 0..2 {
+                    node.calls.publish(node.request("vol", &target)).unwrap();
+                    done_as_pod(50000, 0, "", &format!("echo hi > {}/{pod}", target.display()));
+                    node.calls.unpublish("vol", &target).unwrap();
+                }
+            });
+        }
+    });
+    assert!(node.mounts().is_empty() && node.ledger() == 0);
+    assert_eq!(fs::read_dir(node.export()).unwrap().count(), 12);
+}
+
+#[test]
 fn a_host_that_is_started_again_finds_everything_and_disturbs_nothing() {
     let mut node = Node::new();
     let target = node.target("one");

@@ -364,6 +364,19 @@ fn publishing_passes_on_all_that_was_said() {
 }
 
 #[test]
+fn where_the_cluster_gives_no_selinux_context_the_plugins_own_holds() {
+    let own = Some("system_u:object_r:container_file_t:s0".to_owned());
+    let plugin = plugin_with(Services { controller: false, node: Some(("n".into(), own.clone())) });
+    plugin.calls.publish(publish()).unwrap();
+    let mut request = publish();
+    request.volume_capability = Some(capability_with(Mode::SingleNodeWriter, &["context=\"u:r:t:s0\""], ""));
+    plugin.calls.publish(request).unwrap();
+    let contexts: Vec<_> =
+        plugin.stand.published.lock().unwrap().iter().map(|publish| publish.order.context.clone()).collect();
+    assert_eq!(contexts, [own, Some("u:r:t:s0".to_owned())]);
+}
+
+#[test]
 fn a_second_call_for_the_same_target_is_told_to_come_back_and_others_go_on() {
     let Plugin { calls, stand, .. } = &plugin();
     let (entered, is_in) = mpsc::channel();
