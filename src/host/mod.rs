@@ -23,6 +23,7 @@ mod share;
 mod stage;
 mod stats;
 pub mod sub_path;
+mod unpublish;
 mod volumes;
 mod walk;
 mod wire;

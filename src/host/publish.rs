@@ -1,8 +1,7 @@
-//! Showing a volume to a pod, and taking it away again.
+//! Showing a volume to a pod.
 //!
-//! Publish finds the directory as those whom the rules let, through no symlink, and proves that they can enter it, so that
+//! The directory is found as those whom the rules let, through no symlink, and they prove that they can enter it, so that
 //! no pod starts on a share it cannot use. The very directory that was found is then mounted, privately, for its daemon.
-//! Unpublish comes to an end whatever has become of the daemon or the server.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
@@ -20,6 +19,7 @@ use super::ledger::{Entry, Record};
 use super::protocol::{Code, Order, Publish, Refusal, Rules, Share};
 use super::server::Host;
 use super::share::{Opened, Way};
+use super::unpublish::take_down;
 use super::walk::{Stuck, walk};
 use crate::backing::BackingFs;
 use crate::mount::table::{MountEntry, MountTable};
@@ -31,10 +31,6 @@ use crate::sys::{self, Errno};
 const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an ephemeral volume's export may take to be mounted.
 const NFS_PATIENCE: Duration = Duration::from_secs(70);
-/// How long taking down may take, in all.
-const DOWN_PATIENCE: Duration = Duration::from_secs(45);
-/// The most mounts on one target that are taken down: two crashes of a plugin of old, and to spare.
-const MAX_STACKED: usize = 8;
 /// The mode of a target: the mount covers it.
 const TARGET_MODE: u32 = 0o750;
 
@@ -66,31 +62,6 @@ impl Host {
             let _ = fs::remove_dir(&order.target);
         }
         shown
-    }
-
-    /// Takes a volume away. Done where there is none.
-    pub(super) fn unpublish(&self, target: &Path) -> Result<(), Refusal> {
-        let turn = self.turns.enter(target.display().to_string())?;
-        let path = target.to_owned();
-        let down = move || {
-            let _turn = turn;
-            take_down(&path)
-        };
-        self.crew.within(DOWN_PATIENCE, down)?.unwrap_or_else(|| {
-            let sentence =
-                format!("unmounting {} takes longer than {} s", target.display(), DOWN_PATIENCE.as_secs());
-            Err(Refusal::new(Code::DeadlineExceeded, sentence))
-        })?;
-        if let Some(entry) = self.ledger.find(target) {
-            entry.clear();
-        }
-        match fs::remove_dir(target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let sentence = format!("cannot remove {}: {error}", target.display());
-                Err(Refusal::new(Code::Internal, sentence))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The order by which something is shown there already; none where the way is clear, if need be by clearing it.
@@ -261,42 +232,6 @@ fn prepare(entry: &Entry, order: &Order, rules: &Rules, directory: &OwnedFd) -> 
     match DirBuilder::new().mode(TARGET_MODE).create(&order.target) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// Takes down every permfs mount on a target.
-fn take_down(target: &Path) -> Result<(), Refusal> {
-    for _ in 0..MAX_STACKED {
-        match mounted_at(target)? {
-            Some(mounted) if mounted.is_permfs() => unmount(target),
-            Some(other) => {
-                let sentence =
-                    format!("{} is mounted on {}, which is not permfs's", other.kind, target.display());
-                return Err(Refusal::new(Code::FailedPrecondition, sentence));
-            }
-            None => return Ok(()),
-        }
-    }
-    let sentence = format!("{} is still mounted after {MAX_STACKED} unmounts", target.display());
-    Err(Refusal::new(Code::Internal, sentence))
-}
-
-/// Takes the topmost mount down; what is left of its daemon is told, and hinders nobody.
-fn unmount(target: &Path) {
-    let outcome = match mount::unmount(target, false) {
-        Err(MountFailure::InUse { .. }) => mount::unmount(target, true),
-        outcome => outcome,
-    };
-    match outcome {
-        Ok(_) | Err(MountFailure::NotMounted(_)) => {}
-        // It is gone from the target, which is all that was asked for.
-        Err(failure @ (MountFailure::Elsewhere { .. } | MountFailure::StuckDaemon { .. })) => {
-            tracing::warn!(target = %target.display(), %failure, "unpublished");
-        }
-        Err(failure) => {
-            tracing::error!(target = %target.display(), %failure, "detaching the mount instead");
-            let _ = sys::mount::unmount(target, true);
-        }
     }
 }
 
