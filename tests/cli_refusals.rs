@@ -69,18 +69,6 @@ fn a_missing_config_is_refused() {
 }
 
 #[test]
-fn passthrough_is_refused_while_there_is_none() {
-    let place = Place::new();
-    fs::write(place.path("rules.toml"), format!("{RULES}[profile.airflow.cache]\ndata = \"passthrough\"\n"))
-        .unwrap();
-    refused(
-        &mut place.mount("export", "target"),
-        2,
-        &["cache.data = \"passthrough\"", "write cache.data = \"auto\""],
-    );
-}
-
-#[test]
 fn no_config_and_no_map_is_refused_with_the_lines_to_write() {
     let place = Place::new();
     let words = ["version = 1\n", "profile.airflow = {", "--config FILE", "--map-uid"];

@@ -232,6 +232,13 @@ fn rules_that_contradict_each_other_are_refused_and_both_are_named() {
         (profile("[[profile.p.path]]\nmatch = \"/a\"\napply_to = \"all\""), 5, &["act_as = \"owner\""]),
         (profile("[profile.p.cache]\nopen = \"trust\""), 4, &["read-only everywhere", "read_only = true"]),
         (
+            profile(
+                "[profile.p.permissions]\nread_only = true\n[profile.p.cache]\ndata = \"passthrough\"\nopen = \"trust\"",
+            ),
+            7,
+            &["cannot pass through", "data = \"auto\""],
+        ),
+        (
             profile("[[profile.p.path]]\nmatch = \"/a\"\n[[profile.p.path]]\nmatch = \"/a/\""),
             6,
             &["two rules for one path", "rules.toml:4"],

@@ -10,6 +10,7 @@ pub mod model;
 pub mod posix;
 
 use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 
@@ -41,6 +42,23 @@ pub struct Found<N> {
     pub id: ObjectId,
     /// Its attributes, `ino` already unique across the export's mounts.
     pub attr: StoredAttr,
+}
+
+/// What is known of an object without taking a reference to it.
+#[derive(Debug)]
+pub struct Identified<N> {
+    /// What pins it: on a filesystem without handles only.
+    pub pin: Option<N>,
+    /// What to remember.
+    pub id: ObjectId,
+    /// Its attributes, as in [`Found`].
+    pub attr: StoredAttr,
+}
+
+impl<N> From<Found<N>> for Identified<N> {
+    fn from(Found { node, id, attr }: Found<N>) -> Self {
+        Self { pin: id.handle.is_none().then_some(node), id, attr }
+    }
 }
 
 /// How fresh attributes must be.
@@ -148,6 +166,8 @@ pub struct StatFs {
 pub struct BackingFeatures {
     /// It is NFS: an open reference makes unlink silly-rename, the server has the last word.
     pub nfs: bool,
+    /// It belongs to this kernel alone: rights are looked at when a file is opened, and not when it is read or written.
+    pub local: bool,
     /// POSIX ACLs (system.posix_acl_*).
     pub posix_acl: bool,
     /// Objects have handles.
@@ -179,12 +199,23 @@ pub trait BackingFs: Send + Sync + 'static {
         parent: &Self::Node,
         name: Name<'_>,
     ) -> Result<Found<Self::Node>, Errno>;
+    /// As [`Self::lookup`], in fewer system calls where the filesystem has handles.
+    fn find(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+    ) -> Result<Identified<Self::Node>, Errno> {
+        self.lookup(who, parent, name).map(Identified::from)
+    }
     /// Attributes.
     fn stat(&self, node: &Self::Node, freshness: Freshness) -> Result<StoredAttr, Errno>;
     /// Attributes of an open file, also when it has no name any more.
     fn stat_file(&self, file: &Self::File, freshness: Freshness) -> Result<StoredAttr, Errno>;
-    /// Identity and attributes of a file just created, and a reference to it.
-    fn identify(&self, file: &Self::File) -> Result<Found<Self::Node>, Errno>;
+    /// Identity and attributes of a file just created.
+    fn identify(&self, file: &Self::File) -> Result<Identified<Self::Node>, Errno>;
+    /// A reference to an open file.
+    fn reference(&self, file: &Self::File) -> Result<Self::Node, Errno>;
     /// A symlink's target.
     fn readlink(&self, who: &Credentials, node: &Self::Node) -> Result<Vec<u8>, Errno>;
     /// access(2) with these credentials; `mask` of R_OK 4, W_OK 2, X_OK 1, as access(2) has it.
@@ -248,6 +279,9 @@ pub trait BackingFs: Send + Sync + 'static {
 
     /// chmod(2).
     fn chmod(&self, who: &Credentials, node: &Self::Node, permissions: Permissions) -> Result<(), Errno>;
+    /// fchmod(2).
+    fn chmod_file(&self, who: &Credentials, file: &Self::File, permissions: Permissions)
+    -> Result<(), Errno>;
     /// chown(2), of a symlink itself.
     fn chown(
         &self,
@@ -271,6 +305,24 @@ pub trait BackingFs: Send + Sync + 'static {
 
     /// open(2) of a regular file already resolved. O_CREAT, O_EXCL and O_NOFOLLOW in `flags` are ignored.
     fn open(&self, who: &Credentials, node: &Self::Node, flags: OFlag) -> Result<Self::File, Errno>;
+    /// As [`Self::open`], by a name that the object was last known to have, which is cheaper than by its handle, and its
+    /// attributes. O_TRUNC in `flags` is ignored too. ESTALE where the name is another object's by now, or the object has no handle.
+    fn open_name(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+        id: &ObjectId,
+        flags: OFlag,
+    ) -> Result<(Self::File, StoredAttr), Errno>;
+    /// Does `call`, which gives an open file to the kernel to use with the calling thread's credentials, as `who`, but
+    /// without what keeps suid on a file whoever writes it (CAP_FSETID). EOPNOTSUPP where a file has no descriptor.
+    fn hand_over<T>(
+        &self,
+        who: &Credentials,
+        file: &Self::File,
+        call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno>;
     /// openat(2) with O_CREAT: never follows a symlink, never blocks on a FIFO. ESTALE where the name is, by now,
     /// something else than a regular file.
     fn create(

@@ -90,11 +90,14 @@ impl Report {
 }
 
 impl RowReport {
-    /// What the rounds of a row say.
-    pub(super) fn of(row: &'static Row, rounds: &[(Option<Work>, Work)], missing: Option<String>) -> Self {
-        let samples: Vec<_> = if missing.is_some() { &[] } else { rounds }
-            .iter()
-            .map(|(source, target)| Sample { source: source.map(Work::rate), target: target.rate() })
+    /// What the rounds of a row say; there are none of the bare directory where it cannot be worked in.
+    pub(super) fn of(row: &'static Row, source: &[Work], target: &Result<Vec<Work>, String>) -> Self {
+        let rounds = target.as_deref().unwrap_or(&[]).iter().enumerate();
+        let samples: Vec<_> = rounds
+            .map(|(round, target)| {
+                let source = source.get(round).map(|work| work.rate());
+                Sample { source, target: target.rate() }
+            })
             .collect();
         let ratios = samples.iter().filter_map(|sample| Some(sample.target / sample.source?));
         Self {
@@ -105,7 +108,7 @@ impl RowReport {
             source: Spread::of(samples.iter().filter_map(|sample| sample.source)),
             target: Spread::of(samples.iter().map(|sample| sample.target)),
             samples,
-            not_measured: missing,
+            not_measured: target.as_ref().err().cloned(),
         }
     }
 }

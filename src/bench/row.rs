@@ -76,7 +76,7 @@ pub(super) enum Before {
 }
 
 /// All rows, in the order of the table.
-pub static ROWS: [Row; 17] = [
+pub static ROWS: [Row; 18] = [
     row("seq_write", "sequential write, new file", Unit::Bytes, Bound::Blocks, data::seq_write),
     row("seq_read_hot", "sequential read, cached", Unit::Bytes, Bound::Time, data::seq_read_hot),
     Row {
@@ -88,6 +88,10 @@ pub static ROWS: [Row; 17] = [
     row("rand_write", "random 4 KiB writes", Unit::Operations, Bound::Time, data::rand_write),
     row("append", "100-byte log lines appended", Unit::Operations, Bound::Lines, data::append),
     row("stat_hot", "stat, cached", Unit::Operations, Bound::Time, meta::stat_hot),
+    Row {
+        before: Before::ExpireNames,
+        ..row("stat_cold", "stat, expired", Unit::Operations, Bound::Once, tree::stat_cold)
+    },
     row("walk_hot", "tree walk with stat, cached", Unit::Operations, Bound::Time, tree::walk_hot),
     Row {
         before: Before::ExpireNames,

@@ -1,7 +1,7 @@
 //! A tree of directories and files, walked as `find -size` or `git status` does: names and attributes of everything.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Halt;
@@ -29,11 +29,27 @@ pub(super) fn walk_hot(ground: &mut Ground, entries: u64) -> Result<Work, Halt> 
     Ok(Work { amount, elapsed: clock.elapsed() })
 }
 
-/// Once, a tree that nothing else looks at.
+/// Once, a tree that only [`stat_cold`] looks at, too: each begins with nothing cached.
 pub(super) fn walk_cold(ground: &mut Ground, _once: u64) -> Result<Work, Halt> {
     let tree = ground.standing("cold-tree", make)?;
     let clock = Instant::now();
     let amount = walk(ground, &tree)?;
+    Ok(Work { amount, elapsed: clock.elapsed() })
+}
+
+/// stat(2) of the files of that tree, by their paths, once each.
+pub(super) fn stat_cold(ground: &mut Ground, _once: u64) -> Result<Work, Halt> {
+    let tree = ground.standing("cold-tree", make)?;
+    let directories = (0..directories(ground.budget.names)).map(|number| directory(&tree, number));
+    let paths: Vec<_> =
+        directories.flat_map(|directory| (0..FILES).map(move |number| file(&directory, number))).collect();
+    let mut amount = 0;
+    let clock = Instant::now();
+    for path in &paths {
+        ground.go_on()?;
+        fs::metadata(path).attempt("stat", path)?;
+        amount += 1;
+    }
     Ok(Work { amount, elapsed: clock.elapsed() })
 }
 
@@ -58,14 +74,22 @@ fn walk(ground: &Ground, tree: &Path) -> Result<u64, Halt> {
 fn make(ground: &Ground, tree: &Path) -> Result<(), Halt> {
     fs::create_dir(tree).attempt("make", tree)?;
     for number in 0..directories(ground.budget.names) {
-        let directory = tree.join(format!("directory-{number}"));
+        let directory = directory(tree, number);
         fs::create_dir(&directory).attempt("make", &directory)?;
         for number in 0..FILES {
             ground.go_on()?;
-            make_file(&directory.join(format!("file-{number}")), b"x")?;
+            make_file(&file(&directory, number), b"x")?;
         }
     }
     Ok(())
+}
+
+fn directory(tree: &Path, number: u64) -> PathBuf {
+    tree.join(format!("directory-{number}"))
+}
+
+fn file(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("file-{number}"))
 }
 
 fn directories(names: u64) -> u64 {

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output::{self, Style};
 use super::{Outcome, values};
 use crate::bench::row::{self, ROWS, Row};
-use crate::bench::{self, Halt, Identity, Plan, Progress, Report, Stop, Thresholds};
+use crate::bench::{self, Halt, Identity, Plan, Progress, Report, Stop, Target, Thresholds};
 
 /// Rounds of a run, and of a quick one, where none are asked for.
 const ROUNDS: u32 = 5;
@@ -55,7 +55,7 @@ pub(super) struct Bench {
     /// Work in TARGET under these ids, e.g. those of the pod (needs root).
     #[arg(long, value_name = "UID:GID", value_parser = identity)]
     target_as: Option<Identity>,
-    /// Drop the whole node's cached names before walk_cold, instead of letting them expire (needs root).
+    /// Drop the whole node's cached names before walk_cold and stat_cold, instead of letting them expire (needs root).
     #[arg(long)]
     drop_caches: bool,
 }
@@ -74,7 +74,9 @@ impl Bench {
         let measured = bench::run(&plan, &stop, &mut |step| progress.show(step));
         drop(progress);
         match measured {
-            Ok(report) => self.tell(&report, thresholds.as_ref()),
+            Ok(reports) => {
+                reports.iter().try_fold(ExitCode::SUCCESS, |_, report| self.tell(report, thresholds.as_ref()))
+            }
             Err(halt @ Halt::Interrupted { signal }) => {
                 output::error(&halt.to_string());
                 Ok(ExitCode::from(SIGNALLED + u8::try_from(signal).unwrap_or(0)))
@@ -102,9 +104,8 @@ impl Bench {
             .filter(|row| self.only.is_empty() || self.only.iter().any(|only| only.name == row.name));
         Ok(Plan {
             source: self.source.clone(),
-            target: self.target.clone(),
             source_as: self.source_as,
-            target_as: self.target_as,
+            targets: vec![Target { path: self.target.clone(), work_as: self.target_as, may_fail: false }],
             rows: rows.collect(),
             rounds: self.rounds.unwrap_or(if self.quick { ROUNDS_QUICK } else { ROUNDS }),
             quick: self.quick,

@@ -11,11 +11,6 @@ use super::failure::Failure;
 use super::mount_options::MountOptions;
 use super::rules::{Rules, RulesArgs};
 use crate::mount::{Plan, Readiness, Source, in_background, run};
-use crate::policy::DataPath;
-
-/// What is not there is not taken for granted: the contract promises passthrough or a refusal.
-const NO_PASSTHROUGH: &str = "cache.data = \"passthrough\": this version has no passthrough yet; write cache.data = \"auto\", \
-    which will use it once it is there";
 
 /// Mount a directory or an NFS export with ids translated.
 #[derive(Debug, Args)]
@@ -60,9 +55,6 @@ pub(super) fn plan(
     options: MountOptions,
 ) -> Result<Plan, Failure> {
     let Rules { policy, profile } = options.rules(flags)?.load()?;
-    if policy.cache().data == DataPath::Passthrough {
-        return Err(Failure::usage(NO_PASSTHROUGH));
-    }
     let source = Source::parse(source, options.nfs);
     let (read_only, no_exec) = (options.read_only, options.no_exec);
     let (context, shown_source) = (options.context, options.shown_source);

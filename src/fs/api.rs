@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs, SuidBits, WriteHow};
@@ -22,6 +23,11 @@ impl NodeId {
 /// The kernel's name for an open file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileHandleId(pub u64);
+
+impl FileHandleId {
+    /// What the kernel says for a file that it opened without asking.
+    pub const NONE: Self = Self(0);
+}
 
 /// The kernel's name for the owner of a lock: a process's table of files, or an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,15 +68,23 @@ pub enum Content {
     Kept,
     /// Past the page cache (FOPEN_DIRECT_IO).
     Direct,
+    /// Past this daemon: the kernel reads and writes the registered file by itself (FOPEN_PASSTHROUGH).
+    Passthrough(BackingId),
 }
 
-/// An open file or directory.
+/// The kernel's name for a file that it was given to read and write by itself (FUSE_DEV_IOC_BACKING_OPEN).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackingId(pub i32);
+
+/// An open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
     /// Its name from now on.
     pub handle: FileHandleId,
     /// How its content is cached.
     pub content: Content,
+    /// Closes need not be told of, but for the last one (FOPEN_NOFLUSH).
+    pub silent: bool,
 }
 
 /// What a setattr asks for; what is absent stays.
@@ -170,10 +184,19 @@ pub struct HeldLock {
 /// Answers a lock request that had to wait; called once, from any thread.
 pub type LockReply = Box<dyn FnOnce(Result<(), Errno>) + Send>;
 
-/// The kernel's caches, as far as they can be told to forget (the FUSE_NOTIFY_* messages).
-pub trait KernelCache: Send + Sync + fmt::Debug {
-    /// Forgets a file's cached content and attributes.
+/// What can be asked of the kernel, which otherwise does the asking.
+pub trait Kernel: Send + Sync + fmt::Debug {
+    /// Forgets a file's cached content and attributes, or a directory's cached listing (FUSE_NOTIFY_INVAL_INODE).
     fn forget_content(&self, node: NodeId);
+    /// Whether it reads and writes files by itself where it is given them.
+    fn passes_through(&self) -> bool;
+    /// Gives it a file, to be used with the calling thread's credentials.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP and ELOOP where it cannot use files of this file system, EPERM without CAP_SYS_ADMIN.
+    fn pass_through(&self, file: BorrowedFd<'_>) -> Result<BackingId, Errno>;
+    /// Takes a file back that nobody has open any more.
+    fn take_back(&self, id: BackingId);
 }
 
 /// How much a mount holds.

@@ -20,7 +20,7 @@ impl<B: BackingFs> Filesystem<B> {
         node: NodeId,
         handle: Option<FileHandleId>,
     ) -> Result<Attributes, Errno> {
-        if let Some(handle) = handle {
+        if let Some(handle) = handle.filter(|handle| *handle != FileHandleId::NONE) {
             let open = self.handles.file(handle)?;
             let policy = self.policy();
             let stored = self.backing.stat_file(&open.file, Freshness::AsStat)?;
@@ -28,7 +28,8 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
         }
         let at = self.visit_to_look(caller, node)?;
-        let stored = self.backing.stat(&at.node, Freshness::AsStat)?;
+        self.forget_listing(&at);
+        let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
         Ok(self.attributes(&at, &stored))
     }
 
@@ -46,7 +47,7 @@ impl<B: BackingFs> Filesystem<B> {
             // Either a chown(2) of nobody to nobody, which clears suid for the owner, or the kernel about to write for
             // somebody who need not be the owner: it looks the same, so a refusal is not passed on.
             let who = self.actor(&at, Operation::Change, at.rules())?;
-            match self.backing.chown(&who, &at.node, None, None) {
+            match self.backing.chown(&who, at.node(self)?, None, None) {
                 Err(Errno::EPERM | Errno::EACCES) | Ok(()) => {}
                 Err(error) => return Err(error),
             }
@@ -57,15 +58,15 @@ impl<B: BackingFs> Filesystem<B> {
         if let Some(requested) = change.permissions {
             let who = self.actor(&at, Operation::Change, at.rules())?;
             let permissions = at.policy.chmod(at.inode.kind, requested, at.rules());
-            self.backing.chmod(&who, &at.node, permissions)?;
+            self.backing.chmod(&who, at.node(self)?, permissions)?;
         }
         if change.atime != NewTime::Omit || change.mtime != NewTime::Omit {
             let who = self.actor(&at, Operation::Change, at.rules())?;
             self.as_shown(&at, &who, |who| {
-                self.backing.set_times(who, &at.node, change.atime, change.mtime)
+                self.backing.set_times(who, at.node(self)?, change.atime, change.mtime)
             })?;
         }
-        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         Ok(self.attributes(&at, &stored))
     }
 
@@ -76,7 +77,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn readlink(&self, caller: CallerId, node: NodeId) -> Result<Vec<u8>, Errno> {
         let at = self.visit(caller, node)?;
         let who = self.actor(&at, Operation::Look, at.rules())?;
-        self.backing.readlink(&who, &at.node)
+        self.backing.readlink(&who, at.node(self)?)
     }
 
     /// access(2): the server's answer. Under `default_permissions` the kernel does not ask.
@@ -89,7 +90,7 @@ impl<B: BackingFs> Filesystem<B> {
             at.writable()?;
         }
         let who = self.actor(&at, Operation::Open, at.rules())?;
-        self.as_shown(&at, &who, |who| self.backing.access(who, &at.node, mask))
+        self.as_shown(&at, &who, |who| self.backing.access(who, at.node(self)?, mask))
     }
 
     /// As [`Self::visit`], but a caller that the rules deny looks as the object's owner.
@@ -98,8 +99,7 @@ impl<B: BackingFs> Filesystem<B> {
             Err(Errno::EACCES) => {
                 let inode = self.inode(node)?;
                 let caller = last_owner(&inode);
-                let node = self.resolve(&caller, &inode)?;
-                Ok(Visit { policy: self.policy(), caller: Arc::new(caller), inode, node })
+                Ok(Visit::new(&self.policy(), Arc::new(caller), inode))
             }
             visited => visited,
         }
@@ -110,7 +110,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     fn chown(&self, at: &Visit<B>, change: &SetAttr) -> Result<(), Errno> {
-        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         let shown = self.present(at, &stored);
         let outcome = at.policy.chown(change.uid, change.gid, &shown, at.rules()).map_err(errno_of)?;
         let ChownOutcome::Pass { uid, gid, absorb } = outcome else { return Ok(()) };
@@ -121,7 +121,7 @@ impl<B: BackingFs> Filesystem<B> {
             Some(gid) if who.is_member(gid) => who.with_gid_first(gid),
             _ => who.into_owned(),
         };
-        match self.backing.chown(&who, &at.node, uid, gid) {
+        match self.backing.chown(&who, at.node(self)?, uid, gid) {
             Err(Errno::EPERM | Errno::EACCES) if absorb => Ok(()),
             done => done,
         }
@@ -141,6 +141,6 @@ impl<B: BackingFs> Filesystem<B> {
             }
         }
         let who = self.actor(at, Operation::Open, at.rules())?;
-        self.as_shown(at, &who, |who| self.backing.truncate(who, &at.node, size))
+        self.as_shown(at, &who, |who| self.backing.truncate(who, at.node(self)?, size))
     }
 }

@@ -6,10 +6,10 @@ use std::ffi::CStr;
 use nix::fcntl::OFlag;
 use nix::unistd::AccessFlags;
 
-use super::handles::OpenFile;
+use super::content::OpenAs;
 use super::visit::Visit;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NewNode, NodeId, Opened};
-use crate::backing::{BackingFs, Found, Freshness};
+use crate::backing::{BackingFs, Freshness, Identified};
 use crate::policy::{Credentials, FileKind, Operation, Owner, Permissions};
 
 impl<B: BackingFs> Filesystem<B> {
@@ -28,11 +28,11 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
-        self.as_shown(&at, &who, |who| self.backing.mkdir(who, &at.node, name, mode))?;
-        let mut found = self.backing.lookup(&who, &at.node, name)?;
+        self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode))?;
+        let mut found = self.backing.find(&who, at.node(self)?, name)?;
         if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
             // Half made is not made; where even this fails there is nothing left to try.
-            let _ = self.backing.rmdir(&who, &at.node, name);
+            let _ = self.backing.rmdir(&who, at.node(self)?, name);
             return Err(error);
         }
         Ok(self.enter(&at, name, found))
@@ -52,10 +52,12 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(new.kind, new.permissions, new.umask, owner, at.child_rules(name));
-        self.as_shown(&at, &who, |who| self.backing.mknod(who, &at.node, name, new.kind, mode, new.rdev))?;
-        let mut found = self.backing.lookup(&who, &at.node, name)?;
+        self.as_shown(&at, &who, |who| {
+            self.backing.mknod(who, at.node(self)?, name, new.kind, mode, new.rdev)
+        })?;
+        let mut found = self.backing.find(&who, at.node(self)?, name)?;
         if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
-            let _ = self.backing.unlink(&who, &at.node, name);
+            let _ = self.backing.unlink(&who, at.node(self)?, name);
             return Err(error);
         }
         Ok(self.enter(&at, name, found))
@@ -74,8 +76,8 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Entry, Errno> {
         let at = self.visit(caller, parent)?;
         let (who, _) = self.creator(&at, name)?;
-        self.as_shown(&at, &who, |who| self.backing.symlink(who, target, &at.node, name))?;
-        let found = self.backing.lookup(&who, &at.node, name)?;
+        self.as_shown(&at, &who, |who| self.backing.symlink(who, target, at.node(self)?, name))?;
+        let found = self.backing.find(&who, at.node(self)?, name)?;
         Ok(self.enter(&at, name, found))
     }
 
@@ -95,15 +97,20 @@ impl<B: BackingFs> Filesystem<B> {
         self.handles.has_room()?;
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
-        let flags = self.backing_flags(flags);
         let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
-        let file = self.as_shown(&at, &who, |who| self.backing.create(who, &at.node, name, flags, mode))?;
+        let file = self.as_shown(&at, &who, |who| {
+            self.backing.create(who, at.node(self)?, name, self.backing_flags(flags), mode)
+        })?;
         let mut found = self.backing.identify(&file)?;
-        if found.attr.uid == who.uid && found.attr.size == 0 {
+        if found.attr.uid == who.uid
+            && found.attr.size == 0
+            && let Some(held) = held_beside(&at, name, &found)
+        {
             // As far as anybody can tell it is new; where it is not, it is the caller's own and empty.
-            self.hold_mode(&at, name, &who, &mut found)?;
+            self.backing.chmod_file(&who, &file, held)?;
+            found.attr = self.backing.stat_file(&file, Freshness::Known)?;
         }
-        self.enter_open(&at, name, found, file, who.into_owned(), flags)
+        self.enter_open(&at, name, found, file, &who, flags)
     }
 
     /// open(2) with O_TMPFILE: a file without a name, which link(2) may give one.
@@ -122,11 +129,12 @@ impl<B: BackingFs> Filesystem<B> {
         let name = Name::new(c"(unnamed)")?;
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
-        let flags = self.backing_flags(flags);
         let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
-        let file = self.as_shown(&at, &who, |who| self.backing.tmpfile(who, &at.node, flags, mode))?;
+        let file = self.as_shown(&at, &who, |who| {
+            self.backing.tmpfile(who, at.node(self)?, self.backing_flags(flags), mode)
+        })?;
         let found = self.backing.identify(&file)?;
-        self.enter_open(&at, name, found, file, who.into_owned(), flags)
+        self.enter_open(&at, name, found, file, &who, flags)
     }
 
     /// Who makes `name` in the visited directory, and the directory's owner.
@@ -146,7 +154,7 @@ impl<B: BackingFs> Filesystem<B> {
             None => Ok((who, owner)),
             Some(group) => {
                 let may_write = AccessFlags::W_OK | AccessFlags::X_OK;
-                self.as_shown(at, &who, |who| self.backing.access(who, &at.node, may_write))?;
+                self.as_shown(at, &who, |who| self.backing.access(who, at.node(self)?, may_write))?;
                 Ok((Cow::Owned(who.with_gid_first(group)), owner))
             }
         }
@@ -159,14 +167,15 @@ impl<B: BackingFs> Filesystem<B> {
         at: &Visit<B>,
         name: Name<'_>,
         maker: &Credentials,
-        made: &mut Found<B::Node>,
+        made: &mut Identified<B::Node>,
     ) -> Result<(), Errno> {
-        let held = at.policy.chmod(made.attr.kind, made.attr.permissions, at.child_rules(name));
-        if held == made.attr.permissions {
-            return Ok(());
-        }
-        self.backing.chmod(maker, &made.node, held)?;
-        made.attr = self.backing.stat(&made.node, Freshness::Known)?;
+        let Some(held) = held_beside(at, name, made) else { return Ok(()) };
+        let node = match &made.pin {
+            Some(node) => node,
+            None => &self.backing.resolve(maker, &made.id)?,
+        };
+        self.backing.chmod(maker, node, held)?;
+        made.attr = self.backing.stat(node, Freshness::Known)?;
         Ok(())
     }
 
@@ -174,14 +183,29 @@ impl<B: BackingFs> Filesystem<B> {
         &self,
         at: &Visit<B>,
         name: Name<'_>,
-        found: Found<B::Node>,
+        found: Identified<B::Node>,
         file: B::File,
-        opener: Credentials,
+        opener: &Credentials,
         flags: OFlag,
     ) -> Result<(Entry, Opened), Errno> {
+        let attr = found.attr;
         let (entry, inode) = self.enter_inode(at, name, found);
-        let content = self.content(&at.policy);
-        let handle = self.handles.add_file(OpenFile { inode, file, opener, flags });
-        Ok((entry, Opened { handle, content }))
+        match self.opened(&at.policy, inode, file, OpenAs { opener, flags, attr: &attr }) {
+            Ok(opened) => Ok((entry, opened)),
+            Err(error) => {
+                self.forget(entry.node, 1);
+                Err(error)
+            }
+        }
     }
+}
+
+/// The mode that the rules hold for an object just made, where it could not be made with it.
+fn held_beside<B: BackingFs>(
+    at: &Visit<B>,
+    name: Name<'_>,
+    made: &Identified<B::Node>,
+) -> Option<Permissions> {
+    let held = at.policy.chmod(made.attr.kind, made.attr.permissions, at.child_rules(name));
+    (held != made.attr.permissions).then_some(held)
 }

@@ -1,78 +1,163 @@
-//! Reading directories.
+//! Reading directories. The kernel does not open them here (it was told that it need not), so whoever reads says where to go
+//! on, and a directory is opened for a listing and kept until its end.
+//!
+//! The kernel keeps what it has listed, and goes on showing that for as long as the directory's mtime stays. Within one
+//! tick of the server's clock a directory can change and keep its mtime; and a listing out of the cache brings no
+//! attributes, so that each name is then looked up by itself. Hence a listing is forgotten when the attributes of
+//! its directory are asked for anew, after `attr_timeout`.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::time::Duration;
 
+use super::inodes::lock;
 use super::visit::Visit;
-use super::{CallerId, Content, DirEntry, DirSink, Errno, FileHandleId, Filesystem, Name, NodeId, Opened};
+use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
 use crate::policy::{Credentials, Operation};
 
-impl<B: BackingFs> Filesystem<B> {
-    /// opendir(3).
-    ///
-    /// # Errors
-    /// EACCES for a denied caller, ENFILE past [`super::handles::MAX_OPEN`], else the backing's.
-    pub fn opendir(&self, caller: CallerId, node: NodeId) -> Result<Opened, Errno> {
-        self.handles.has_room()?;
-        let at = self.visit(caller, node)?;
-        let who = self.actor(&at, Operation::Open, at.rules())?;
-        let dir = self.as_shown(&at, &who, |who| self.backing.opendir(who, &at.node))?;
-        Ok(Opened { handle: self.handles.add_dir(dir), content: Content::Revalidated })
+/// Listings that were begun and not read to the end, per mount: each keeps a descriptor.
+const MAX_LISTINGS: usize = 64;
+
+/// The listings under way, the one that was read last at the end.
+#[derive(Debug)]
+pub(super) struct Listings<B: BackingFs> {
+    begun: Mutex<VecDeque<Listing<B>>>,
+}
+
+#[derive(Debug)]
+struct Listing<B: BackingFs> {
+    node: NodeId,
+    /// As whom the directory was opened.
+    reader: Credentials,
+    /// Where it goes on.
+    next: u64,
+    dir: B::Dir,
+}
+
+impl<B: BackingFs> Default for Listings<B> {
+    fn default() -> Self {
+        Self { begun: Mutex::default() }
+    }
+}
+
+impl<B: BackingFs> Listings<B> {
+    fn take(&self, node: NodeId, reader: &Credentials, next: u64) -> Option<B::Dir> {
+        let mut begun = lock(&self.begun);
+        let at = begun
+            .iter()
+            .rposition(|listing| (listing.node, listing.next) == (node, next) && listing.reader == *reader)?;
+        begun.remove(at).map(|listing| listing.dir)
     }
 
+    fn keep(&self, listing: Listing<B>) {
+        let oldest = {
+            let mut begun = lock(&self.begun);
+            begun.push_back(listing);
+            if begun.len() > MAX_LISTINGS { begun.pop_front() } else { None }
+        };
+        // Its descriptor closes here.
+        drop(oldest);
+    }
+}
+
+impl<B: BackingFs> Filesystem<B> {
     /// Entries from the offset `from` (0, or an entry's `next`) until the sink is full.
     ///
     /// # Errors
-    /// The backing's.
+    /// EACCES for a denied caller, else the backing's.
     pub fn readdir(
         &self,
-        _node: NodeId,
-        handle: FileHandleId,
+        caller: CallerId,
+        node: NodeId,
         from: u64,
         sink: &mut dyn DirSink,
     ) -> Result<(), Errno> {
-        let open = self.handles.dir(handle)?;
-        self.backing.read_dir(&open.dir, from, &mut |raw| offer(sink, &raw, || None))
+        let at = self.visit(caller, node)?;
+        self.list(&at, from, &mut |raw| offer(sink, &raw, || None))
     }
 
     /// As [`Self::readdir`], with a lookup for each entry: each counts one lookup to forget. An entry that cannot be
     /// looked up is listed all the same.
     ///
     /// # Errors
-    /// As [`Self::readdir`], and EACCES for a denied caller.
+    /// As [`Self::readdir`].
     pub fn readdirplus(
         &self,
         caller: CallerId,
         node: NodeId,
-        handle: FileHandleId,
         from: u64,
         sink: &mut dyn DirSink,
     ) -> Result<(), Errno> {
-        let open = self.handles.dir(handle)?;
         let at = self.visit(caller, node)?;
         let who = self.actor(&at, Operation::Look, at.rules())?;
-        self.backing
-            .read_dir(&open.dir, from, &mut |raw| offer(sink, &raw, || self.entry_for(&at, &who, &raw)))
-    }
-
-    /// A directory is closed.
-    pub fn releasedir(&self, _node: NodeId, handle: FileHandleId) {
-        self.handles.remove_dir(handle);
+        self.list(&at, from, &mut |raw| offer(sink, &raw, || self.entry_for(&at, &who, &raw)))
     }
 
     /// fsync(2) of a directory.
     ///
     /// # Errors
-    /// The backing's.
-    pub fn fsyncdir(&self, _node: NodeId, handle: FileHandleId, data_only: bool) -> Result<(), Errno> {
-        let open = self.handles.dir(handle)?;
-        self.backing.fsync_dir(&open.dir, data_only)
+    /// EACCES for a denied caller, else the backing's.
+    pub fn fsyncdir(&self, caller: CallerId, node: NodeId, data_only: bool) -> Result<(), Errno> {
+        let at = self.visit(caller, node)?;
+        let who = self.actor(&at, Operation::Open, at.rules())?;
+        let dir = self.as_shown(&at, &who, |who| self.backing.opendir(who, at.node(self)?))?;
+        self.backing.fsync_dir(&dir, data_only)
+    }
+
+    /// The attributes of a directory are asked for anew: what the kernel has listed of it is as old.
+    pub(super) fn forget_listing(&self, at: &Visit<B>) {
+        let Some(listed) = at.inode.listed() else { return };
+        let age = Duration::from_millis(100) * self.moment().saturating_sub(listed);
+        // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
+        if age >= at.policy.cache().attr_timeout
+            && let Some(kernel) = self.kernel.get()
+        {
+            at.inode.forget_listed();
+            kernel.forget_content(at.inode.id);
+        }
+    }
+
+    /// Tenths of a second since the mount, and one.
+    fn moment(&self) -> u32 {
+        u32::try_from(self.since.elapsed().as_millis() / 100).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    /// Gives `each` the entries from `from` on, until it breaks off or the directory ends.
+    fn list(
+        &self,
+        at: &Visit<B>,
+        from: u64,
+        each: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        let who = self.actor(at, Operation::Open, at.rules())?;
+        // 0 is rewinddir(3): a fresh look, not what was read before.
+        let begun = if from == 0 { None } else { self.listings.take(at.inode.id, &who, from) };
+        let dir = match begun {
+            Some(dir) => dir,
+            None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
+        };
+        let mut next = None;
+        self.backing.read_dir(&dir, from, &mut |raw| {
+            let place = raw.next;
+            let taken = each(raw);
+            if taken.is_continue() {
+                next = Some(place);
+            }
+            taken
+        })?;
+        at.inode.set_listed(self.moment());
+        if let Some(next) = next {
+            self.listings.keep(Listing { node: at.inode.id, reader: who.into_owned(), next, dir });
+        }
+        Ok(())
     }
 
     fn entry_for(&self, at: &Visit<B>, who: &Credentials, raw: &RawEntry<'_>) -> Option<super::Entry> {
         // `.` and `..` are no names: their lookups would never be forgotten.
         let name = Name::new(raw.name).ok()?;
-        let found = self.backing.lookup(who, &at.node, name).ok()?;
+        let found = self.backing.find(who, at.node(self).ok()?, name).ok()?;
         Some(self.enter(at, name, found))
     }
 }

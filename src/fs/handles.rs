@@ -1,17 +1,17 @@
-//! Open files and directories: what the kernel's file handles stand for.
+//! Open files: what the kernel's file handles stand for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use nix::fcntl::OFlag;
 
 use super::inodes::{Inode, lock};
-use super::{Errno, FileHandleId};
+use super::{Content, Errno, FileHandleId};
 use crate::backing::BackingFs;
 use crate::policy::Credentials;
 
-/// Open files and directories of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
+/// Open files of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
 pub(crate) const MAX_OPEN: usize = 1 << 19;
 
 /// An open file.
@@ -22,6 +22,11 @@ pub(crate) struct OpenFile<B: BackingFs> {
     /// As whom it was opened: the identity of everything done through it.
     pub(super) opener: Credentials,
     pub(super) flags: OFlag,
+    /// How the kernel treats its content.
+    pub(super) content: Content,
+    /// What flock(2) is taken on, once it was asked for. Not `file`: under passthrough the kernel may hold that for
+    /// others who have the same file open, and the lock with it.
+    pub(super) flocked: OnceLock<B::File>,
 }
 
 impl<B: BackingFs> OpenFile<B> {
@@ -31,29 +36,17 @@ impl<B: BackingFs> OpenFile<B> {
     }
 }
 
-/// An open directory.
-#[derive(Debug)]
-pub(crate) struct OpenDir<B: BackingFs> {
-    pub(super) dir: B::Dir,
-}
-
 /// The handles of one mount.
 #[derive(Debug)]
 pub(crate) struct Handles<B: BackingFs> {
     files: DashMap<FileHandleId, Arc<OpenFile<B>>>,
-    dirs: DashMap<FileHandleId, Arc<OpenDir<B>>>,
     next: AtomicU64,
     open: AtomicUsize,
 }
 
 impl<B: BackingFs> Handles<B> {
     pub(crate) fn new() -> Self {
-        Self {
-            files: DashMap::new(),
-            dirs: DashMap::new(),
-            next: AtomicU64::new(1),
-            open: AtomicUsize::new(0),
-        }
+        Self { files: DashMap::new(), next: AtomicU64::new(1), open: AtomicUsize::new(0) }
     }
 
     /// Room for one more, or ENFILE.
@@ -85,24 +78,6 @@ impl<B: BackingFs> Handles<B> {
         }
         drop(others);
         Some(open)
-    }
-
-    pub(super) fn add_dir(&self, dir: B::Dir) -> FileHandleId {
-        let id = self.fresh_id();
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.dirs.insert(id, Arc::new(OpenDir { dir }));
-        id
-    }
-
-    /// EBADF for a handle that is not open.
-    pub(super) fn dir(&self, id: FileHandleId) -> Result<Arc<OpenDir<B>>, Errno> {
-        self.dirs.get(&id).map(|open| Arc::clone(&open)).ok_or(Errno::EBADF)
-    }
-
-    pub(super) fn remove_dir(&self, id: FileHandleId) {
-        if self.dirs.remove(&id).is_some() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// How many are open.

@@ -9,16 +9,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dashmap::DashMap;
 use hashbrown::HashTable;
 
 use super::NodeId;
+use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
-use crate::backing::{BackingFs, Found, ObjectId};
+use crate::backing::{BackingFs, Found, Identified, ObjectId};
 use crate::policy::{FileKind, Owner, ScopeId, Scopes};
 
 /// Shards of the object index: enough that 64 threads rarely meet.
@@ -43,6 +44,8 @@ pub(crate) struct Inode<B: BackingFs> {
     place: Mutex<Option<Box<Place<B>>>>,
     /// Owner and group when it was last looked at: as whom to find it again where the caller cannot.
     owner: AtomicU64,
+    /// When the kernel was given a listing of this directory; 0 where it has none.
+    listed: AtomicU32,
     live: OnceLock<Box<Live<B>>>,
 }
 
@@ -67,6 +70,8 @@ pub(super) struct Live<B: BackingFs> {
     pub(super) open: Mutex<Vec<Arc<OpenFile<B>>>>,
     /// Byte-range locks.
     pub(super) locks: Mutex<LockTable<B>>,
+    /// How its open files reach its content.
+    pub(super) content: Mutex<OpenContent>,
 }
 
 impl<B: BackingFs> Inode<B> {
@@ -110,6 +115,21 @@ impl<B: BackingFs> Inode<B> {
         }
     }
 
+    /// The kernel was given a listing of this directory, at a moment that is never 0.
+    pub(super) fn set_listed(&self, moment: u32) {
+        self.listed.store(moment, Ordering::Relaxed);
+    }
+
+    /// When it was, unless [`Self::forget_listed`] has been called since.
+    pub(super) fn listed(&self) -> Option<u32> {
+        Some(self.listed.load(Ordering::Relaxed)).filter(|moment| *moment != 0)
+    }
+
+    /// The kernel has no listing any more.
+    pub(super) fn forget_listed(&self) {
+        self.listed.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn live(&self) -> &Live<B> {
         self.live.get_or_init(|| {
             Box::new(Live {
@@ -117,6 +137,7 @@ impl<B: BackingFs> Inode<B> {
                 removed: OnceLock::new(),
                 open: Mutex::new(Vec::new()),
                 locks: Mutex::new(LockTable::default()),
+                content: Mutex::default(),
             })
         })
     }
@@ -153,7 +174,7 @@ impl<B: BackingFs> InodeTable<B> {
             hasher: RandomState::new(),
             next: AtomicU64::new(NodeId::ROOT.0.get()),
         };
-        table.enter(root, |_| ScopeId::ROOT);
+        table.enter(root.into(), |_| ScopeId::ROOT);
         table
     }
 
@@ -171,10 +192,10 @@ impl<B: BackingFs> InodeTable<B> {
     /// inode is known, and answers with the one it has now.
     pub(super) fn enter(
         &self,
-        found: Found<B::Node>,
+        found: Identified<B::Node>,
         place: impl FnOnce(Option<ScopeId>) -> ScopeId,
     ) -> Arc<Inode<B>> {
-        let Found { node, id: object, attr } = found;
+        let Identified { pin, id: object, attr } = found;
         let hash = self.hasher.hash_one(&object);
         let mut shard = lock(self.shard(hash));
         if let Some(inode) = shard.find(hash, |inode| inode.object == object) {
@@ -189,13 +210,14 @@ impl<B: BackingFs> InodeTable<B> {
         );
         let inode = Arc::new(Inode {
             id,
-            pinned: object.handle.is_none().then_some(node),
+            pinned: pin,
             object,
             kind: attr.kind,
             lookups: AtomicU64::new(1),
             scope: AtomicU16::new(place(None).bits()),
             place: Mutex::new(None),
             owner: AtomicU64::new(0),
+            listed: AtomicU32::new(0),
             live: OnceLock::new(),
         });
         inode.saw_owner(attr.owner());

@@ -18,12 +18,13 @@ impl<B: BackingFs> Filesystem<B> {
     /// The backing's.
     pub fn read(
         &self,
-        _node: NodeId,
+        caller: CallerId,
+        node: NodeId,
         handle: FileHandleId,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<usize, Errno> {
-        let open = self.handles.file(handle)?;
+        let open = self.file(caller, node, handle)?;
         self.backing.read(&open.file, buffer, offset)
     }
 
@@ -51,8 +52,14 @@ impl<B: BackingFs> Filesystem<B> {
     ///
     /// # Errors
     /// The backing's: what the server said of earlier writes.
-    pub fn fsync(&self, _node: NodeId, handle: FileHandleId, data_only: bool) -> Result<(), Errno> {
-        let open = self.handles.file(handle)?;
+    pub fn fsync(
+        &self,
+        caller: CallerId,
+        node: NodeId,
+        handle: FileHandleId,
+        data_only: bool,
+    ) -> Result<(), Errno> {
+        let open = self.file(caller, node, handle)?;
         self.backing.fsync(&open.file, data_only)
     }
 
@@ -78,12 +85,13 @@ impl<B: BackingFs> Filesystem<B> {
     /// ENXIO past the end, else the backing's.
     pub fn lseek(
         &self,
-        _node: NodeId,
+        caller: CallerId,
+        node: NodeId,
         handle: FileHandleId,
         offset: u64,
         whence: Whence,
     ) -> Result<u64, Errno> {
-        let open = self.handles.file(handle)?;
+        let open = self.file(caller, node, handle)?;
         self.backing.seek(&open.file, offset, whence)
     }
 

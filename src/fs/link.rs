@@ -20,8 +20,8 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         let to = self.visit_also(&at, new_parent)?;
         let (who, _) = self.creator(&to, new_name)?;
-        self.as_shown(&to, &who, |who| self.backing.link(who, &at.node, &to.node, new_name))?;
-        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        self.as_shown(&to, &who, |who| self.backing.link(who, at.node(self)?, to.node(self)?, new_name))?;
+        let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         self.inodes.enter_again(&at.inode);
         let here = to.child_scope(new_name);
         at.inode.set_scope(at.policy.scopes().stricter(at.inode.scope(), here));

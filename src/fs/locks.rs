@@ -2,7 +2,7 @@
 //!
 //! A daemon is one process to fcntl(2), so the locks of all its pods would be one owner's. Each lock owner therefore
 //! gets an open file description of its own, and OFD locks on that: they conflict exactly where the pods' own locks
-//! would. flock(2) locks belong to an open file, which the daemon has one of for each of the kernel's.
+//! would. flock(2) locks belong to an open file, so each of the kernel's that takes one gets one here.
 //!
 //! What this cannot do: tell a deadlock (EDEADLK); OFD locks, like NFS, do not look for one.
 
@@ -78,7 +78,7 @@ impl<B: BackingFs> Drop for LockFile<B> {
 pub(super) enum Lockable<B: BackingFs> {
     /// fcntl(2): the owner's file.
     Range(Arc<LockFile<B>>, ByteRange),
-    /// flock(2): the open file itself.
+    /// flock(2): the open file's own.
     Whole(Arc<OpenFile<B>>),
 }
 
@@ -87,7 +87,10 @@ impl<B: BackingFs> Lockable<B> {
     pub(super) fn set(&self, backing: &B, kind: LockKind) -> Result<(), Errno> {
         match self {
             Self::Range(lock, range) => backing.set_lock(&lock.file, kind, *range),
-            Self::Whole(open) => backing.flock(&open.file, kind),
+            Self::Whole(open) => match open.flocked.get() {
+                Some(file) => backing.flock(file, kind),
+                None => Ok(()),
+            },
         }
         .map_err(|error| if error == Errno::EACCES { Errno::EAGAIN } else { error })
     }
@@ -211,7 +214,7 @@ impl<B: BackingFs> Filesystem<B> {
         wanted: &LockRequest,
     ) -> Result<Option<Lockable<B>>, Errno> {
         if wanted.flock {
-            return Ok(Some(Lockable::Whole(Arc::clone(open))));
+            return self.lockable_as_a_whole(open, wanted.kind);
         }
         let table = &open.inode.live().locks;
         let known =
@@ -225,6 +228,23 @@ impl<B: BackingFs> Filesystem<B> {
             }
         };
         Ok(Some(Lockable::Range(file, wanted.range)))
+    }
+
+    fn lockable_as_a_whole(
+        &self,
+        open: &Arc<OpenFile<B>>,
+        kind: LockKind,
+    ) -> Result<Option<Lockable<B>>, Errno> {
+        if open.flocked.get().is_none() {
+            if kind == LockKind::Unlock {
+                return Ok(None);
+            }
+            let node = self.resolve(&open.opener, &open.inode)?;
+            let file = self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)?;
+            // Where another thread was faster, it is that one's.
+            let _ = open.flocked.set(file);
+        }
+        Ok(Some(Lockable::Whole(Arc::clone(open))))
     }
 
     /// A file for an owner's locks: of either kind where the opener may write, else of the kind that `open` allows.
@@ -254,6 +274,11 @@ impl<B: BackingFs> Filesystem<B> {
 }
 
 impl<B: BackingFs> LockTable<B> {
+    /// Whether nobody has asked for a lock since they last closed the file.
+    pub(super) fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
     /// Enters an owner's file, unless another thread of the same owner was faster.
     fn adopt(
         &mut self,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::inodes::Inode;
 use super::visit::Visit;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
-use crate::backing::{BackingFs, Found, StatFs};
+use crate::backing::{BackingFs, Identified, StatFs};
 use crate::policy::{FileKind, Operation};
 
 impl<B: BackingFs> Filesystem<B> {
@@ -18,7 +18,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn lookup(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
         let at = self.visit(caller, parent)?;
         let who = self.actor(&at, Operation::Look, at.rules())?;
-        let found = self.backing.lookup(&who, &at.node, name)?;
+        let found = self.backing.find(&who, at.node(self)?, name)?;
         Ok(self.enter(&at, name, found))
     }
 
@@ -33,11 +33,11 @@ impl<B: BackingFs> Filesystem<B> {
     /// The backing's.
     pub fn statfs(&self, caller: CallerId, node: NodeId) -> Result<StatFs, Errno> {
         let at = self.visit_to_look(caller, node)?;
-        self.backing.statfs(&at.node)
+        self.backing.statfs(at.node(self)?)
     }
 
     /// Enters what was found or made as `name` in the visited directory.
-    pub(super) fn enter(&self, at: &Visit<B>, name: Name<'_>, found: Found<B::Node>) -> Entry {
+    pub(super) fn enter(&self, at: &Visit<B>, name: Name<'_>, found: Identified<B::Node>) -> Entry {
         self.enter_inode(at, name, found).0
     }
 
@@ -45,7 +45,7 @@ impl<B: BackingFs> Filesystem<B> {
         &self,
         at: &Visit<B>,
         name: Name<'_>,
-        found: Found<B::Node>,
+        found: Identified<B::Node>,
     ) -> (Entry, Arc<Inode<B>>) {
         let stored = found.attr;
         let here = at.child_scope(name);
@@ -58,6 +58,9 @@ impl<B: BackingFs> Filesystem<B> {
         });
         if !at.policy.scopes().is_trivial() {
             inode.set_place(&at.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
+        }
+        if inode.kind == FileKind::Regular {
+            self.names.remember(inode.id, at.inode.id, name);
         }
         let attr = at.policy.present(&stored, at.policy.scopes().rules(inode.scope()));
         let cache = at.policy.cache();

@@ -9,6 +9,7 @@
 mod acl;
 mod api;
 mod attr;
+mod content;
 mod create;
 mod dir;
 mod handles;
@@ -18,7 +19,9 @@ mod link;
 mod lock_waiters;
 mod locks;
 mod lookup;
+mod names;
 mod open;
+mod readers;
 mod releases;
 mod remove;
 mod rename;
@@ -27,13 +30,17 @@ mod xattr;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 pub use api::*;
+use dir::Listings;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
+use names::Names;
+use readers::Readers;
 use releases::Releases;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
@@ -59,9 +66,14 @@ pub struct Filesystem<B: BackingFs> {
     inodes: InodeTable<B>,
     handles: Handles<B>,
     directories: DirectoryCache<B>,
+    names: Names,
+    listings: Listings<B>,
+    readers: Readers<B>,
     waiters: LockWaiters<B>,
     releases: Releases,
-    kernel: OnceLock<Box<dyn KernelCache>>,
+    kernel: OnceLock<Box<dyn Kernel>>,
+    /// When it began.
+    since: Instant,
     /// Directories moved from one path rule's reach to another's so far.
     moves: AtomicU64,
 }
@@ -82,9 +94,13 @@ impl<B: BackingFs> Filesystem<B> {
             inodes: InodeTable::new(root),
             handles: Handles::new(),
             directories: DirectoryCache::default(),
+            names: Names::default(),
+            listings: Listings::default(),
+            readers: Readers::default(),
             waiters,
             releases: Releases::default(),
             kernel: OnceLock::new(),
+            since: Instant::now(),
             moves: AtomicU64::new(0),
         })
     }
@@ -97,8 +113,8 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.enter_thread()
     }
 
-    /// Tells how to make the kernel forget what it caches. At most once; until then nothing is forgotten early.
-    pub fn attach_kernel(&self, kernel: Box<dyn KernelCache>) {
+    /// Tells how to reach the kernel. At most once; until then nothing is forgotten early, and no file passes through.
+    pub fn attach_kernel(&self, kernel: Box<dyn Kernel>) {
         // A second session for one filesystem does not exist.
         let _ = self.kernel.set(kernel);
     }

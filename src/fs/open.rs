@@ -1,11 +1,16 @@
 //! Opening and closing files.
 
+use std::sync::{Arc, OnceLock};
+
 use nix::fcntl::OFlag;
 
+use super::content::OpenAs;
 use super::handles::OpenFile;
-use super::{CallerId, Content, Errno, FileHandleId, Filesystem, LockOwner, NodeId, Opened};
-use crate::backing::BackingFs;
-use crate::policy::{DataPath, OpenPolicy, Operation, Policy};
+use super::inodes::Inode;
+use super::visit::Visit;
+use super::{CallerId, Errno, FileHandleId, Filesystem, LockOwner, NodeId, Opened};
+use crate::backing::{BackingFs, Freshness};
+use crate::policy::{Credentials, Operation, Policy, StoredAttr};
 
 /// The flags of open(2) that mean something to the backing when the object is known already. O_APPEND is not among them:
 /// each write says whether it appends, and one that does not must not (a page written back).
@@ -27,12 +32,45 @@ impl<B: BackingFs> Filesystem<B> {
         if flags & OFlag::O_ACCMODE != OFlag::O_RDONLY || flags.contains(OFlag::O_TRUNC) {
             at.writable()?;
         }
-        let flags = self.backing_flags(flags.difference(CREATING));
         let who = self.actor(&at, Operation::Open, at.rules())?;
-        let file = self.as_shown(&at, &who, |who| self.backing.open(who, &at.node, flags))?;
-        let (opener, content) = (who.into_owned(), self.content(&at.policy));
-        let handle = self.handles.add_file(OpenFile { inode: at.inode, file, opener, flags });
-        Ok(Opened { handle, content })
+        let (file, attr) = self.open_object(&at, &who, self.backing_flags(flags.difference(CREATING)))?;
+        self.opened(&at.policy, Arc::clone(&at.inode), file, OpenAs { opener: &who, flags, attr: &attr })
+    }
+
+    /// By its name where that still leads to it, else by its handle.
+    fn open_object(
+        &self,
+        at: &Visit<B>,
+        who: &Credentials,
+        flags: OFlag,
+    ) -> Result<(B::File, StoredAttr), Errno> {
+        if !flags.contains(OFlag::O_TRUNC)
+            && let Some(hint) = self.names.recall(at.inode.id)
+            && let Some(directory) = self.inodes.get(hint.parent)
+            && let Ok(parent) = self.resolve(&at.caller, &directory)
+            && let Ok(opened) = self.backing.open_name(who, &parent, hint.name()?, &at.inode.object, flags)
+        {
+            return Ok(opened);
+        }
+        let file = self.as_shown(at, who, |who| self.backing.open(who, at.node(self)?, flags))?;
+        let attr = self.backing.stat_file(&file, Freshness::Known)?;
+        Ok((file, attr))
+    }
+
+    /// Enters a file just opened or made.
+    pub(super) fn opened(
+        &self,
+        policy: &Policy,
+        inode: Arc<Inode<B>>,
+        file: B::File,
+        open: OpenAs<'_>,
+    ) -> Result<Opened, Errno> {
+        let content = self.enter_content(policy, &inode, &file, open)?;
+        let flags = self.backing_flags(open.flags);
+        let opener = open.opener.clone();
+        let open = OpenFile { inode, file, opener, flags, content, flocked: OnceLock::new() };
+        let silent = self.closes_in_silence(policy, &open);
+        Ok(Opened { handle: self.handles.add_file(open), content, silent })
     }
 
     /// close(2) of one descriptor, of perhaps several: the process's byte-range locks on the file go (fcntl(2)), and what
@@ -51,6 +89,7 @@ impl<B: BackingFs> Filesystem<B> {
         let _under_way = self.releases.begin();
         if let Some(open) = self.handles.remove_file(handle) {
             self.drop_locks_through(&open.inode, handle);
+            self.leave_content(&open.inode, open.content);
             // The file closes here, and its flock(2) lock with it.
             drop(open);
         }
@@ -63,16 +102,5 @@ impl<B: BackingFs> Filesystem<B> {
         let carried = CARRIED.union(CREATING);
         let carried = if self.backing.features().nfs { carried.union(OFlag::O_DIRECT) } else { carried };
         flags & carried
-    }
-
-    /// How the kernel treats the content of a file opened under this policy.
-    #[expect(clippy::unused_self, reason = "the backing's kind decides too once there is passthrough")]
-    pub(super) fn content(&self, policy: &Policy) -> Content {
-        let cache = policy.cache();
-        match (cache.data, cache.open) {
-            (DataPath::None, _) => Content::Direct,
-            (_, OpenPolicy::Trust) => Content::Kept,
-            (_, OpenPolicy::Revalidate) => Content::Revalidated,
-        }
     }
 }

@@ -18,7 +18,7 @@ impl<B: BackingFs> Filesystem<B> {
         at.child_writable(name)?;
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
-        self.as_shown(&at, &who, |who| self.backing.unlink(who, &at.node, name))?;
+        self.as_shown(&at, &who, |who| self.backing.unlink(who, at.node(self)?, name))?;
         keep(going);
         Ok(())
     }
@@ -32,7 +32,7 @@ impl<B: BackingFs> Filesystem<B> {
         at.child_writable(name)?;
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
-        self.as_shown(&at, &who, |who| self.backing.rmdir(who, &at.node, name))?;
+        self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name))?;
         keep(going);
         Ok(())
     }
@@ -49,7 +49,7 @@ impl<B: BackingFs> Filesystem<B> {
         if self.backing.features().nfs {
             return None;
         }
-        let found = self.backing.lookup(who, &at.node, name).ok()?;
+        let found = self.backing.lookup(who, at.node(self).ok()?, name).ok()?;
         let last = found.attr.kind == FileKind::Directory || found.attr.nlink == 1;
         let inode = last.then(|| self.inodes.find(&found.id)).flatten()?;
         inode.pinned.is_none().then_some((inode, found.node))

@@ -54,7 +54,9 @@ impl<B: BackingFs> Filesystem<B> {
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<(), Errno> {
-        let act = |who: &Credentials| self.backing.rename(who, &from.node, name, &to.node, new_name, flags);
+        let act = |who: &Credentials| {
+            self.backing.rename(who, from.node(self)?, name, to.node(self)?, new_name, flags)
+        };
         let refused = match self.as_shown(from, who, act) {
             Err(refused @ (Errno::EACCES | Errno::EPERM)) => refused,
             done => return done,
@@ -68,7 +70,9 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// A moved object lies under the rules of its new path, and so does what is below a directory.
     fn place_again(&self, to: &Visit<B>, who: &Credentials, name: Name<'_>) {
-        let Ok(found) = self.backing.lookup(who, &to.node, name) else { return };
+        let Ok(found) = to.node(self).and_then(|directory| self.backing.find(who, directory, name)) else {
+            return;
+        };
         let Some(inode) = self.inodes.find(&found.id) else { return };
         let (before, here) = (inode.scope(), to.child_scope(name));
         if before != here && inode.kind == FileKind::Directory {

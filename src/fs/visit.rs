@@ -5,6 +5,7 @@
 //! client silly-rename it on unlink (FACTS).
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -52,10 +53,27 @@ pub(super) struct Visit<B: BackingFs> {
     /// The caller's own credentials, whatever `act_as` says.
     pub(super) caller: Arc<Credentials>,
     pub(super) inode: Arc<Inode<B>>,
-    pub(super) node: NodeRef<B>,
+    /// Found when it is first needed.
+    node: OnceCell<NodeRef<B>>,
 }
 
 impl<B: BackingFs> Visit<B> {
+    pub(super) fn new(policy: &Arc<Policy>, caller: Arc<Credentials>, inode: Arc<Inode<B>>) -> Self {
+        Self { policy: Arc::clone(policy), caller, inode, node: OnceCell::new() }
+    }
+
+    /// The object itself.
+    ///
+    /// # Errors
+    /// ESTALE where it is gone.
+    pub(super) fn node(&self, fs: &Filesystem<B>) -> Result<&B::Node, Errno> {
+        if let Some(node) = self.node.get() {
+            return Ok(node);
+        }
+        let node = fs.resolve(&self.caller, &self.inode)?;
+        Ok(self.node.get_or_init(|| node))
+    }
+
     /// What holds for the object.
     pub(super) fn rules(&self) -> &Rules {
         self.policy.scopes().rules(self.inode.scope())
@@ -97,7 +115,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// Admits the caller and comes to an inode.
     ///
     /// # Errors
-    /// EACCES for a caller that the rules deny, ESTALE for an object that is gone.
+    /// EACCES for a caller that the rules deny, ESTALE for an inode that is forgotten.
     pub(super) fn visit(&self, caller: CallerId, node: NodeId) -> Result<Visit<B>, Errno> {
         let reign = self.reign.load();
         let caller = reign.callers.admit(&reign.policy, caller).map_err(|refused| match refused {
@@ -106,16 +124,14 @@ impl<B: BackingFs> Filesystem<B> {
         })?;
         let inode = self.inode(node)?;
         self.follow_moves(&reign.policy, &inode);
-        let node = self.resolve(&caller, &inode)?;
-        Ok(Visit { policy: Arc::clone(&reign.policy), caller, inode, node })
+        Ok(Visit::new(&reign.policy, caller, inode))
     }
 
     /// The same caller at another inode: the second directory of a rename, the new one of a link.
     pub(super) fn visit_also(&self, first: &Visit<B>, node: NodeId) -> Result<Visit<B>, Errno> {
         let inode = self.inode(node)?;
         self.follow_moves(&first.policy, &inode);
-        let node = self.resolve(&first.caller, &inode)?;
-        Ok(Visit { policy: Arc::clone(&first.policy), caller: Arc::clone(&first.caller), inode, node })
+        Ok(Visit::new(&first.policy, Arc::clone(&first.caller), inode))
     }
 
     fn follow_moves(&self, policy: &Policy, inode: &Inode<B>) {
@@ -190,7 +206,7 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// The visited object's owner, as this node knows it.
     pub(super) fn owner(&self, at: &Visit<B>) -> Result<Owner, Errno> {
-        let owner = self.backing.stat(&at.node, Freshness::Known)?.owner();
+        let owner = self.backing.stat(at.node(self)?, Freshness::Known)?.owner();
         at.inode.saw_owner(owner);
         Ok(owner)
     }
@@ -217,14 +233,14 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// Whether there was a difference to store.
     fn store_shown_mode(&self, at: &Visit<B>) -> Result<bool, Errno> {
-        let stored = self.backing.stat(&at.node, Freshness::AsStat)?;
+        let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
         let shown = at.policy.present(&stored, at.rules()).permissions;
         if shown == stored.permissions {
             return Ok(false);
         }
         let owner =
             at.policy.credentials(Operation::Change, &at.caller, Some(stored.owner()), None, at.rules());
-        self.backing.chmod(&owner, &at.node, shown)?;
+        self.backing.chmod(&owner, at.node(self)?, shown)?;
         Ok(true)
     }
 }
@@ -236,7 +252,7 @@ fn resolve_nameless<B: BackingFs>(backing: &B, inode: &Inode<B>) -> Result<NodeR
         return Ok(NodeRef::Cached(Arc::clone(node)));
     }
     let open = lock(&live.open).first().cloned().ok_or(Errno::ESTALE)?;
-    backing.identify(&open.file).map(|found| NodeRef::Fresh(found.node))
+    backing.reference(&open.file).map(NodeRef::Fresh)
 }
 
 /// As whom to find an object again where the caller cannot: its owner, or nobody where that is root, who is squashed.

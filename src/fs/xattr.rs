@@ -33,7 +33,7 @@ impl<B: BackingFs> Filesystem<B> {
         if hidden(&at, &who, name.to_bytes()) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let length = self.backing.getxattr(&who, &at.node, name, buffer)?;
+        let length = self.backing.getxattr(&who, at.node(self)?, name, buffer)?;
         if acl::is_acl(name.to_bytes())
             && let Some(value) = buffer.get_mut(..length)
         {
@@ -50,10 +50,10 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, node)?;
         let who = self.actor(&at, Operation::Look, at.rules())?;
         if at.policy.is_transparent() && who.uid.is_root() {
-            return self.backing.listxattr(&who, &at.node, buffer);
+            return self.backing.listxattr(&who, at.node(self)?, buffer);
         }
         let mut all = vec![0; XATTR_MAX];
-        let length = self.backing.listxattr(&who, &at.node, &mut all)?;
+        let length = self.backing.listxattr(&who, at.node(self)?, &mut all)?;
         let shown: Vec<u8> = all[..length]
             .split_inclusive(|&byte| byte == 0)
             .filter(|name| !hidden(&at, &who, name.strip_suffix(b"\0").unwrap_or(name)))
@@ -84,11 +84,11 @@ impl<B: BackingFs> Filesystem<B> {
         let who = self.actor(&at, Operation::Change, at.rules())?;
         may_change(&at, &who, name.to_bytes())?;
         if !acl::is_acl(name.to_bytes()) {
-            return self.backing.setxattr(&who, &at.node, name, value, flags);
+            return self.backing.setxattr(&who, at.node(self)?, name, value, flags);
         }
         let mut value = value.to_vec();
         acl::store(&at.policy, &mut value)?;
-        self.backing.setxattr(&who, &at.node, name, &value, flags)?;
+        self.backing.setxattr(&who, at.node(self)?, name, &value, flags)?;
         self.hold_group_bits(&at, &who)
     }
 
@@ -101,17 +101,17 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         let who = self.actor(&at, Operation::Change, at.rules())?;
         may_change(&at, &who, name.to_bytes())?;
-        self.backing.removexattr(&who, &at.node, name)
+        self.backing.removexattr(&who, at.node(self)?, name)
     }
 
     /// An ACL's mask is the mode's group bits: what a chmod cannot take away, an ACL cannot either.
     fn hold_group_bits(&self, at: &Visit<B>, who: &Credentials) -> Result<(), Errno> {
-        let stored = self.backing.stat(&at.node, Freshness::Known)?;
+        let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         let held: Permissions = at.policy.chmod(stored.kind, stored.permissions, at.rules());
         if held == stored.permissions {
             return Ok(());
         }
-        self.backing.chmod(who, &at.node, held)
+        self.backing.chmod(who, at.node(self)?, held)
     }
 }
 

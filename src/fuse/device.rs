@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::IntoBytes;
 
 use super::wire::{OUT_HEADER, OutHeader};
@@ -14,6 +15,12 @@ use crate::fs::{Errno, RequestId};
 #[derive(Debug)]
 pub struct Device {
     file: File,
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl From<OwnedFd> for Device {
@@ -28,6 +35,9 @@ impl From<File> for Device {
         Self { file }
     }
 }
+
+/// Bytes up to which an answer is copied: any but those that carry content or a listing.
+const SHORT: usize = 512;
 
 /// What a read of the device brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +65,12 @@ impl Device {
                 error => Err(error),
             },
         }
+    }
+
+    /// Whether a request lies unread, or the connection has ended.
+    pub(crate) fn is_readable(&self) -> bool {
+        let mut asked = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Answers a request; the payload is not copied on the way to the kernel.
@@ -86,8 +102,16 @@ impl Device {
         let length = OUT_HEADER + payload.len();
         let len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
         let header = OutHeader { len, error, unique };
-        // One write is one message: the kernel takes all of it or none.
-        let sent = (&self.file).write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?;
+        // One write is one message: the kernel takes all of it or none. A short one is copied together, since the kernel
+        // pins the memory of each piece that it is given.
+        let mut short = [0; SHORT];
+        let sent = if let Some(message) = short.get_mut(..length) {
+            message[..OUT_HEADER].copy_from_slice(header.as_bytes());
+            message[OUT_HEADER..].copy_from_slice(payload);
+            (&self.file).write(message)?
+        } else {
+            (&self.file).write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?
+        };
         if sent == length { Ok(()) } else { Err(Errno::EIO) }
     }
 }

@@ -110,17 +110,11 @@ pub(crate) fn opened_file(opened: &Opened) -> wire::OpenOut {
         Content::Revalidated => 0,
         Content::Kept => wire::FOPEN_KEEP_CACHE,
         Content::Direct => wire::FOPEN_DIRECT_IO,
+        Content::Passthrough(_) => wire::FOPEN_PASSTHROUGH,
     };
-    wire::OpenOut { fh: opened.handle.0, open_flags, backing_id: 0 }
-}
-
-pub(crate) fn opened_dir(opened: &Opened) -> wire::OpenOut {
-    let open_flags = match opened.content {
-        // Without FOPEN_CACHE_DIR each reading of a directory asks.
-        Content::Revalidated | Content::Direct => 0,
-        Content::Kept => wire::FOPEN_CACHE_DIR | wire::FOPEN_KEEP_CACHE,
-    };
-    wire::OpenOut { fh: opened.handle.0, open_flags, backing_id: 0 }
+    let silent = if opened.silent { wire::FOPEN_NOFLUSH } else { 0 };
+    let backing_id = if let Content::Passthrough(id) = opened.content { id.0 } else { 0 };
+    wire::OpenOut { fh: opened.handle.0, open_flags: open_flags | silent, backing_id }
 }
 
 pub(crate) fn statfs(stat: &StatFs) -> wire::KStatFs {
@@ -171,7 +165,7 @@ mod tests {
     use nix::sys::stat::makedev;
 
     use super::*;
-    use crate::fs::{ByteRange, FileHandleId, NodeId, Pid};
+    use crate::fs::{BackingId, ByteRange, FileHandleId, NodeId, Pid};
     use crate::policy::{FileKind, Permissions, PodGid, PodUid};
 
     fn some_attr() -> ShownAttr {
@@ -238,11 +232,11 @@ mod tests {
 
     #[test]
     fn content_is_cached_as_the_file_system_says() {
-        let opened = |content| Opened { handle: FileHandleId(5), content };
+        let opened = |content| Opened { handle: FileHandleId(5), content, silent: false };
         assert_eq!(opened_file(&opened(Content::Revalidated)).open_flags, 0);
         assert_eq!(opened_file(&opened(Content::Kept)).open_flags, 2);
         assert_eq!(opened_file(&opened(Content::Direct)).open_flags, 1);
-        assert_eq!(opened_dir(&opened(Content::Revalidated)).open_flags, 0);
-        assert_eq!(opened_dir(&opened(Content::Kept)).open_flags, 10);
+        let passed = opened_file(&Opened { silent: true, ..opened(Content::Passthrough(BackingId(9))) });
+        assert_eq!((passed.open_flags, passed.backing_id), (1 << 7 | 1 << 5, 9));
     }
 }

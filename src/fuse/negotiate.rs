@@ -40,6 +40,7 @@ impl InitFlags {
     pub(crate) const MAX_PAGES: Self = Self::bit(22);
     pub(crate) const SETXATTR_EXT: Self = Self::bit(29);
     pub(crate) const INIT_EXT: Self = Self::bit(30);
+    pub(crate) const PASSTHROUGH: Self = Self::bit(37);
 
     const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -63,6 +64,7 @@ enum Wanted {
     Always,
     ServerLocks,
     PosixAcl,
+    Passthrough,
 }
 
 /// The flags that may be asked for, under the names that `permfs status` shows.
@@ -86,6 +88,7 @@ const FLAGS: &[(InitFlags, &str, Wanted)] = &[
     (InitFlags::bit(28), "killpriv_v2", Wanted::Always),
     (InitFlags::SETXATTR_EXT, "setxattr_ext", Wanted::Always),
     (InitFlags::INIT_EXT, "init_ext", Wanted::Always),
+    (InitFlags::PASSTHROUGH, "passthrough", Wanted::Passthrough),
 ];
 
 /// What the file system can make use of.
@@ -95,6 +98,8 @@ pub(crate) struct Wishes {
     pub(crate) server_locks: bool,
     /// The export has POSIX ACLs.
     pub(crate) posix_acl: bool,
+    /// Files may be read and written past the daemon.
+    pub(crate) passthrough: bool,
 }
 
 impl Wishes {
@@ -103,6 +108,7 @@ impl Wishes {
             Wanted::Always => true,
             Wanted::ServerLocks => self.server_locks,
             Wanted::PosixAcl => self.posix_acl,
+            Wanted::Passthrough => self.passthrough,
         }
     }
 }
@@ -124,6 +130,12 @@ impl Features {
     #[must_use]
     pub const fn protocol_minor(&self) -> u32 {
         self.minor
+    }
+
+    /// Whether files may be read and written past the daemon.
+    #[must_use]
+    pub const fn has_passthrough(&self) -> bool {
+        self.has(InitFlags::PASSTHROUGH)
     }
 
     pub(crate) const fn has(&self, flag: InitFlags) -> bool {
@@ -185,8 +197,8 @@ fn answer(offer: &InitIn, features: &Features) -> InitOut {
         time_gran: 1,
         max_pages,
         flags2,
-        // 0 until there is passthrough: how deep file systems may be stacked below this one.
-        max_stack_depth: 0,
+        // How deep file systems may be stacked below this one: 1 is "not at all", and leaves room for an overlay above.
+        max_stack_depth: u32::from(features.has(InitFlags::PASSTHROUGH)),
         ..InitOut::new_zeroed()
     }
 }
@@ -208,7 +220,7 @@ mod tests {
         }
     }
 
-    const ALL: Wishes = Wishes { server_locks: true, posix_acl: true };
+    const ALL: Wishes = Wishes { server_locks: true, posix_acl: true, passthrough: true };
 
     #[test]
     fn what_is_not_offered_is_not_asked_for() {
@@ -225,7 +237,7 @@ mod tests {
         let (answer, features) = reached(&offer(7, 45, u64::MAX), ALL);
         // WRITEBACK_CACHE 16, SPLICE 7..=9, EXPORT_SUPPORT 4, EXPLICIT_INVAL_DATA 25 and the rest stay out.
         assert_eq!(answer.flags, 0b0111_0000_1101_0100_1111_0100_0110_1011);
-        assert_eq!(answer.flags2, 0);
+        assert_eq!((answer.flags2, answer.max_stack_depth), (1 << 5, 1));
         let names: Vec<_> = features.names().collect();
         assert_eq!(names.len(), FLAGS.len());
         assert!(names.contains(&"killpriv_v2"));
@@ -236,10 +248,10 @@ mod tests {
     fn locks_and_acls_stay_with_the_kernel_where_the_export_has_none() {
         let (_, features) = reached(&offer(7, 45, u64::MAX), Wishes::default());
         let names: Vec<_> = features.names().collect();
-        for absent in ["posix_locks", "flock_locks", "posix_acl"] {
+        for absent in ["posix_locks", "flock_locks", "posix_acl", "passthrough"] {
             assert!(!names.contains(&absent));
         }
-        assert_eq!(names.len(), FLAGS.len() - 3);
+        assert_eq!(names.len(), FLAGS.len() - 4);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Makes the kernel forget what it caches.
+//! What the daemon asks of the kernel: to forget what it caches, and to read and write files by itself.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 
 use zerocopy::IntoBytes;
@@ -7,23 +8,40 @@ use zerocopy::IntoBytes;
 use super::device::Device;
 use super::pool::Pool;
 use super::wire::{FUSE_NOTIFY_INVAL_INODE, NotifyInvalInodeOut};
-use crate::fs::{KernelCache, NodeId};
+use crate::fs::{BackingId, Errno, Kernel, NodeId};
+use crate::sys::fuse_dev;
 
 /// The kernel behind a session.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(super) struct OurKernel {
     device: Arc<Device>,
+    passthrough: bool,
     /// Weak, since the file system that holds this is held by the pool.
     pool: Weak<Pool>,
 }
 
-impl Kernel {
-    pub(super) fn new(pool: &Arc<Pool>) -> Self {
-        Self { device: Arc::clone(pool.device()), pool: Arc::downgrade(pool) }
+impl OurKernel {
+    pub(super) fn new(pool: &Arc<Pool>, passthrough: bool) -> Self {
+        Self { device: Arc::clone(pool.device()), passthrough, pool: Arc::downgrade(pool) }
     }
 }
 
-impl KernelCache for Kernel {
+impl Kernel for OurKernel {
+    fn passes_through(&self) -> bool {
+        self.passthrough
+    }
+
+    fn pass_through(&self, file: BorrowedFd<'_>) -> Result<BackingId, Errno> {
+        fuse_dev::backing_open(self.device.as_fd(), file).map(BackingId)
+    }
+
+    fn take_back(&self, id: BackingId) {
+        // A connection that has ended has given everything back.
+        if let Err(error) = fuse_dev::backing_close(self.device.as_fd(), id.0) {
+            tracing::debug!(id = id.0, %error, "the kernel keeps a file");
+        }
+    }
+
     fn forget_content(&self, node: NodeId) {
         // The kernel waits here for pages that a READ is filling. That READ may not have found a worker yet: so whoever
         // waits here does not count as one.

@@ -1,20 +1,19 @@
 //! The workers: threads that read requests from the one device and serve them.
 //!
-//! How many wait in read(2) matters. The kernel wakes waiting readers first in, first out, so each of many would get
-//! every nth request, on cold caches: with client and workers on one CPU a lookup took 10.8 us with one reader, 11.7
-//! with two, 15.9 with sixteen (Linux 6.18). But with nobody waiting a request lies unread while the only reader is at
-//! work. So there is always one spare: whoever takes a request and leaves nobody waiting summons another worker, at
-//! once. And whoever finds, for [`WINDOW`] of its own requests on end, that at least [`SPARE`] others were waiting each
-//! time, is one too many and parks. A single client is so served by two threads in turn, n clients by n + 1, and in the
-//! steady state no worker wakes another (a wake per request would cost as much as the request). Slow calls at a server
-//! take workers away and thereby summon others, up to [`MAX_WORKERS`].
+//! How many there are matters. The kernel wakes waiting readers first in, first out, so each of many would get every
+//! nth request, on cold caches: with client and workers on one CPU a lookup took 10.8 us with one reader, 11.7 with two,
+//! 15.9 with sixteen (Linux 6.18). But with nobody waiting a request lies unread while the only reader is at work; which
+//! costs nothing where that reader is on a CPU, and a lot where it waits for a server. So a [`lookout`] sees, a
+//! thousand times a second while there is work, whether the workers are held up, and summons one more, up to
+//! [`MAX_WORKERS`]; and it dismisses whoever is one too many. A single client of a fast export is so served by one thread.
 //!
 //! Threads are never ended before the session is, since NFS keeps its access cache per thread.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -23,13 +22,12 @@ use super::device::{Device, Received};
 use super::negotiate::MAX_WRITE;
 use crate::fs::Errno;
 
+mod lookout;
+
+use lookout::{Bell, Meter};
+
 /// Workers per session. With all of them in calls that do not return, the mount waits too.
 pub const MAX_WORKERS: usize = 64;
-
-/// Requests of its own that a worker looks back on before it parks.
-const WINDOW: u32 = 256;
-/// Others waiting beside it that make a worker one too many.
-const SPARE: usize = 2;
 
 const PAGE: usize = 4096;
 /// A page for a request's structs and names, and the longest write after it; the answer to a short request uses that
@@ -50,10 +48,18 @@ pub(crate) trait Service: Send + Sync + 'static {
 pub(crate) struct Pool {
     device: Arc<Device>,
     service: Box<dyn Service>,
-    /// Workers in read(2), or on their way there. Whoever brings it to 0 summons one more.
+    /// Workers in read(2), or on their way there.
     waiting: AtomicUsize,
-    /// Counts parkings: what a worker saw before one says nothing about after it.
-    era: AtomicUsize,
+    /// Requests taken so far.
+    taken: AtomicU64,
+    /// Nanoseconds that requests took, from being read to being answered.
+    at_work: AtomicU64,
+    /// Nanoseconds that workers waited for requests which then came.
+    idle: AtomicU64,
+    bell: Bell,
+    lookout: OnceLock<Thread>,
+    /// Workers that are to park after their next request.
+    dismissed: AtomicUsize,
     ended: AtomicBool,
     crew: Mutex<Crew>,
     summons: Condvar,
@@ -63,6 +69,7 @@ pub(crate) struct Pool {
 struct Crew {
     threads: Vec<JoinHandle<()>>,
     counters: Vec<Arc<WorkerCounters>>,
+    meters: Vec<Meter>,
     /// Workers started so far.
     started: usize,
     /// Workers that wait for a summons, and summonses on their way.
@@ -89,7 +96,12 @@ impl Pool {
             device,
             service,
             waiting: AtomicUsize::new(0),
-            era: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            at_work: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
+            bell: Bell::default(),
+            lookout: OnceLock::new(),
+            dismissed: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             crew: Mutex::new(Crew::default()),
             summons: Condvar::new(),
@@ -119,6 +131,12 @@ impl Pool {
             // The pool grows by itself when it must.
             let _ = self.hire(&mut crew, None);
         }
+        let pool = Arc::clone(self);
+        let lookout =
+            thread::Builder::new().name("fuse-lookout".to_owned()).spawn(move || pool.look_out())?;
+        // Once: a pool is started once.
+        let _ = self.lookout.set(lookout.thread().clone());
+        self.crew().threads.push(lookout);
         Ok(())
     }
 
@@ -207,13 +225,14 @@ impl Pool {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             return;
         }
+        self.crew().meters.push(Meter::of_this_thread());
         let mut buffer = Buffer::new();
-        let mut window = Window::default();
+        let mut free_since = Instant::now();
         loop {
             match self.device.receive(buffer.all()) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
-                    self.serve(length, &mut buffer, &mut window, counters);
+                    self.serve(length, &mut buffer, &mut free_since, counters);
                 }
                 Ok(Received::End) => return self.end(None),
                 Err(error) => return self.end(Some(error)),
@@ -225,21 +244,32 @@ impl Pool {
         self: &Arc<Self>,
         length: usize,
         buffer: &mut Buffer,
-        window: &mut Window,
+        free_since: &mut Instant,
         counters: &WorkerCounters,
     ) {
-        let others = self.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
-        if others == 0 {
-            self.summon();
-        }
-        let superfluous = window.saw(others, self.era.load(Ordering::Relaxed));
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.bell.ring(self.lookout.get());
         let (message, space) = buffer.split(length);
+        let begin = Instant::now();
+        self.idle.fetch_add(nanoseconds(begin - *free_since), Ordering::Relaxed);
         self.service.serve(message, space, counters);
-        if superfluous && self.park() {
-            *window = Window::default();
+        *free_since = Instant::now();
+        self.at_work.fetch_add(nanoseconds(*free_since - begin), Ordering::Relaxed);
+        if self.is_dismissed() && self.park() {
+            *free_since = Instant::now();
         } else {
             self.waiting.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Whether the calling worker is the one to go.
+    fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed) > 0
+            && self
+                .dismissed
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
     }
 
     /// Waits for a summons, which counts the worker as waiting for requests. False, at once, where nobody waits for
@@ -249,7 +279,6 @@ impl Pool {
         if self.waiting.load(Ordering::SeqCst) == 0 || self.ended.load(Ordering::SeqCst) {
             return false;
         }
-        self.era.fetch_add(1, Ordering::Relaxed);
         crew.parked += 1;
         while crew.summoned == 0 && !self.ended.load(Ordering::SeqCst) {
             crew = self.summons.wait(crew).unwrap_or_else(PoisonError::into_inner);
@@ -273,6 +302,9 @@ impl Pool {
         }
         self.ended.store(true, Ordering::SeqCst);
         self.summons.notify_all();
+        if let Some(lookout) = self.lookout.get() {
+            lookout.unpark();
+        }
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -293,29 +325,8 @@ impl Drop for Aside<'_> {
     }
 }
 
-/// What a worker remembers of its last requests.
-#[derive(Debug, Default)]
-struct Window {
-    era: usize,
-    seen: u32,
-    /// The fewest others that were waiting when it took one.
-    fewest: usize,
-}
-
-impl Window {
-    /// Notes how many others were waiting; true where the worker has been one too many for the whole window.
-    fn saw(&mut self, others: usize, era: usize) -> bool {
-        if self.seen == 0 || era != self.era {
-            *self = Self { era, seen: 0, fewest: others };
-        }
-        self.seen += 1;
-        self.fewest = self.fewest.min(others);
-        if self.seen < WINDOW {
-            return false;
-        }
-        self.seen = 0;
-        self.fewest >= SPARE
-    }
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Memory that begins at a page, so that the kernel's copies do.

@@ -53,6 +53,11 @@ impl<'a> Reply<'a> {
         delivered(self.to, self.device.refuse(self.to, error));
     }
 
+    /// The kernel need not ask this, and asks no more (ENOSYS).
+    pub(crate) fn needless(self) {
+        delivered(self.to, self.device.refuse(self.to, Errno::ENOSYS));
+    }
+
     /// Answers without a payload.
     pub(crate) fn done(self, outcome: Result<(), Errno>) {
         match outcome {

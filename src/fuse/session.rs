@@ -9,12 +9,12 @@ use super::decode::{Dialect, Header};
 use super::device::{Device, Received};
 use super::dispatch::Server;
 use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, negotiate};
-use super::notify::Kernel;
+use super::notify::OurKernel;
 use super::opcode::Opcode;
 use super::pool::Pool;
 use super::wire::{IN_HEADER, InitIn};
 use crate::fs::{BackingFs, Errno, Filesystem};
-use crate::policy::LockScope;
+use crate::policy::{DataPath, LockScope};
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct SessionOptions {
 }
 
 impl Default for SessionOptions {
-    /// One worker to serve and one to wait meanwhile.
+    /// One; the pool sees to it that there are as many as help.
     fn default() -> Self {
-        Self { threads: 2 }
+        Self { threads: 1 }
     }
 }
 
@@ -72,16 +72,20 @@ impl Session {
         fs: Arc<Filesystem<B>>,
         options: SessionOptions,
     ) -> Result<Self, SessionError> {
+        // A file that is opened without a request has no handle for a lock to hang on, or for the kernel to pass through.
+        let asks_for_opens = !fs.trusts_opens();
         let wishes = Wishes {
-            server_locks: fs.policy().lock_scope() == LockScope::Server,
+            server_locks: asks_for_opens && fs.policy().lock_scope() == LockScope::Server,
             posix_acl: fs.features().posix_acl,
+            passthrough: asks_for_opens
+                && matches!(fs.policy().cache().data, DataPath::Auto | DataPath::Passthrough),
         };
         let features = shake_hands(&device, wishes)?;
         let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
         let device = Arc::new(device);
         let server = Server::new(Arc::clone(&fs), Arc::clone(&device), dialect);
         let pool = Pool::new(device, Box::new(server));
-        fs.attach_kernel(Box::new(Kernel::new(&pool)));
+        fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has_passthrough())));
         pool.start(options.threads).map_err(SessionError::Worker)?;
         Ok(Self { pool, features })
     }

@@ -136,6 +136,12 @@ pub enum MountFailure {
         /// What the FUSE room said.
         reason: String,
     },
+    /// The rules ask for passthrough, and the kernel has none.
+    #[error(
+        "cache.data = \"passthrough\": this kernel has no FUSE passthrough (Linux 6.9 or newer has it where it is built with \
+        CONFIG_FUSE_PASSTHROUGH); write cache.data = \"auto\", which uses it where it is there"
+    )]
+    NoPassthrough,
     /// The mount is there and says nothing.
     #[error("the mount on {} did not answer within {} s and was taken down: {}", target.display(), waited.as_secs(), "see if the source's server answers")]
     NeverAnswered {

@@ -19,7 +19,7 @@ use super::{MountFailure, Readiness, Source, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
 use crate::fuse::{self, MountOptions, Session, SessionOptions};
-use crate::policy::Policy;
+use crate::policy::{DataPath, Policy};
 use crate::telemetry;
 
 /// How long a session may take to end after its mount was detached while in use.
@@ -182,6 +182,9 @@ fn mount(
         .ok_or_else(|| failed("something else was mounted there at the same moment".to_owned()))?;
     let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
         .map_err(|error| failed(error.to_string()))?;
+    if plan.policy.cache().data == DataPath::Passthrough && !session.features().has_passthrough() {
+        return Err(MountFailure::NoPassthrough);
+    }
     Ok((mounted, Arc::new(session)))
 }
 

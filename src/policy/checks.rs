@@ -45,6 +45,9 @@ pub(super) fn compile(profile: Profile) -> Result<Policy, Vec<Conflict>> {
     if profile.cache.open == OpenPolicy::Trust && !read_only {
         conflicts.push(Conflict { fault: Fault::TrustNeedsReadOnly, at: Part::CacheOpen, with: None });
     }
+    if profile.cache.open == OpenPolicy::Trust && profile.cache.data == DataPath::Passthrough {
+        conflicts.push(Conflict { fault: Fault::TrustNeedsPages, at: Part::CacheOpen, with: None });
+    }
     if !conflicts.is_empty() {
         return Err(conflicts);
     }

@@ -92,6 +92,8 @@ pub enum Fault {
     ApplyToNeedsOwner,
     /// `cache.open = "trust"` where something may be written.
     TrustNeedsReadOnly,
+    /// `cache.open = "trust"` with `cache.data = "passthrough"`.
+    TrustNeedsPages,
     /// Two path rules for one path.
     TwoPaths,
     /// More path rules than can be numbered.
@@ -151,6 +153,10 @@ impl Conflict {
             Fault::TrustNeedsReadOnly => {
                 "cache.open = \"trust\" is for profiles that are read-only everywhere".to_owned()
             }
+            Fault::TrustNeedsPages => {
+                "cache.open = \"trust\" and data = \"passthrough\": what is opened without a request cannot pass through"
+                    .to_owned()
+            }
             Fault::TwoPaths => "two rules for one path".to_owned(),
             Fault::TooManyPaths => {
                 "too many path rules: their prefixes have more than 32,000 names".to_owned()
@@ -189,6 +195,7 @@ impl Conflict {
             Fault::TrustNeedsReadOnly => {
                 "add read_only = true to the profile's permissions, or write open = \"revalidate\"".to_owned()
             }
+            Fault::TrustNeedsPages => "write data = \"auto\", or open = \"revalidate\"".to_owned(),
             Fault::TwoPaths => "merge them".to_owned(),
             Fault::TooManyPaths => "shorten the list".to_owned(),
         }

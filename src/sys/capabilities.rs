@@ -79,6 +79,32 @@ pub fn raised<T>(more: Capabilities, call: impl FnOnce() -> T) -> Result<T, Errn
     Ok(call())
 }
 
+/// Puts `more` into the calling thread's effective set until it assumes an identity again (for SYS_ADMIN: until
+/// [`lower_administration`]). Two capset(2) for each call that needs one would cost as much as the call.
+///
+/// # Errors
+/// EPERM where the thread is not permitted `more`.
+pub fn raise_for_now(more: Capabilities) -> Result<(), Errno> {
+    set_effective(effective()?.with(more))
+}
+
+/// Takes `less` out of the calling thread's effective set until it assumes an identity again.
+///
+/// # Errors
+/// As capset(2) has them.
+pub fn lower_for_now(less: Capabilities) -> Result<(), Errno> {
+    set_effective(effective()?.without(less))
+}
+
+/// Takes SYS_ADMIN out of the calling thread's effective set. It decides about extended attributes (`trusted.*`,
+/// `security.*`), and about nothing else that is done to a file by path or descriptor.
+///
+/// # Errors
+/// As capset(2) has them.
+pub fn lower_administration() -> Result<(), Errno> {
+    set_effective(effective()?.without(Capabilities::SYS_ADMIN))
+}
+
 /// Does `call` without `less` in the calling thread's effective set, and puts it back, also on a panic.
 ///
 /// # Errors
@@ -98,8 +124,15 @@ pub(super) fn take_root_set() -> Result<(), Errno> {
     set_effective(held()?.permitted)
 }
 
-/// The effective set that belongs to anybody else.
+/// The effective set that belongs to anybody else; SYS_ADMIN stays where [`raise_for_now`] has put it.
 pub(super) fn take_user_set() -> Result<(), Errno> {
+    let held = held()?;
+    let administration = Capabilities(held.effective.0 & Capabilities::SYS_ADMIN.0);
+    set_effective(held.permitted.without(Capabilities::OF_ROOT_ONLY).with(administration))
+}
+
+/// The effective set of somebody else than root, for a thread that was root until now.
+pub(super) fn take_users_first_set() -> Result<(), Errno> {
     set_effective(held()?.permitted.without(Capabilities::OF_ROOT_ONLY))
 }
 

@@ -35,9 +35,30 @@ where
     G: IntoIterator<Item = Gid>,
     G::IntoIter: Clone,
 {
+    become_somebody(uid, gid, groups, true)
+}
+
+/// As [`assume`], for calls that change no file's mode or content: uid 0 may be left without CAP_FSETID, which nothing
+/// else asks for, where [`capabilities::lower_for_now`] has taken it.
+///
+/// # Errors
+/// As [`assume`].
+pub fn assume_to_look<G>(uid: Uid, gid: Gid, groups: G) -> Result<(), Errno>
+where
+    G: IntoIterator<Item = Gid>,
+    G::IntoIter: Clone,
+{
+    become_somebody(uid, gid, groups, false)
+}
+
+fn become_somebody<G>(uid: Uid, gid: Gid, groups: G, to_change: bool) -> Result<(), Errno>
+where
+    G: IntoIterator<Item = Gid>,
+    G::IntoIter: Clone,
+{
     let groups = groups.into_iter().map(Gid::as_raw);
     CURRENT.with_borrow_mut(|current| match current {
-        Some(now) => now.become_other(uid.as_raw(), gid.as_raw(), groups),
+        Some(now) => now.become_other(uid.as_raw(), gid.as_raw(), groups, to_change),
         None => {
             *current = Some(Identity::take_over(uid.as_raw(), gid.as_raw(), groups)?);
             Ok(())
@@ -77,6 +98,7 @@ impl Identity {
         uid: libc::uid_t,
         gid: libc::gid_t,
         groups: impl Iterator<Item = libc::gid_t> + Clone,
+        to_change: bool,
     ) -> Result<(), Errno> {
         if !self.groups.iter().copied().eq(groups.clone()) {
             let groups = bounded(groups)?;
@@ -90,6 +112,10 @@ impl Identity {
             // setfsuid(2) has changed the effective set behind the back of what is remembered.
             capabilities::forget();
             complete_capabilities(uid);
+        } else if uid != 0 {
+            or_abort(capabilities::take_user_set());
+        } else if to_change {
+            or_abort(capabilities::take_root_set());
         }
         Ok(())
     }
@@ -121,7 +147,10 @@ fn complete_ids(gid: Option<libc::gid_t>, uid: Option<libc::uid_t>) {
 }
 
 fn complete_capabilities(uid: libc::uid_t) {
-    let set = if uid == 0 { capabilities::take_root_set() } else { capabilities::take_user_set() };
+    or_abort(if uid == 0 { capabilities::take_root_set() } else { capabilities::take_users_first_set() });
+}
+
+fn or_abort(set: Result<(), Errno>) {
     if let Err(error) = set {
         abort("cannot set the effective capabilities", error);
     }

@@ -1,5 +1,6 @@
 //! Filesystem handles: a name for an object that survives renames and is plain data.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -57,6 +58,15 @@ impl FileHandle {
         }
     }
 
+    /// Whether the number `ino` is among what it holds. The kernel's own filesystems, NFS included, all put the inode's
+    /// number there (fs/exportfs, `fh_to_dentry`), as one word of 32 bits or two.
+    #[must_use]
+    pub fn names_ino(&self, ino: u64) -> bool {
+        // The mask leaves 32 bits, so nothing is lost.
+        let low = ((ino & 0xffff_ffff) as u32).to_ne_bytes();
+        self.bytes().chunks_exact(4).any(|word| word == low)
+    }
+
     /// Its opaque bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -90,19 +100,31 @@ const _: () = assert!(offset_of!(Raw, handle) == size_of::<libc::file_handle>())
 /// # Errors
 /// EOPNOTSUPP where the filesystem has no handles, EOVERFLOW where this one is longer than [`HANDLE_MAX`], ESTALE.
 pub fn name_to_handle(fd: BorrowedFd<'_>) -> Result<FileHandle, Errno> {
+    handle(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// The handle of `name` in the directory `dir`, of a symlink itself.
+///
+/// # Errors
+/// As [`name_to_handle`], and those of finding a name.
+pub fn name_to_handle_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<FileHandle, Errno> {
+    handle(dir, name, 0)
+}
+
+fn handle(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<FileHandle, Errno> {
     // 128 fits any integer.
     #[expect(clippy::cast_possible_truncation)]
     let mut raw = Raw { bytes: HANDLE_MAX as libc::c_uint, kind: 0, handle: [0; HANDLE_MAX] };
     let mut mount_id: libc::c_int = 0;
-    // SAFETY: Raw begins as file_handle does (asserted above) and has the room that `bytes` announces; the path is a
-    // NUL-terminated literal; all outlive the call.
+    // SAFETY: Raw begins as file_handle does (asserted above) and has the room that `bytes` announces; the path ends in
+    // NUL; all outlive the call.
     let result = unsafe {
         libc::name_to_handle_at(
-            fd.as_raw_fd(),
-            c"".as_ptr(),
+            dir.as_raw_fd(),
+            path.as_ptr(),
             (&raw mut raw).cast(),
             &raw mut mount_id,
-            libc::AT_EMPTY_PATH,
+            flags,
         )
     };
     check(result.into())?;
@@ -113,7 +135,8 @@ pub fn name_to_handle(fd: BorrowedFd<'_>) -> Result<FileHandle, Errno> {
 /// An O_PATH descriptor of the object that `handle` names on the filesystem of `anchor`, which must be open for real
 /// (not O_PATH). A symlink is not followed.
 ///
-/// CAP_DAC_READ_SEARCH is raised for this call alone: it also overrides read permission on local filesystems.
+/// Leaves CAP_DAC_READ_SEARCH raised, which also overrides read permission on local filesystems: whatever is done next as
+/// somebody assumes their identity first, and that lowers it.
 ///
 /// # Errors
 /// ESTALE where the object is gone (or, on NFS, a directory above it may not be searched by this thread's identity),
@@ -127,15 +150,14 @@ pub fn open_by_handle(anchor: BorrowedFd<'_>, handle: &FileHandle) -> Result<Own
     };
     raw.handle[..bytes.len()].copy_from_slice(bytes);
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    capabilities::raised(capabilities::Capabilities::DAC_READ_SEARCH, || {
-        // SAFETY: Raw begins as file_handle does (asserted above) and holds the `bytes` it announces; it outlives the
-        // call. A descriptor that the call returns is new and nobody else's.
-        unsafe {
-            let fd = libc::open_by_handle_at(anchor.as_raw_fd(), (&raw mut raw).cast(), flags.bits());
-            check(fd.into())?;
-            Ok(OwnedFd::from_raw_fd(fd))
-        }
-    })?
+    capabilities::raise_for_now(capabilities::Capabilities::DAC_READ_SEARCH)?;
+    // SAFETY: Raw begins as file_handle does (asserted above) and holds the `bytes` it announces; it outlives the
+    // call. A descriptor that the call returns is new and nobody else's.
+    unsafe {
+        let fd = libc::open_by_handle_at(anchor.as_raw_fd(), (&raw mut raw).cast(), flags.bits());
+        check(fd.into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! statx(2): attributes, and which mount an object lies on.
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -26,14 +27,25 @@ pub struct MountKey {
 /// Those of statx(2): ESTALE and EIO where an NFS server does not answer for it.
 pub fn statx(fd: BorrowedFd<'_>, known: bool) -> Result<Statx, Errno> {
     let sync = if known { libc::AT_STATX_DONT_SYNC } else { libc::AT_STATX_SYNC_AS_STAT };
+    call(fd, c"", libc::AT_EMPTY_PATH | sync)
+}
+
+/// Attributes of `name` in the directory `dir`, of a symlink itself; nothing is mounted for it.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn statx_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<Statx, Errno> {
+    call(dir, name, libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT)
+}
+
+fn call(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Statx, Errno> {
     // A kernel without the unique id (before 6.8) gives the other one instead.
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the path is a NUL-terminated literal, and the buffer has the size that statx(2) writes. All zeros is a
+    // SAFETY: the path ends in NUL, and the buffer has the size that statx(2) writes. All zeros is a
     // valid statx, whatever the kernel leaves unwritten.
     unsafe {
-        let flags = libc::AT_EMPTY_PATH | sync;
-        check(libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, mask, buffer.as_mut_ptr()).into())?;
+        check(libc::statx(dir.as_raw_fd(), path.as_ptr(), flags, mask, buffer.as_mut_ptr()).into())?;
         Ok(Statx(buffer.assume_init()))
     }
 }

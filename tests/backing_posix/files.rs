@@ -107,8 +107,9 @@ fn a_file_without_a_name_can_be_given_one() {
     let node = root_node(&backing);
     let file = backing.tmpfile(&owner(), &node, OFlag::O_RDWR, mode(0o666, 0o022)).unwrap();
     let found = backing.identify(&file).unwrap();
+    let reference = backing.reference(&file).unwrap();
     assert_eq!((found.attr.nlink, found.attr.uid.get()), (0, 2001));
-    backing.link(&owner(), &found.node, &node, name(c"named")).unwrap();
+    backing.link(&owner(), &reference, &node, name(c"named")).unwrap();
     assert_eq!(export.look("named"), (0o100_644, 2001, 2001));
     assert_eq!(lookup(&backing, &owner(), c"named").unwrap().id, found.id);
 }

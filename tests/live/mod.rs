@@ -6,6 +6,7 @@
 
 pub mod mapping;
 pub mod mount;
+pub mod requests;
 pub mod stat;
 pub mod tree;
 pub mod who;
@@ -47,3 +48,9 @@ pub const POD: Who = Who::new(50000, 0);
 pub const OWNER: Who = Who::new(2001, 2001);
 /// Root on the node.
 pub const ROOT: Who = Who::new(0, 0);
+
+/// The names in a directory, as ls(1) has them. Opening a directory asks the daemon for nothing, so a refusal comes with the
+/// first name.
+pub fn list(directory: impl AsRef<std::path::Path>) -> std::io::Result<Vec<std::ffi::OsString>> {
+    std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+}

@@ -107,6 +107,13 @@ impl Mount {
         output
     }
 
+    /// The process that serves the mount.
+    pub fn daemon(&self) -> u32 {
+        let output = permfs().args(["status", "--json"]).arg(self.target()).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status[0]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+    }
+
     /// The directory that is exported.
     pub fn source(&self) -> PathBuf {
         self.room.path().join("export")

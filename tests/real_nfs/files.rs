@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, utimensat};
 
-use super::live::{AIRFLOW, OWNER, POD, ROOT, Stat, Who, errno};
+use super::live::{AIRFLOW, OWNER, POD, ROOT, Stat, Who, errno, list};
 use super::runner::Scenario;
 use super::stage::Stage;
 
@@ -132,7 +132,7 @@ fn others_are_turned_away(stage: &Stage) {
         who.run(|| {
             assert_eq!(errno(fs::write(stage.pod("new"), "")), Errno::EACCES, "create as {who:?}");
             assert_eq!(errno(fs::create_dir(stage.pod("new"))), Errno::EACCES, "mkdir as {who:?}");
-            assert_eq!(errno(fs::read_dir(stage.pod(""))), Errno::EACCES, "list as {who:?}");
+            assert_eq!(errno(list(stage.pod(""))), Errno::EACCES, "list as {who:?}");
             assert_eq!(errno(fs::read(stage.pod("theirs"))), Errno::EACCES, "read as {who:?}");
             assert_eq!(errno(fs::write(stage.pod("theirs"), "")), Errno::EACCES, "write as {who:?}");
             assert_eq!(errno(fs::remove_file(stage.pod("theirs"))), Errno::EACCES, "remove as {who:?}");

@@ -26,6 +26,7 @@ mod freshness;
 mod locks;
 mod machine;
 mod names;
+mod requests;
 mod runner;
 mod stage;
 
@@ -40,6 +41,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         files::SCENARIOS,
         names::SCENARIOS,
         freshness::SCENARIOS,
+        requests::SCENARIOS,
         locks::SCENARIOS,
         failures::SCENARIOS,
         csi::SCENARIOS,

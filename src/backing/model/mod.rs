@@ -6,14 +6,15 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 use nix::unistd::{AccessFlags, Whence};
 
 use super::{
-    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, Name, NewTime, ObjectId,
-    RawEntry, StatFs, SuidBits, WriteHow,
+    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, Name, NewTime,
+    ObjectId, RawEntry, StatFs, SuidBits, WriteHow,
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 
@@ -128,7 +129,7 @@ impl BackingFs for ModelBacking {
     }
 
     fn features(&self) -> BackingFeatures {
-        BackingFeatures { nfs: true, posix_acl: false, handles: true }
+        BackingFeatures { nfs: true, local: false, posix_acl: false, handles: true }
     }
 
     fn root(&self) -> Result<Found<u64>, Errno> {
@@ -155,8 +156,12 @@ impl BackingFs for ModelBacking {
         self.stat(&file.ino, freshness)
     }
 
-    fn identify(&self, file: &ModelFile) -> Result<Found<u64>, Errno> {
-        Ok(guard(&self.state).object(file.ino)?.found())
+    fn identify(&self, file: &ModelFile) -> Result<Identified<u64>, Errno> {
+        Ok(guard(&self.state).object(file.ino)?.found().into())
+    }
+
+    fn reference(&self, file: &ModelFile) -> Result<u64, Errno> {
+        Ok(file.ino)
     }
 
     fn readlink(&self, who: &Credentials, node: &u64) -> Result<Vec<u8>, Errno> {
@@ -281,6 +286,10 @@ impl BackingFs for ModelBacking {
         Ok(())
     }
 
+    fn chmod_file(&self, who: &Credentials, file: &ModelFile, permissions: Permissions) -> Result<(), Errno> {
+        self.chmod(who, &file.ino, permissions)
+    }
+
     fn chown(
         &self,
         who: &Credentials,
@@ -331,6 +340,31 @@ impl BackingFs for ModelBacking {
         };
         state.allow(who, *node, want)?;
         self.opened(&mut state, *node, flags)
+    }
+
+    fn open_name(
+        &self,
+        who: &Credentials,
+        parent: &u64,
+        name: Name<'_>,
+        id: &ObjectId,
+        flags: OFlag,
+    ) -> Result<(ModelFile, StoredAttr), Errno> {
+        let found = self.lookup(who, parent, name)?;
+        if found.id != *id {
+            return Err(Errno::ESTALE);
+        }
+        let file = self.open(who, &found.node, flags.difference(OFlag::O_TRUNC))?;
+        Ok((file, found.attr))
+    }
+
+    fn hand_over<T>(
+        &self,
+        _who: &Credentials,
+        _file: &ModelFile,
+        _call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     fn create(

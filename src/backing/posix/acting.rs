@@ -4,6 +4,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use crate::policy::{Credentials, NewMode, Permissions};
+use crate::sys::capabilities::{self, Capabilities};
 use crate::sys::{Errno, credentials, proc_fd, umask};
 
 /// Gives the thread an identity (root's) and a umask (none) of its own, whatever it inherited, and the shorter way to
@@ -14,10 +15,32 @@ pub(super) fn enter_thread() -> Result<(), Errno> {
     proc_fd::enter_thread()
 }
 
+/// As [`act_as`], for finding and opening what is there: spares root two calls (see [`credentials::assume_to_look`]).
+pub(super) fn act_to_look(who: &Credentials) -> Result<(), Errno> {
+    let groups = who.groups.iter().map(|group| Gid::from_raw(group.get()));
+    credentials::assume_to_look(Uid::from_raw(who.uid.get()), Gid::from_raw(who.gid.get()), groups)
+}
+
 /// The calling thread is `who` from here on.
 pub(super) fn act_as(who: &Credentials) -> Result<(), Errno> {
     let groups = who.groups.iter().map(|group| Gid::from_raw(group.get()));
     credentials::assume(Uid::from_raw(who.uid.get()), Gid::from_raw(who.gid.get()), groups)
+}
+
+/// As [`act_as`], and without the capability that a thread keeps for passthrough: it would open `trusted.*` to a user.
+pub(super) fn act_without_administration(who: &Credentials) -> Result<(), Errno> {
+    act_as(who)?;
+    if who.uid.is_root() { Ok(()) } else { capabilities::lower_administration() }
+}
+
+/// Does `call` as `who` without CAP_FSETID, which would keep suid on what is written with these credentials.
+pub(super) fn as_common_writer<T>(who: &Credentials, call: impl FnOnce() -> T) -> Result<T, Errno> {
+    act_to_look(who)?;
+    // No user has it.
+    if who.uid.is_root() {
+        capabilities::lower_for_now(Capabilities::FSETID)?;
+    }
+    Ok(call())
 }
 
 /// The calling thread is root from here on.
@@ -29,7 +52,12 @@ pub(super) fn act_as_root() -> Result<(), Errno> {
 ///
 /// The umask goes to the kernel, and is not applied here, because a default ACL of the directory overrules it.
 pub(super) fn make_as(who: &Credentials, mode: NewMode) -> Result<Mode, Errno> {
-    act_as(who)?;
+    // Only for setgid does the kernel ask whether the maker may keep it (mode_strip_sgid, fs/inode.c).
+    if mode.permissions.contains(Permissions::SETGID) {
+        act_as(who)?
+    } else {
+        act_to_look(who)?
+    }
     umask::assume(mode_of(mode.umask))?;
     Ok(mode_of(mode.permissions))
 }

@@ -12,7 +12,7 @@ use nix::unistd::{Whence, lseek};
 
 use super::super::{MountIndex, RawEntry};
 use super::Node;
-use super::acting::act_as;
+use super::acting::act_to_look;
 use super::files::reopen;
 use super::mounts::unique_ino;
 use crate::policy::{Credentials, FileKind};
@@ -39,7 +39,7 @@ impl AsFd for Dir {
 }
 
 pub(super) fn open(who: &Credentials, node: &Node) -> Result<Dir, Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let fd = reopen(node.as_fd(), flags)?;
     Ok(Dir { fd, mount: node.mount, stream: Mutex::default() })

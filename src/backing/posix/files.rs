@@ -2,16 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fcntl, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, openat};
+use nix::sys::stat::{Mode, fchmod};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
 
-use super::super::{SuidBits, WriteHow};
-use super::acting::{act_as, make_as};
-use super::mounts::MountTable;
-use super::{File, Node, offset};
-use crate::policy::{Credentials, FileKind, NewMode};
+use super::super::{ObjectId, SuidBits, WriteHow};
+use super::acting::{act_as, act_to_look, make_as, mode_of};
+use super::mounts::{MountTable, handle_of};
+use super::{File, Node, attr, offset};
+use crate::policy::{Credentials, FileKind, NewMode, Permissions, StoredAttr};
 use crate::sys::capabilities::{self, Capabilities};
 use crate::sys::io::{self, WriteFlags};
 use crate::sys::proc_fd::ProcFdPath;
@@ -27,6 +27,29 @@ pub(super) fn open(who: &Credentials, node: &Node, flags: OFlag) -> Result<File,
     act_as(who)?;
     let fd = reopen(node.as_fd(), flags)?;
     Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+}
+
+/// The name may have gone to something else meanwhile, so this neither waits at a FIFO nor follows a symlink, changes
+/// nothing, and looks at what was opened.
+pub(super) fn open_name(
+    mounts: &MountTable,
+    who: &Credentials,
+    parent: &Node,
+    name: Name<'_>,
+    id: &ObjectId,
+    flags: OFlag,
+) -> Result<(File, StoredAttr), Errno> {
+    const CHANGING: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC);
+    let flags = flags.difference(CHANGING) | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | ALWAYS;
+    act_to_look(who)?;
+    let fd = openat(parent, name.as_c_str(), flags, Mode::empty())?;
+    let stat = statx(fd.as_fd(), true)?;
+    let same = id.handle.is_some() && stat.ino() == id.ino && mounts.is(id.mount, &stat);
+    if !same || handle_of(fd.as_fd())? != id.handle {
+        return Err(Errno::ESTALE);
+    }
+    let attr = attr::stored(&stat, id.mount)?;
+    Ok((File { fd, mount: id.mount, writable: is_writable(flags) }, attr))
 }
 
 /// What `fd` refers to, opened anew.
@@ -54,9 +77,7 @@ pub(super) fn create(
     if FileKind::from_mode(stat.mode()) != Some(FileKind::Regular) {
         return Err(Errno::ESTALE);
     }
-    if !flags.contains(OFlag::O_NONBLOCK) {
-        fcntl(&fd, FcntlArg::F_SETFL(flags))?;
-    }
+    // O_NONBLOCK stays: to a regular file it means nothing.
     // Not necessarily the parent's: the name may be a mount point by now.
     let mount = mounts.place(who, fd.as_fd(), &stat)?.mount;
     Ok(File { fd, mount, writable: is_writable(flags) })
@@ -115,6 +136,11 @@ pub(super) fn flush(file: &File) -> Result<(), Errno> {
 pub(super) fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<(), Errno> {
     let synced = if data_only { fdatasync(fd) } else { nix::unistd::fsync(fd) };
     synced.map_err(Errno::from)
+}
+
+pub(super) fn chmod(who: &Credentials, file: &File, permissions: Permissions) -> Result<(), Errno> {
+    act_as(who)?;
+    Ok(fchmod(file, mode_of(permissions))?)
 }
 
 pub(super) fn truncate(file: &File, size: u64) -> Result<(), Errno> {

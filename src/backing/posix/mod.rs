@@ -27,8 +27,8 @@ use nix::unistd::{AccessFlags, Whence};
 pub use self::dirs::Dir;
 use self::mounts::MountTable;
 use super::{
-    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, LockKind, MountIndex, Name, NewTime,
-    ObjectId, RawEntry, StatFs, WriteHow,
+    BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, MountIndex, Name,
+    NewTime, ObjectId, RawEntry, StatFs, WriteHow,
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
 
@@ -89,14 +89,20 @@ impl BackingFs for PosixBacking {
     fn lookup(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Found<Node>, Errno> {
         resolve::lookup(&self.mounts, who, parent, name)
     }
+    fn find(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Identified<Node>, Errno> {
+        resolve::find(&self.mounts, who, parent, name)
+    }
     fn stat(&self, node: &Node, freshness: Freshness) -> Result<StoredAttr, Errno> {
         attr::stat(node.as_fd(), node.mount, freshness)
     }
     fn stat_file(&self, file: &File, freshness: Freshness) -> Result<StoredAttr, Errno> {
         attr::stat(file.as_fd(), file.mount, freshness)
     }
-    fn identify(&self, file: &File) -> Result<Found<Node>, Errno> {
+    fn identify(&self, file: &File) -> Result<Identified<Node>, Errno> {
         resolve::identify(&self.mounts, file)
+    }
+    fn reference(&self, file: &File) -> Result<Node, Errno> {
+        resolve::reference(file)
     }
     fn readlink(&self, who: &Credentials, node: &Node) -> Result<Vec<u8>, Errno> {
         names::readlink(who, node)
@@ -149,6 +155,9 @@ impl BackingFs for PosixBacking {
     fn chmod(&self, who: &Credentials, node: &Node, permissions: Permissions) -> Result<(), Errno> {
         attr::chmod(who, node, permissions)
     }
+    fn chmod_file(&self, who: &Credentials, file: &File, permissions: Permissions) -> Result<(), Errno> {
+        files::chmod(who, file, permissions)
+    }
     fn chown(
         &self,
         who: &Credentials,
@@ -171,6 +180,24 @@ impl BackingFs for PosixBacking {
 
     fn open(&self, who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
         files::open(who, node, flags)
+    }
+    fn open_name(
+        &self,
+        who: &Credentials,
+        parent: &Node,
+        name: Name<'_>,
+        id: &ObjectId,
+        flags: OFlag,
+    ) -> Result<(File, StoredAttr), Errno> {
+        files::open_name(&self.mounts, who, parent, name, id, flags)
+    }
+    fn hand_over<T>(
+        &self,
+        who: &Credentials,
+        file: &File,
+        call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        acting::as_common_writer(who, || call(file.as_fd()))?
     }
     fn create(
         &self,

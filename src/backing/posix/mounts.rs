@@ -84,6 +84,16 @@ impl MountTable {
         }
     }
 
+    /// Whether an object of which `stat` tells lies on `mount`.
+    pub(super) fn is(&self, mount: MountIndex, stat: &Statx) -> bool {
+        let key = stat.mount();
+        if key == self.root.key {
+            return mount.0 == 0;
+        }
+        let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
+        below.by_key.get(&key) == Some(&mount)
+    }
+
     /// What `call` makes of the anchor of `mount`; none where there is no such mount, or it has no anchor.
     pub(super) fn with_anchor<T>(
         &self,

@@ -9,7 +9,7 @@ use nix::sys::stat::{SFlag, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::Node;
-use super::acting::{act_as, make_as};
+use super::acting::{act_to_look, make_as};
 use crate::policy::{Credentials, FileKind, NewMode};
 use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::{Errno, Name};
@@ -32,7 +32,7 @@ pub(super) fn mknod(
 }
 
 pub(super) fn symlink(who: &Credentials, target: &CStr, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     Ok(symlinkat(target, parent, name.as_c_str())?)
 }
 
@@ -44,18 +44,18 @@ pub(super) fn link(
     parent: &Node,
     name: Name<'_>,
 ) -> Result<(), Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     ProcFdPath::new(object)
         .with_at(|dir, path| Ok(linkat(dir, path, parent, name.as_c_str(), AtFlags::AT_SYMLINK_FOLLOW)?))
 }
 
 pub(super) fn unlink(who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     Ok(unlinkat(parent, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?)
 }
 
 pub(super) fn rmdir(who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     Ok(unlinkat(parent, name.as_c_str(), UnlinkatFlags::RemoveDir)?)
 }
 
@@ -65,12 +65,12 @@ pub(super) fn rename(
     (to, new_name): (&Node, Name<'_>),
     flags: RenameFlags,
 ) -> Result<(), Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     Ok(renameat2(from, name.as_c_str(), to, new_name.as_c_str(), flags)?)
 }
 
 pub(super) fn readlink(who: &Credentials, node: &Node) -> Result<Vec<u8>, Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     match readlinkat(node, c"") {
         Ok(target) => Ok(target.into_vec()),
         // With an empty path, this is what the kernel says to anything but a symlink (fs/stat.c, do_readlinkat).

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::super::{Found, MountIndex, ObjectId};
-use super::acting::{act_as, act_as_root};
+use super::super::{Found, Identified, MountIndex, ObjectId};
+use super::acting::{act_as_root, act_to_look};
 use super::files::reopen;
 use super::mounts::{MountTable, Place, handle_of};
 use super::{File, Node, PosixBacking, attr};
 use crate::policy::Credentials;
-use crate::sys::handle::open_by_handle;
-use crate::sys::stat::{Statx, statx};
+use crate::sys::handle::{name_to_handle_at, open_by_handle};
+use crate::sys::stat::{Statx, statx, statx_at};
 use crate::sys::{Errno, Name};
 
 /// A reference to work with, not the object's content.
@@ -31,7 +31,7 @@ pub(super) fn lookup(
     parent: &Node,
     name: Name<'_>,
 ) -> Result<Found<Node>, Errno> {
-    act_as(who)?;
+    act_to_look(who)?;
     let find = |flags| openat(parent, name.as_c_str(), REFERENCE | OFlag::O_NOFOLLOW | flags, Mode::empty());
     let mut fd = find(OFlag::empty())?;
     let mut stat = statx(fd.as_fd(), false)?;
@@ -44,17 +44,44 @@ pub(super) fn lookup(
     found(fd, place, &stat)
 }
 
-pub(super) fn identify(mounts: &MountTable, file: &File) -> Result<Found<Node>, Errno> {
+/// By two paths of one name instead of one descriptor: half the system calls. Whether both led to one object is seen
+/// by the number that the handle holds; where that is not so, or the object is of an uncommon sort, [`lookup`] decides.
+pub(super) fn find(
+    mounts: &MountTable,
+    who: &Credentials,
+    parent: &Node,
+    name: Name<'_>,
+) -> Result<Identified<Node>, Errno> {
+    if mounts.has_handles(parent.mount) {
+        act_to_look(who)?;
+        let stat = statx_at(parent.as_fd(), name.as_c_str())?;
+        if !stat.is_automount() && mounts.is(parent.mount, &stat) {
+            let handle = name_to_handle_at(parent.as_fd(), name.as_c_str());
+            if let Some(handle) = handle.ok().filter(|handle| handle.names_ino(stat.ino())) {
+                let id = ObjectId { mount: parent.mount, ino: stat.ino(), handle: Some(handle) };
+                return Ok(Identified { pin: None, id, attr: attr::stored(&stat, parent.mount)? });
+            }
+        }
+    }
+    lookup(mounts, who, parent, name).map(Identified::from)
+}
+
+pub(super) fn identify(mounts: &MountTable, file: &File) -> Result<Identified<Node>, Errno> {
     let stat = statx(file.as_fd(), true)?;
-    let fd = reopen(file.as_fd(), REFERENCE)?;
-    let handles = mounts.has_handles(file.mount);
-    found(fd, Place { mount: file.mount, handles }, &stat)
+    let handle = if mounts.has_handles(file.mount) { handle_of(file.as_fd())? } else { None };
+    let pin = if handle.is_none() { Some(reference(file)?) } else { None };
+    let id = ObjectId { mount: file.mount, ino: stat.ino(), handle };
+    Ok(Identified { pin, id, attr: attr::stored(&stat, file.mount)? })
+}
+
+pub(super) fn reference(file: &File) -> Result<Node, Errno> {
+    Ok(Node { fd: reopen(file.as_fd(), REFERENCE)?, mount: file.mount })
 }
 
 pub(super) fn resolve(mounts: &MountTable, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
     let handle = id.handle.as_ref().ok_or(Errno::ESTALE)?;
     let find = |anchor: BorrowedFd<'_>| {
-        act_as(who)?;
+        act_to_look(who)?;
         match open_by_handle(anchor, handle) {
             // On NFS a directory's handle is only good for who may search the directories above it. Root may, where it
             // is not squashed; the reference gives no right that `who` does not have.

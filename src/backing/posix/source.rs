@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{NFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
 
 use super::super::{BackingFeatures, MountIndex};
 use super::acting::{act_as, act_as_root};
@@ -16,6 +18,9 @@ use crate::policy::Credentials;
 use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::stat::{Statx, statx};
 use crate::sys::{Errno, xattr};
+
+/// File systems known to be this kernel's own; any other may look at who reads and writes.
+const LOCAL: &[FsType] = &[EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
 
 impl PosixBacking {
     /// Opens the directory `source`, following symlinks on the way, as root. Leaves the calling thread as root.
@@ -28,8 +33,10 @@ impl PosixBacking {
         let root = nix::fcntl::open(source, flags, Mode::empty())?;
         let stat = statx(root.as_fd(), false)?;
         let opened = MountTable::new(root.as_fd(), &stat).and_then(|mounts| {
+            let kind = fstatfs(&root)?.filesystem_type();
             let features = BackingFeatures {
-                nfs: fstatfs(&root)?.filesystem_type() == NFS_SUPER_MAGIC,
+                nfs: kind == NFS_SUPER_MAGIC,
+                local: LOCAL.contains(&kind),
                 posix_acl: has_posix_acl(root.as_fd(), &stat)?,
                 handles: mounts.has_handles(MountIndex(0)),
             };

@@ -219,8 +219,8 @@ pub(super) fn fsync<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
 }
 
 pub(super) fn fsyncdir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
-    let (handle, data_only) = synced(body)?;
-    Ok(Request::Fsyncdir { node, handle, data_only })
+    let (_, data_only) = synced(body)?;
+    Ok(Request::Fsyncdir { node, data_only })
 }
 
 fn synced(body: &mut Cursor<'_>) -> Result<(FileHandleId, bool), Errno> {
@@ -233,9 +233,9 @@ pub(super) fn release<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
     Ok(Request::Release { node, handle: FileHandleId(release.fh) })
 }
 
-pub(super) fn releasedir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
-    let release: wire::ReleaseIn = body.take()?;
-    Ok(Request::Releasedir { node, handle: FileHandleId(release.fh) })
+pub(super) fn releasedir<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
+    let _: wire::ReleaseIn = body.take()?;
+    Ok(Request::Releasedir)
 }
 
 pub(super) fn fallocate<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
@@ -274,25 +274,19 @@ pub(super) fn copy_file_range<'a>(body: &mut Cursor<'a>, wide: bool) -> Decoded<
     }))
 }
 
-pub(super) fn opendir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
-    // A directory is only ever read.
+pub(super) fn opendir<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
     let _: wire::OpenIn = body.take()?;
-    Ok(Request::Opendir { node })
+    Ok(Request::Opendir)
 }
 
 pub(super) fn readdir<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
     let read: wire::ReadIn = body.take()?;
-    Ok(Request::Readdir { node, handle: FileHandleId(read.fh), from: read.offset, size: size(read.size)? })
+    Ok(Request::Readdir { node, from: read.offset, size: size(read.size)? })
 }
 
 pub(super) fn readdirplus<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
     let read: wire::ReadIn = body.take()?;
-    Ok(Request::Readdirplus {
-        node,
-        handle: FileHandleId(read.fh),
-        from: read.offset,
-        size: size(read.size)?,
-    })
+    Ok(Request::Readdirplus { node, from: read.offset, size: size(read.size)? })
 }
 
 pub(super) fn getxattr<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {

@@ -200,28 +200,20 @@ pub(crate) enum Request<'a> {
     },
     CopyFileRange(CopyRange),
 
-    Opendir {
-        node: NodeId,
-    },
+    Opendir,
     Readdir {
         node: NodeId,
-        handle: FileHandleId,
         from: u64,
         size: usize,
     },
     Readdirplus {
         node: NodeId,
-        handle: FileHandleId,
         from: u64,
         size: usize,
     },
-    Releasedir {
-        node: NodeId,
-        handle: FileHandleId,
-    },
+    Releasedir,
     Fsyncdir {
         node: NodeId,
-        handle: FileHandleId,
         data_only: bool,
     },
 
@@ -325,10 +317,10 @@ pub(crate) fn decode<'a>(header: &Header, body: &'a [u8], dialect: Dialect) -> R
         Opcode::CopyFileRange => body::copy_file_range(&mut body, false),
         Opcode::CopyFileRange64 => body::copy_file_range(&mut body, true),
 
-        Opcode::Opendir => body::opendir(node()?, &mut body),
+        Opcode::Opendir => body::opendir(&mut body),
         Opcode::Readdir => body::readdir(node()?, &mut body),
         Opcode::Readdirplus => body::readdirplus(node()?, &mut body),
-        Opcode::Releasedir => body::releasedir(node()?, &mut body),
+        Opcode::Releasedir => body::releasedir(&mut body),
         Opcode::Fsyncdir => body::fsyncdir(node()?, &mut body),
 
         Opcode::Getxattr => body::getxattr(node()?, &mut body),

@@ -1,35 +1,21 @@
-//! Opening and reading directories.
-
-use zerocopy::IntoBytes;
+//! Reading directories.
 
 use super::Server;
-use crate::fs::{BackingFs, CallerId, Errno, FileHandleId, NodeId};
+use crate::fs::{BackingFs, CallerId, Errno, NodeId};
 use crate::fuse::dirents::{Dirents, Listing};
-use crate::fuse::encode;
 use crate::fuse::reply::{Delivery, Reply};
 
 impl<B: BackingFs> Server<B> {
-    pub(super) fn opendir(&self, reply: Reply<'_>, caller: CallerId, node: NodeId) {
-        match self.fs.opendir(caller, node) {
-            Ok(opened) => {
-                if reply.bytes(encode::opened_dir(&opened).as_bytes()) == Delivery::Lost {
-                    self.fs.releasedir(node, opened.handle);
-                }
-            }
-            Err(error) => reply.error(error),
-        }
-    }
-
     pub(super) fn readdir(
         &self,
         reply: Reply<'_>,
+        caller: CallerId,
         node: NodeId,
-        handle: FileHandleId,
         from: u64,
         buffer: &mut [u8],
     ) {
         let mut entries = Dirents::new(Listing::Names, buffer);
-        let outcome = self.fs.readdir(node, handle, from, &mut entries);
+        let outcome = self.fs.readdir(caller, node, from, &mut entries);
         self.listed(reply, outcome, &entries);
     }
 
@@ -38,12 +24,11 @@ impl<B: BackingFs> Server<B> {
         reply: Reply<'_>,
         caller: CallerId,
         node: NodeId,
-        handle: FileHandleId,
         from: u64,
         buffer: &mut [u8],
     ) {
         let mut entries = Dirents::new(Listing::Entries, buffer);
-        let outcome = self.fs.readdirplus(caller, node, handle, from, &mut entries);
+        let outcome = self.fs.readdirplus(caller, node, from, &mut entries);
         self.listed(reply, outcome, &entries);
     }
 

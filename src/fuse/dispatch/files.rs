@@ -44,12 +44,13 @@ impl<B: BackingFs> Server<B> {
     pub(super) fn read(
         &self,
         reply: Reply<'_>,
+        caller: CallerId,
         node: NodeId,
         handle: FileHandleId,
         offset: u64,
         buffer: &mut [u8],
     ) {
-        match self.fs.read(node, handle, offset, buffer) {
+        match self.fs.read(caller, node, handle, offset, buffer) {
             Ok(length) => match buffer.get(..length) {
                 Some(data) => _ = reply.bytes(data),
                 None => reply.error(Errno::EIO),
@@ -74,12 +75,13 @@ impl<B: BackingFs> Server<B> {
     pub(super) fn lseek(
         &self,
         reply: Reply<'_>,
+        caller: CallerId,
         node: NodeId,
         handle: FileHandleId,
         offset: u64,
         whence: Whence,
     ) {
-        reply.value(self.fs.lseek(node, handle, offset, whence).map(|offset| LseekOut { offset }));
+        reply.value(self.fs.lseek(caller, node, handle, offset, whence).map(|offset| LseekOut { offset }));
     }
 
     pub(super) fn copy_file_range(&self, reply: Reply<'_>, caller: CallerId, copy: &CopyRange) {

@@ -19,7 +19,7 @@ use super::device::Device;
 use super::opcode::Opcode;
 use super::pool::Service;
 use super::reply::Reply;
-use crate::fs::{BackingFs, CallerId, Errno, Filesystem};
+use crate::fs::{BackingFs, CallerId, Errno, FileHandleId, Filesystem};
 
 /// A file system behind a device.
 #[derive(Debug)]
@@ -98,6 +98,8 @@ impl<B: BackingFs> Server<B> {
                 reply.done(self.fs.rename(caller, parent, name, new_parent, new_name, flags));
             }
 
+            // The kernel then opens files by itself from now on, too (FUSE_NO_OPEN_SUPPORT, Linux 3.16).
+            Request::Open { .. } if self.fs.trusts_opens() => reply.needless(),
             Request::Open { node, flags } => self.open(reply, caller, node, flags),
             Request::Create { parent, name, flags, permissions, umask } => {
                 self.created(reply, self.fs.create(caller, parent, name, flags, permissions, umask));
@@ -106,14 +108,15 @@ impl<B: BackingFs> Server<B> {
                 self.created(reply, self.fs.tmpfile(caller, parent, flags, permissions, umask));
             }
             Request::Read { node, handle, offset, size } => {
-                self.read(reply, node, handle, offset, limited(space, size));
+                self.read(reply, caller, node, handle, offset, limited(space, size));
             }
             Request::Write { handle, offset, data, how } => {
                 self.write(reply, caller, handle, offset, data, how);
             }
+            Request::Flush { handle: FileHandleId::NONE, .. } => reply.needless(),
             Request::Flush { node, handle, owner } => reply.done(self.fs.flush(node, handle, owner)),
             Request::Fsync { node, handle, data_only } => {
-                reply.done(self.fs.fsync(node, handle, data_only));
+                reply.done(self.fs.fsync(caller, node, handle, data_only));
             }
             Request::Release { node, handle } => {
                 self.fs.release(node, handle);
@@ -123,23 +126,22 @@ impl<B: BackingFs> Server<B> {
                 reply.done(self.fs.fallocate(caller, handle, flags, offset, length));
             }
             Request::Lseek { node, handle, offset, whence } => {
-                self.lseek(reply, node, handle, offset, whence);
+                self.lseek(reply, caller, node, handle, offset, whence);
             }
             Request::CopyFileRange(copy) => self.copy_file_range(reply, caller, &copy),
 
-            Request::Opendir { node } => self.opendir(reply, caller, node),
-            Request::Readdir { node, handle, from, size } => {
-                self.readdir(reply, node, handle, from, limited(space, size));
+            // The kernel then opens directories by itself from now on (FUSE_NO_OPENDIR_SUPPORT, Linux 5.1).
+            Request::Opendir => reply.needless(),
+            Request::Readdir { node, from, size } => {
+                self.readdir(reply, caller, node, from, limited(space, size));
             }
-            Request::Readdirplus { node, handle, from, size } => {
-                self.readdirplus(reply, caller, node, handle, from, limited(space, size));
+            Request::Readdirplus { node, from, size } => {
+                self.readdirplus(reply, caller, node, from, limited(space, size));
             }
-            Request::Releasedir { node, handle } => {
-                self.fs.releasedir(node, handle);
-                reply.done(Ok(()));
-            }
-            Request::Fsyncdir { node, handle, data_only } => {
-                reply.done(self.fs.fsyncdir(node, handle, data_only));
+            // Of a directory that was opened before the kernel knew.
+            Request::Releasedir => reply.done(Ok(())),
+            Request::Fsyncdir { node, data_only } => {
+                reply.done(self.fs.fsyncdir(caller, node, data_only));
             }
 
             Request::Getxattr { node, name, size } => {

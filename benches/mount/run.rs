@@ -1,0 +1,101 @@
+//! Conducts a run, here or inside the machine: mount, count, measure, take down.
+
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use permfs::bench::{self, Plan, Progress, Stop};
+
+use super::Failure;
+use super::candidates::{self, Candidate};
+use super::counting::Counter;
+use super::export::{Export, OWNER};
+use super::operations;
+use super::options::Options;
+use super::outcome::{CountPair, Measured, Outcome};
+
+/// The export inside the machine, and the mount that the NFS client counts by; see `tests/nfs/vm`.
+const NFS_MOUNT: &str = "/nfs";
+const NFS_EXPORT: &str = "/nfs/data";
+
+/// permfs and its peers on one local export.
+pub fn locally(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
+    if options.pinned {
+        // Before there is a thread or a daemon: all of them inherit it.
+        pin().map_err(|error| format!("cannot stay on one CPU: {error}"))?;
+    }
+    let mut export = match &options.dir {
+        Some(dir) => Export::below(dir)?,
+        None => Export::in_memory()?,
+    };
+    let source = export.on_disk("export", OWNER)?;
+    let (candidates, notes) = candidates::mount_all(&mut export, &source, options)?;
+    let kind = if options.pinned { "pinned" } else { "local" };
+    let place = export.place.clone();
+    let mut outcome = Outcome { kind, place, notes, candidates: Vec::new() };
+    measure(&mut outcome, &source, &candidates, options, stop)?;
+    Ok(outcome)
+}
+
+/// permfs against the NFS mount it stands on; inside the machine.
+pub fn over_nfs(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
+    let mut export = Export::below(Path::new("/tmp"))?;
+    let source = PathBuf::from(NFS_EXPORT);
+    let permfs = candidates::permfs(&mut export, &source, "permfs", "auto")?;
+    let place = "NFS v4.2, 0.3 ms on the link".to_owned();
+    let mut outcome = Outcome { kind: "nfs", place, notes: Vec::new(), candidates: Vec::new() };
+    let candidates = [permfs];
+    measure(&mut outcome, &source, &candidates, options, stop)?;
+    let rpcs = Counter::Rpcs(PathBuf::from(NFS_MOUNT));
+    for (measured, candidate) in outcome.candidates.iter_mut().zip(&candidates) {
+        let bare = operations::count(&source, candidates::identity(OWNER), &rpcs)?;
+        let through = operations::count(&candidate.path, candidate.identity(), &rpcs)?;
+        let pairs = bare.into_iter().zip(through);
+        measured.rpcs = pairs.map(|(bare, permfs)| CountPair { bare, permfs }).collect();
+    }
+    Ok(outcome)
+}
+
+fn measure(
+    outcome: &mut Outcome,
+    source: &Path,
+    candidates: &[Candidate],
+    options: &Options,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let plan = Plan {
+        source: source.to_owned(),
+        source_as: Some(candidates::identity(OWNER)),
+        targets: candidates.iter().map(Candidate::target).collect(),
+        rows: options.rows(),
+        rounds: options.rounds,
+        quick: options.quick,
+        drop_caches: true,
+    };
+    let progress = Progress::on_terminal();
+    let reports = bench::run(&plan, stop, &mut |step| progress.show(step))?;
+    drop(progress);
+    for (candidate, report) in candidates.iter().zip(reports) {
+        let requests = if candidate.name.starts_with("permfs") {
+            operations::count(
+                &candidate.path,
+                candidate.identity(),
+                &Counter::Requests(candidate.path.clone()),
+            )?
+        } else {
+            Vec::new()
+        };
+        let (name, how) = (candidate.name, candidate.how.clone());
+        outcome.candidates.push(Measured { name, how, report, requests, rpcs: Vec::new() });
+    }
+    Ok(())
+}
+
+/// To the last of the CPUs that are allowed: the first has most of the interrupts.
+fn pin() -> nix::Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu) == Ok(true)).unwrap_or(0);
+    let mut one = CpuSet::new();
+    one.set(last)?;
+    sched_setaffinity(Pid::from_raw(0), &one)
+}

@@ -1,0 +1,278 @@
+//! How the kernel reaches the content of an open file: through its page cache, or past this daemon (passthrough).
+//!
+//! The kernel lets an inode be open in one of these ways at a time, and refuses the other with EIO
+//! (fs/fuse/iomode.c, Linux 6.9). So the first open of an inode decides, and the last close ends it. Under passthrough all
+//! opens share one registered file and its credentials: whoever joins must find that those credentials open the file in the
+//! same way, or reads and writes through the daemon.
+//!
+//! In the page cache, content is kept from one open to the next where size and times say that it is what it was
+//! (close-to-open, as an NFS client has it).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::OFlag;
+
+use super::handles::OpenFile;
+use super::inodes::{Inode, lock};
+use super::{BackingId, Content, Errno, Filesystem};
+use crate::backing::BackingFs;
+use crate::policy::{
+    Credentials, DataPath, FileKind, LockScope, OpenPolicy, Permissions, Policy, StoredAttr, Timestamp,
+};
+
+/// For how long a change leaves doubt: within one tick of the server's clock (4 ms on Linux, more elsewhere) a second
+/// change has the first one's times. Generous, since the server's clock is not this node's.
+const DOUBT: Duration = Duration::from_secs(2);
+
+/// How an inode's open files reach its content.
+#[derive(Debug, Default)]
+pub(super) struct OpenContent {
+    way: Way,
+    /// Opens that hold the kernel to this way.
+    opens: usize,
+    /// What the content was like when the kernel last began to cache it.
+    cached: Option<Version>,
+}
+
+#[derive(Debug, Default)]
+enum Way {
+    /// Nobody has it open, or only past all caches.
+    #[default]
+    Free,
+    Pages,
+    Passthrough(Shared),
+}
+
+/// A file that the kernel reads and writes by itself.
+#[derive(Debug, Clone)]
+struct Shared {
+    id: BackingId,
+    /// Whose credentials it uses.
+    opener: Credentials,
+    /// Whether these are known to open the file for reading, and for writing.
+    reads: bool,
+    writes: bool,
+}
+
+impl Shared {
+    fn new(id: BackingId, open: &OpenAs<'_>) -> Self {
+        Self { id, opener: open.opener.clone(), reads: reads(open.flags), writes: writes(open.flags) }
+    }
+
+    fn serves(&self, flags: OFlag) -> bool {
+        (self.reads || !reads(flags)) && (self.writes || !writes(flags))
+    }
+}
+
+/// What tells two contents of a file apart, as far as a file system tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+/// An open under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenAs<'a> {
+    pub(super) opener: &'a Credentials,
+    /// As the caller gave them.
+    pub(super) flags: OFlag,
+    /// The file as it is now.
+    pub(super) attr: &'a StoredAttr,
+}
+
+impl<B: BackingFs> Filesystem<B> {
+    /// Decides how the kernel treats the content of a file just opened, and counts it among the inode's open files of
+    /// that way until [`Self::leave_content`].
+    ///
+    /// # Errors
+    /// EINVAL for O_DIRECT where the export's filesystem has no such thing.
+    pub(super) fn enter_content(
+        &self,
+        policy: &Policy,
+        inode: &Inode<B>,
+        file: &B::File,
+        open: OpenAs<'_>,
+    ) -> Result<Content, Errno> {
+        let cache = policy.cache();
+        match cache.data {
+            DataPath::None => return Ok(Content::Direct),
+            DataPath::Auto | DataPath::Passthrough if self.passes_through() => {
+                if let Some(content) = self.pass_through(inode, file, open)? {
+                    return Ok(content);
+                }
+            }
+            DataPath::Auto | DataPath::Passthrough | DataPath::Page => {}
+        }
+        Ok(self.cache_pages(inode, open.attr, cache.open))
+    }
+
+    /// The last close of a file that was opened so.
+    pub(super) fn leave_content(&self, inode: &Inode<B>, content: Content) {
+        if content == Content::Direct {
+            return;
+        }
+        let ended = {
+            let mut state = lock(&inode.live().content);
+            state.opens = state.opens.saturating_sub(1);
+            if state.opens == 0 { std::mem::take(&mut state.way) } else { Way::Free }
+        };
+        if let (Way::Passthrough(shared), Some(kernel)) = (ended, self.kernel.get()) {
+            kernel.take_back(shared.id);
+        }
+    }
+
+    /// Whether the kernel need not tell of each close: nothing was written, and no lock hangs on it. A lock that is taken
+    /// later goes with the open file.
+    pub(super) fn closes_in_silence(&self, policy: &Policy, open: &OpenFile<B>) -> bool {
+        let unlocked = || lock(&open.inode.live().locks).is_empty();
+        !open.writes() && (policy.lock_scope() == LockScope::Node || unlocked())
+    }
+
+    fn passes_through(&self) -> bool {
+        self.kernel.get().is_some_and(|kernel| kernel.passes_through())
+    }
+
+    /// None where the file is for the page cache.
+    fn pass_through(
+        &self,
+        inode: &Inode<B>,
+        file: &B::File,
+        open: OpenAs<'_>,
+    ) -> Result<Option<Content>, Errno> {
+        let state = &inode.live().content;
+        loop {
+            let shared = {
+                let mut state = lock(state);
+                match &state.way {
+                    Way::Pages => return Ok(None),
+                    Way::Free => None,
+                    Way::Passthrough(shared)
+                        if shared.opener == *open.opener && shared.serves(open.flags) =>
+                    {
+                        let id = shared.id;
+                        state.opens += 1;
+                        return Ok(Some(Content::Passthrough(id)));
+                    }
+                    Way::Passthrough(shared) => Some(shared.clone()),
+                }
+            };
+            match shared {
+                Some(shared) if !self.may_share(inode, &shared, open) => return Ok(Some(Content::Direct)),
+                Some(shared) => {
+                    if let Some(joined) = join(&mut lock(state), &shared, open.flags) {
+                        return Ok(Some(joined));
+                    }
+                    // All others have closed it meanwhile.
+                }
+                None if gives_rights(open.attr) => return Ok(None),
+                None => match self.register(file, open) {
+                    Ok(id) => {
+                        if let Some(content) = self.settle(inode, Shared::new(id, &open)) {
+                            return Ok(Some(content));
+                        }
+                    }
+                    Err(Errno::EINVAL) if open.flags.contains(OFlag::O_DIRECT) => return Err(Errno::EINVAL),
+                    // ELOOP, EOPNOTSUPP: not this file system's files. EPERM, EMFILE, ENOMEM: not now.
+                    Err(error) => {
+                        tracing::debug!(%error, "a file is read and written through the daemon");
+                        return Ok(None);
+                    }
+                },
+            }
+        }
+    }
+
+    fn register(&self, file: &B::File, open: OpenAs<'_>) -> Result<BackingId, Errno> {
+        let kernel = self.kernel.get().ok_or(Errno::EOPNOTSUPP)?;
+        if open.flags.contains(OFlag::O_DIRECT) {
+            // The kernel opens the file once more with the caller's flags, and any failure of that would be EIO.
+            let node = self.backing.reference(file)?;
+            self.backing.open(open.opener, &node, open.flags & (OFlag::O_ACCMODE | OFlag::O_DIRECT))?;
+        }
+        self.backing.hand_over(open.opener, file, |file| kernel.pass_through(file))
+    }
+
+    /// Makes `ours` the inode's shared file, unless another open was faster: then none, or to be tried again.
+    fn settle(&self, inode: &Inode<B>, ours: Shared) -> Option<Content> {
+        let id = ours.id;
+        let was_free = {
+            let mut state = lock(&inode.live().content);
+            let free = matches!(state.way, Way::Free);
+            if free {
+                state.way = Way::Passthrough(ours);
+                state.opens = 1;
+                // The page cache is out of use, and out of date from now on.
+                state.cached = None;
+            }
+            free
+        };
+        if was_free {
+            return Some(Content::Passthrough(id));
+        }
+        if let Some(kernel) = self.kernel.get() {
+            kernel.take_back(id);
+        }
+        None
+    }
+
+    /// Whether the credentials of a shared file can also do what this open asks for. On a local filesystem nobody asks
+    /// after the open, which was made as the caller; elsewhere they must be able to open it themselves.
+    fn may_share(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> bool {
+        if shared.serves(open.flags) || self.backing.features().local {
+            return true;
+        }
+        let Some(known) = inode.live_if_any().and_then(|live| lock(&live.open).first().cloned()) else {
+            return false;
+        };
+        self.backing
+            .reference(&known.file)
+            .and_then(|node| self.backing.open(&shared.opener, &node, open.flags & OFlag::O_ACCMODE))
+            .is_ok()
+    }
+
+    fn cache_pages(&self, inode: &Inode<B>, attr: &StoredAttr, open: OpenPolicy) -> Content {
+        let now = Version { size: attr.size, mtime: attr.mtime, ctime: attr.ctime };
+        let mut state = lock(&inode.live().content);
+        (state.way, state.opens) = (Way::Pages, state.opens + 1);
+        let kept = open == OpenPolicy::Trust || state.cached == Some(now);
+        state.cached = (is_beyond_doubt(now.mtime) && is_beyond_doubt(now.ctime)).then_some(now);
+        if kept { Content::Kept } else { Content::Revalidated }
+    }
+}
+
+/// Joins the others that have the file open through `seen`, if that is still the way.
+fn join(state: &mut OpenContent, seen: &Shared, flags: OFlag) -> Option<Content> {
+    let Way::Passthrough(shared) = &mut state.way else { return None };
+    if shared.id != seen.id {
+        return None;
+    }
+    shared.reads |= reads(flags);
+    shared.writes |= writes(flags);
+    state.opens += 1;
+    Some(Content::Passthrough(shared.id))
+}
+
+/// Whether the file has suid or sgid: writing clears that, by who writes, and under passthrough the kernel asks only as
+/// whom it writes.
+fn gives_rights(attr: &StoredAttr) -> bool {
+    attr.kind != FileKind::Regular
+        || attr.permissions.contains(Permissions::SETUID)
+        || attr.permissions.contains(Permissions::SETGID)
+}
+
+fn reads(flags: OFlag) -> bool {
+    flags & OFlag::O_ACCMODE != OFlag::O_WRONLY
+}
+
+fn writes(flags: OFlag) -> bool {
+    flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
+}
+
+/// Whether whatever happens from now on has another time.
+fn is_beyond_doubt(time: Timestamp) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let Ok(seconds) = u64::try_from(time.seconds) else { return true };
+    Duration::new(seconds, time.nanoseconds) + DOUBT < now
+}

@@ -1,0 +1,247 @@
+//! The lookout: a thread that sees to it that requests do not lie unread while more workers would help.
+//!
+//! It looks every [`TICK`] while there is work, and sleeps when there is none. Where no worker waits for requests, it
+//! summons one more if those at work are held up: because they have spent the time neither on a CPU nor waiting for one,
+//! but in the server's hands, while requests lie unread or none was finished at all.
+//! Workers that are short of CPU get no company: it would only take turns with them. Those that have a CPU each and
+//! are at it all the time do, as long as there are CPUs. In a review now and then it sends home who was not needed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Pool;
+
+/// How long a request may lie unread before anybody looks.
+const TICK: Duration = Duration::from_millis(1);
+/// Looks in a row that found somebody waiting for requests, after which the lookout sleeps, unless there are still
+/// workers to be sent home.
+const QUIET: u32 = 50;
+
+/// Looks from one review of the crew's size to the next.
+const REVIEW: u32 = 64;
+
+/// Wakes the lookout where it sleeps.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    awake: AtomicBool,
+}
+
+impl Bell {
+    /// There is work. Nearly always one load.
+    pub(super) fn ring(&self, lookout: Option<&thread::Thread>) {
+        if !self.awake.load(Ordering::Relaxed)
+            && !self.awake.swap(true, Ordering::SeqCst)
+            && let Some(lookout) = lookout
+        {
+            lookout.unpark();
+        }
+    }
+}
+
+/// How a worker spends its time: `/proc/thread-self/schedstat` (proc(5)).
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    file: Option<File>,
+}
+
+/// Time on a CPU, and time spent waiting for one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Spent {
+    running: Duration,
+    runnable: Duration,
+}
+
+impl Meter {
+    /// Of the calling thread. Without scheduler statistics in the kernel it shows that all time is spent elsewhere.
+    pub(super) fn of_this_thread() -> Self {
+        Self { file: File::open("/proc/thread-self/schedstat").ok() }
+    }
+
+    fn read(&self) -> Spent {
+        let mut text = [0; 80];
+        let length = self.file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        Spent::parse(&text[..length]).unwrap_or_default()
+    }
+}
+
+impl Spent {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok().map(Duration::from_nanos);
+        Some(Self { running: next()?, runnable: next()? })
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            running: self.running.saturating_sub(earlier.running),
+            runnable: self.runnable.saturating_sub(earlier.runnable),
+        }
+    }
+}
+
+/// What the lookout saw last.
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    at: Instant,
+    taken: u64,
+    /// Time that requests took which are answered.
+    at_work: Duration,
+    /// Time that workers waited for requests which came.
+    idle: Duration,
+    spent: Spent,
+    workers: usize,
+}
+
+/// Whether one more worker would help, given how many there are, how they have spent the time, and how much of it with
+/// requests in hand.
+fn would_help(workers: usize, elapsed: Duration, at_work: Duration, spent: Spent, cpus: usize) -> bool {
+    let all = times(elapsed, workers);
+    let held_up = at_work.saturating_sub(spent.running + spent.runnable) > all / 4;
+    let at_full_speed = spent.running > all / 10 * 9 && workers < cpus;
+    held_up || at_full_speed
+}
+
+/// Whether fewer would do, given what [`would_help`] is given.
+fn is_one_too_many(workers: usize, elapsed: Duration, at_work: Duration, spent: Spent) -> bool {
+    let needed = spent.running + at_work.saturating_sub(spent.running + spent.runnable);
+    workers > 1 && needed < times(elapsed, workers - 1) / 10 * 7
+}
+
+fn times(elapsed: Duration, workers: usize) -> Duration {
+    elapsed.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX))
+}
+
+impl Pool {
+    /// The lookout's life.
+    pub(super) fn look_out(self: &Arc<Self>) {
+        let cpus = thread::available_parallelism().map_or(1, usize::from);
+        let (mut looks, mut quiet) = (0, 0);
+        let (mut before, mut reviewed) = (self.sight(), self.sight());
+        while !self.ended.load(Ordering::SeqCst) {
+            let at_rest = reviewed.workers == 1 || self.taken.load(Ordering::Relaxed) == reviewed.taken;
+            if quiet >= QUIET && at_rest {
+                self.sleep();
+                (looks, quiet) = (0, 0);
+                (before, reviewed) = (self.sight(), self.sight());
+            }
+            thread::sleep(TICK);
+            looks += 1;
+            if looks % REVIEW == 0 {
+                reviewed = self.review(&reviewed);
+                before = reviewed;
+            } else if self.waiting.load(Ordering::SeqCst) > 0 {
+                quiet += 1;
+            } else {
+                quiet = 0;
+                before = self.look(&before, cpus);
+            }
+        }
+    }
+
+    /// Nobody waits for requests: summons one more worker, if that helps.
+    fn look(self: &Arc<Self>, before: &Sight, cpus: usize) -> Sight {
+        let now = self.sight();
+        let elapsed = now.at - before.at;
+        // All are at work now, also those whose request will take long yet.
+        let idle = now.idle.saturating_sub(before.idle);
+        let at_work = times(elapsed, now.workers).saturating_sub(idle);
+        let spent = now.spent.since(before.spent);
+        let needed = now.taken == before.taken || self.device.is_readable();
+        let comparable = now.workers == before.workers;
+        if needed && comparable && would_help(now.workers, elapsed, at_work, spent, cpus) {
+            self.summon();
+        }
+        now
+    }
+
+    /// Dismisses a worker that was not needed since the last review.
+    fn review(&self, before: &Sight) -> Sight {
+        let now = self.sight();
+        let at_work = now.at_work.saturating_sub(before.at_work);
+        let spent = now.spent.since(before.spent);
+        if now.workers == before.workers
+            && now.taken != before.taken
+            && is_one_too_many(now.workers, now.at - before.at, at_work, spent)
+        {
+            self.dismissed.store(1, Ordering::Relaxed);
+        }
+        now
+    }
+
+    /// Until the bell rings.
+    fn sleep(&self) {
+        self.bell.awake.store(false, Ordering::SeqCst);
+        // Who took a request just before that has rung no bell.
+        if self.waiting.load(Ordering::SeqCst) > 0 && !self.bell.awake.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        self.bell.awake.store(true, Ordering::SeqCst);
+    }
+
+    fn sight(&self) -> Sight {
+        let crew = self.crew();
+        let mut spent = Spent::default();
+        for meter in &crew.meters {
+            let one = meter.read();
+            spent.running += one.running;
+            spent.runnable += one.runnable;
+        }
+        Sight {
+            at: Instant::now(),
+            taken: self.taken.load(Ordering::Relaxed),
+            at_work: Duration::from_nanos(self.at_work.load(Ordering::Relaxed)),
+            idle: Duration::from_nanos(self.idle.load(Ordering::Relaxed)),
+            spent,
+            workers: crew.started - crew.parked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEN: Duration = Duration::from_millis(10);
+
+    fn spent(running: u64, runnable: u64) -> Spent {
+        Spent { running: Duration::from_millis(running), runnable: Duration::from_millis(runnable) }
+    }
+
+    #[test]
+    fn workers_that_wait_for_the_server_get_company_and_those_that_wait_for_a_cpu_do_not() {
+        assert!(would_help(1, TEN, TEN, spent(2, 1), 2), "seven in ten milliseconds elsewhere");
+        assert!(would_help(4, TEN, TEN * 3, spent(8, 2), 1), "twenty in forty");
+        assert!(!would_help(1, TEN, TEN, spent(5, 5), 2));
+        assert!(!would_help(8, TEN, TEN * 8, spent(10, 68), 8));
+        assert!(!would_help(1, TEN, TEN / 2, spent(5, 0), 2), "it has waited for requests, half of the time");
+    }
+
+    #[test]
+    fn a_worker_at_full_speed_gets_company_while_there_are_cpus() {
+        assert!(would_help(1, TEN, TEN, spent(10, 0), 2));
+        assert!(!would_help(2, TEN, TEN * 2, spent(20, 0), 2));
+        assert!(!would_help(1, TEN, TEN, spent(8, 2), 2), "somebody else has the CPU as well");
+    }
+
+    #[test]
+    fn a_worker_is_sent_home_where_the_others_would_have_done() {
+        assert!(is_one_too_many(2, TEN, TEN, spent(6, 4)));
+        assert!(!is_one_too_many(2, TEN, TEN, spent(8, 2)));
+        assert!(!is_one_too_many(2, TEN, TEN * 2, spent(1, 0)), "they wait for the server");
+        assert!(is_one_too_many(8, TEN, TEN * 4, spent(4, 0)));
+        assert!(!is_one_too_many(1, TEN, TEN, spent(0, 0)));
+    }
+
+    #[test]
+    fn the_kernels_numbers_are_nanoseconds() {
+        let parsed = Spent::parse(b"2000000 3000000 17\n").unwrap();
+        assert_eq!(parsed, spent(2, 3));
+        assert_eq!(Spent::parse(b""), None);
+        let meter = Meter::of_this_thread();
+        assert_eq!(meter.read().since(meter.read()).running, Duration::ZERO);
+    }
+}

@@ -1,0 +1,49 @@
+//! How many requests the kernel made of a mount's daemon, by kind: from `permfs status --json`.
+
+use std::collections::BTreeMap;
+
+use super::mount::{Mount, permfs};
+
+/// Counts from the moment it is made.
+pub struct Requests<'a> {
+    mount: &'a Mount,
+    before: BTreeMap<String, u64>,
+}
+
+/// Requests by kind.
+#[derive(Debug, Default)]
+pub struct Made(pub BTreeMap<String, u64>);
+
+impl<'a> Requests<'a> {
+    /// From now on.
+    pub fn of(mount: &'a Mount) -> Self {
+        Self { mount, before: counted(mount) }
+    }
+
+    /// What was asked since; those of `status` itself and of nobody in particular (forget) are left out.
+    pub fn since(&self) -> Made {
+        let mut made = counted(self.mount);
+        for (kind, before) in &self.before {
+            if let Some(now) = made.get_mut(kind) {
+                *now -= before;
+            }
+        }
+        made.retain(|kind, count| *count > 0 && !matches!(kind.as_str(), "forget" | "batch_forget"));
+        Made(made)
+    }
+}
+
+impl Made {
+    /// Of one kind.
+    pub fn of(&self, kind: &str) -> u64 {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
+}
+
+fn counted(mount: &Mount) -> BTreeMap<String, u64> {
+    let output = permfs().args(["status", "--json"]).arg(mount.target()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kinds = &status[0]["counters"]["by_opcode"];
+    kinds.as_object().unwrap().iter().map(|(kind, count)| (kind.clone(), count.as_u64().unwrap())).collect()
+}

@@ -1,0 +1,336 @@
+//! Content on a live mount: which way the kernel reaches it, that every way shows the same bytes, and that what somebody else
+//! has written is seen at the next open (close-to-open).
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod live;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use live::mapping::with_shared_mapping;
+use live::requests::Requests;
+use live::{Mount, OWNER, POD, ROOT, Who};
+
+/// Several identities, each shown as itself; `data` as asked for.
+fn rules(data: &str) -> String {
+    format!("{}\n[profile.transparent.cache]\ndata = \"{data}\"\n", live::TRANSPARENT)
+}
+
+fn airflow(data: &str) -> String {
+    format!("{}\n[profile.airflow.cache]\ndata = \"{data}\"\n", live::AIRFLOW)
+}
+
+/// Every way that this kernel has.
+const WAYS: &[&str] = &["passthrough", "auto", "page", "none"];
+
+/// Long enough that no change from now on can have the same times as one before.
+fn let_doubt_pass() {
+    sleep(Duration::from_millis(2200));
+}
+
+#[test]
+fn reads_and_writes_pass_the_daemon_by() {
+    let mount = Mount::of(&airflow("passthrough"));
+    let requests = Requests::of(&mount);
+    POD.run(|| {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(mount.at("log")).unwrap();
+        for line in 0..100 {
+            writeln!(file, "line {line}").unwrap();
+        }
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 100);
+    });
+    let made = requests.since();
+    assert_eq!((made.of("read"), made.of("write")), (0, 0), "{made:?}");
+    // Before the first write to a file, not before each.
+    assert!(made.of("getxattr") <= 1, "{made:?}");
+    let stored = fs::metadata(mount.source().join("log")).unwrap();
+    assert_eq!((stored.uid(), stored.gid(), stored.len()), (2001, 2001, 790));
+}
+
+#[test]
+fn in_the_page_cache_content_stays_from_one_open_to_the_next() {
+    let mount = Mount::of(&airflow("page"));
+    let content = vec![7; 300_000];
+    POD.run(|| fs::write(mount.at("f"), &content).unwrap());
+    let_doubt_pass();
+    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
+    let requests = Requests::of(&mount);
+    POD.run(|| (0..10).for_each(|_| assert!(fs::read(mount.at("f")).unwrap() == content)));
+    assert_eq!(requests.since().of("read"), 0);
+}
+
+#[test]
+fn what_somebody_else_wrote_is_seen_at_the_next_open() {
+    for way in WAYS {
+        let mount = Mount::of(&airflow(way));
+        let at_export = mount.source().join("f");
+        POD.run(|| fs::write(mount.at("f"), b"first").unwrap());
+        for (round, pause) in [0, 0, 0, 5, 2200, 0].into_iter().enumerate() {
+            POD.run(|| fs::read(mount.at("f")).unwrap());
+            sleep(Duration::from_millis(pause));
+            // As long as the one before, and at once: nothing but content and times can tell them apart.
+            let text = format!("{round:05}");
+            fs::write(&at_export, &text).unwrap();
+            assert_eq!(POD.run(|| fs::read_to_string(mount.at("f")).unwrap()), text, "{way}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn content_with_its_old_size_and_mtime_is_seen_all_the_same() {
+    let mount = Mount::of(&airflow("page"));
+    let at_export = mount.source().join("f");
+    POD.run(|| fs::write(mount.at("f"), b"old").unwrap());
+    let_doubt_pass();
+    POD.run(|| fs::read(mount.at("f")).unwrap());
+    let mtime = fs::metadata(&at_export).unwrap().modified().unwrap();
+    fs::write(&at_export, b"new").unwrap();
+    File::options().write(true).open(&at_export).unwrap().set_modified(mtime).unwrap();
+    assert_eq!(POD.run(|| fs::read(mount.at("f")).unwrap()), b"new");
+}
+
+#[test]
+fn several_identities_have_one_file_open_at_a_time_in_every_way() {
+    for way in WAYS {
+        let mount = Mount::prepared(live::Backing::TempDir, &rules(way), |export| {
+            fs::set_permissions(export, fs::Permissions::from_mode(0o777)).unwrap();
+        });
+        let path = mount.at("shared");
+        let everybody = [OWNER, ROOT, POD, Who::new(7, 7)];
+        OWNER.run(|| {
+            fs::write(&path, b"0123456789").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        });
+        let mut open: Vec<(Who, File, bool)> = Vec::new();
+        for (n, who) in everybody.into_iter().cycle().take(12).enumerate() {
+            let writes = n % 3 != 0;
+            let file = who.run(|| OpenOptions::new().read(true).write(writes).open(&path).unwrap());
+            if writes {
+                who.run(|| file.write_all_at(&[b'a' + u8::try_from(n).unwrap()], 3).unwrap());
+            }
+            open.push((who, file, writes));
+            let first = open[0].1.try_clone().unwrap();
+            let mut byte = [0; 1];
+            first.read_exact_at(&mut byte, 3).unwrap();
+            assert_eq!(
+                byte,
+                [if writes { b'a' + u8::try_from(n).unwrap() } else { byte[0] }],
+                "{way}, open {n}"
+            );
+            if n == 5 {
+                open.remove(0);
+            }
+        }
+        // And mapped by each, which only content that no cache may hold does not allow.
+        for (who, file, writes) in &open {
+            if *writes && *way != "none" {
+                who.run(|| with_shared_mapping(file, 10, |bytes| bytes[9] = b'm'));
+            }
+        }
+        drop(open);
+        assert_eq!(fs::read(mount.source().join("shared")).unwrap().len(), 10);
+        OWNER.run(|| fs::remove_file(&path).unwrap());
+    }
+}
+
+#[test]
+fn a_writer_that_may_write_joins_a_reader_that_may_not() {
+    for way in WAYS {
+        let mount = Mount::of(&rules(way));
+        let path = mount.at("f");
+        OWNER.run(|| fs::write(&path, b"text").unwrap());
+        let reader = POD.run(|| File::open(&path).unwrap());
+        let writer = OWNER.run(|| OpenOptions::new().append(true).open(&path).unwrap());
+        OWNER.run(|| (&writer).write_all(b" and more").unwrap());
+        assert!(POD.run(|| OpenOptions::new().append(true).open(&path)).is_err());
+        let mut text = String::new();
+        (&reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "text and more", "{way}");
+    }
+}
+
+#[test]
+fn suid_is_lost_when_somebody_else_writes_in_every_way() {
+    for way in WAYS {
+        let mount = Mount::of(&rules(way));
+        let path = mount.at("program");
+        let bits = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        OWNER.run(|| {
+            fs::write(&path, b"x").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
+        });
+        POD.run(|| OpenOptions::new().write(true).open(&path).unwrap().write_all(b"y").unwrap());
+        assert_eq!(bits(&mount.source().join("program")), 0o777, "{way}");
+        // And where it became such a program only when somebody had it open.
+        let open = POD.run(|| OpenOptions::new().write(true).open(&path).unwrap());
+        OWNER.run(|| fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap());
+        POD.run(|| (&open).write_all(b"z").unwrap());
+        assert_eq!(bits(&mount.source().join("program")), 0o777, "{way}, open before");
+        drop(open);
+        ROOT.run(|| {
+            OpenOptions::new().write(true).open(&path).unwrap().write_all(b"by root").unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_file_goes_on_after_it_was_removed_and_is_another_when_made_again() {
+    for way in WAYS {
+        let mount = Mount::of(&airflow(way));
+        POD.run(|| {
+            let path = mount.at("f");
+            fs::write(&path, b"first").unwrap();
+            let mut first = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, b"second").unwrap();
+            first.seek(std::io::SeekFrom::End(0)).unwrap();
+            first.write_all(b" goes on").unwrap();
+            let mut text = String::new();
+            first.rewind().unwrap();
+            first.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "first goes on", "{way}");
+            assert_eq!(fs::read(&path).unwrap(), b"second", "{way}");
+        });
+    }
+}
+
+#[test]
+fn a_file_that_was_replaced_behind_the_mounts_back_is_the_new_one() {
+    for way in WAYS {
+        let mount = Mount::of(&airflow(way));
+        let at_export = mount.source().join("f");
+        POD.run(|| fs::write(mount.at("f"), b"first").unwrap());
+        let held = POD.run(|| File::open(mount.at("f")).unwrap());
+        fs::remove_file(&at_export).unwrap();
+        fs::write(&at_export, b"second").unwrap();
+        std::os::unix::fs::chown(&at_export, Some(2001), Some(2001)).unwrap();
+        sleep(Duration::from_millis(1100));
+        assert_eq!(POD.run(|| fs::read(mount.at("f")).unwrap()), b"second", "{way}");
+        let mut text = String::new();
+        (&held).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "first", "{way}");
+    }
+}
+
+#[test]
+fn direct_io_is_what_the_exports_filesystem_makes_of_it() {
+    let mount = Mount::on(live::Backing::TempDir, &airflow("passthrough"));
+    let native = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(mount.source().join("native"))
+        .map(drop)
+        .map_err(|error| error.raw_os_error());
+    let ours = POD
+        .run(|| {
+            OpenOptions::new().write(true).create(true).custom_flags(libc::O_DIRECT).open(mount.at("ours"))
+        })
+        .map(|file| {
+            let zeros: Vec<u8> = vec![0; 8192];
+            let aligned = zeros.as_ptr().align_offset(4096);
+            if zeros.len() >= aligned + 4096 {
+                file.write_all_at(&zeros[aligned..aligned + 4096], 0).unwrap();
+            }
+        })
+        .map_err(|error| error.raw_os_error());
+    assert_eq!(ours, native);
+}
+
+#[test]
+fn passthrough_ends_with_the_last_close_and_leaves_nothing_registered() {
+    let mount = Mount::of(&airflow("passthrough"));
+    POD.run(|| {
+        fs::write(mount.at("f"), b"x").unwrap();
+        for _ in 0..2000 {
+            let one = File::open(mount.at("f")).unwrap();
+            let two = OpenOptions::new().append(true).open(mount.at("f")).unwrap();
+            drop(one);
+            drop(two);
+        }
+    });
+    // As many descriptors as before: what was registered was taken back.
+    let daemon = mount.daemon();
+    let open = || fs::read_dir(format!("/proc/{daemon}/fd")).unwrap().count();
+    let settled = (0..100).any(|_| {
+        sleep(Duration::from_millis(20));
+        open() < 40
+    });
+    assert!(settled, "{} descriptors", open());
+}
+
+#[test]
+fn mapped_writes_reach_the_export() {
+    for way in ["passthrough", "page"] {
+        let mount = Mount::of(&airflow(way));
+        POD.run(|| {
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).open(mount.at("mapped")).unwrap();
+            file.set_len(8192).unwrap();
+            with_shared_mapping(&file, 8192, |bytes| bytes[5000] = 9);
+            file.sync_all().unwrap();
+        });
+        assert_eq!(fs::read(mount.source().join("mapped")).unwrap()[5000], 9, "{way}");
+    }
+}
+
+#[test]
+fn a_size_and_a_time_that_changed_by_writing_are_shown_at_once() {
+    for way in WAYS {
+        let mount = Mount::of(&airflow(way));
+        POD.run(|| {
+            let mut file = File::create(mount.at("f")).unwrap();
+            let before = fs::metadata(mount.at("f")).unwrap();
+            sleep(Duration::from_millis(20));
+            file.write_all(&[1; 5000]).unwrap();
+            let after = fs::metadata(mount.at("f")).unwrap();
+            assert_eq!((before.len(), after.len()), (0, 5000), "{way}");
+            assert!(after.modified().unwrap() > before.modified().unwrap(), "{way}");
+            assert!(after.modified().unwrap() <= SystemTime::now() + Duration::from_secs(1));
+        });
+    }
+}
+
+#[test]
+fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
+    let rules = format!("{}read_only = true\n[profile.airflow.cache]\nopen = \"trust\"\n", live::AIRFLOW);
+    let mut mount = Mount::unmounted(live::Backing::TempDir);
+    let at_export = mount.source().join("dag.py");
+    fs::create_dir(mount.source().join("dags")).unwrap();
+    fs::write(&at_export, vec![b'x'; 200_000]).unwrap();
+    mount.mount(&rules);
+    let read = || POD.run(|| fs::read(mount.at("dag.py")).unwrap());
+    assert_eq!(read().len(), 200_000);
+    let requests = Requests::of(&mount);
+    for _ in 0..100 {
+        assert_eq!(read().len(), 200_000);
+    }
+    let made = requests.since();
+    assert_eq!(
+        (made.of("open"), made.of("flush"), made.of("release"), made.of("read")),
+        (0, 0, 0, 0),
+        "{made:?}"
+    );
+    assert!(POD.run(|| fs::write(mount.at("dag.py"), b"no")).is_err());
+    assert!(POD.run(|| fs::write(mount.at("dags/new"), b"no")).is_err());
+    // A change is seen once the attributes have been asked for anew.
+    sleep(Duration::from_millis(20));
+    fs::write(&at_export, b"changed").unwrap();
+    sleep(Duration::from_millis(1100));
+    assert_eq!(read(), b"changed");
+    let seen = POD.run(|| {
+        let file = File::open(mount.at("dag.py")).unwrap();
+        let copy = OwnedFd::from(file);
+        rustix::fs::seek(&copy, rustix::fs::SeekFrom::Hole(0)).map(|at| (at, copy.as_raw_fd() > 2))
+    });
+    assert_eq!(seen, Ok((7, true)));
+}

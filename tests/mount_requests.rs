@@ -1,0 +1,145 @@
+//! How many requests each thing that people do costs: what a FUSE file system is made of. A request costs as much as ten
+//! system calls, so these numbers are the performance that does not depend on the machine.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod live;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use live::requests::{Made, Requests};
+use live::{AIRFLOW, Mount, POD};
+
+/// A mount under `data`, and names that the kernel believes for long enough to make no difference here.
+fn mount(data: &str) -> Mount {
+    let cache = format!(
+        "[profile.airflow.cache]\ndata = \"{data}\"\nattr_timeout = \"60s\"\nentry_timeout = \"60s\"\n"
+    );
+    let mount = Mount::of(&format!("{AIRFLOW}{cache}"));
+    // The first of each kind may cost more: the kernel learns what it need not ask.
+    POD.run(|| {
+        let path = mount.at("warm");
+        fs::create_dir(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        fs::remove_dir(&path).unwrap();
+    });
+    mount
+}
+
+/// What `rounds` of `work` cost, done as a pod.
+fn cost(mount: &Mount, rounds: u64, work: impl Fn(u64) + Send + Sync) -> Made {
+    let requests = Requests::of(mount);
+    POD.run(|| (0..rounds).for_each(&work));
+    requests.since()
+}
+
+/// Holds the numbers of requests per round against `expected`, by kind; beside these the kernel may ask for the attributes of
+/// the directory, which it forgets whenever something in it changes, and once per file for `security.capability`.
+fn costs(expected: &[(&str, u64)], rounds: u64, made: &Made) {
+    for (kind, count) in &made.0 {
+        let each = expected.iter().find(|(name, _)| name == kind).map_or(0, |(_, each)| *each);
+        let beside = u64::from(!expected.is_empty() && matches!(kind.as_str(), "getattr" | "getxattr"));
+        assert!(*count <= (each + beside) * rounds + 1, "{kind}: {made:?}");
+    }
+}
+
+fn make(path: &Path) {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).unwrap();
+    file.write_all(&[1; 1024]).unwrap();
+}
+
+#[test]
+fn a_create_costs_four_requests_and_in_the_page_cache_one_for_the_write() {
+    let four = [("lookup", 1), ("create", 1), ("flush", 1), ("release", 1)];
+    for (data, writes) in [("passthrough", 0), ("page", 1)] {
+        let mount = mount(data);
+        let made = cost(&mount, 100, |n| make(&mount.at(format!("{n}"))));
+        costs(&[&four[..], &[("write", writes)]].concat(), 100, &made);
+    }
+}
+
+#[test]
+fn removing_renaming_and_making_a_directory_cost_themselves_and_a_lookup() {
+    let mount = mount("auto");
+    POD.run(|| (0..100).for_each(|n| make(&mount.at(format!("{n}")))));
+    let (from, to) = (|n| mount.at(format!("{n}")), |n| mount.at(format!("to-{n}")));
+    let renames = cost(&mount, 100, |n| fs::rename(from(n), to(n)).unwrap());
+    costs(&[("lookup", 1), ("rename", 1)], 100, &renames);
+    costs(&[("unlink", 1)], 100, &cost(&mount, 100, |n| fs::remove_file(to(n)).unwrap()));
+    costs(&[("lookup", 1), ("mkdir", 1)], 100, &cost(&mount, 100, |n| fs::create_dir(from(n)).unwrap()));
+    costs(&[("rmdir", 1)], 100, &cost(&mount, 100, |n| fs::remove_dir(from(n)).unwrap()));
+}
+
+#[test]
+fn what_was_looked_at_is_looked_at_again_for_nothing() {
+    let mount = mount("auto");
+    POD.run(|| {
+        fs::create_dir(mount.at("d")).unwrap();
+        (0..200).for_each(|n| make(&mount.at(format!("d/{n}"))));
+    });
+    let walk = || {
+        let count =
+            fs::read_dir(mount.at("d")).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).count();
+        assert_eq!(count, 200);
+    };
+    POD.run(walk);
+    costs(&[], 20, &cost(&mount, 20, |_| walk()));
+    costs(&[], 200, &cost(&mount, 200, |n| _ = fs::metadata(mount.at(format!("d/{n}"))).unwrap()));
+}
+
+#[test]
+fn a_walk_through_what_is_not_known_brings_attributes_with_the_names() {
+    let mount = mount("auto");
+    let directory = mount.source().join("d");
+    fs::create_dir(&directory).unwrap();
+    (0..200).for_each(|n| fs::write(directory.join(format!("{n}")), b"").unwrap());
+    let made = cost(&mount, 1, |_| {
+        let count =
+            fs::read_dir(mount.at("d")).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).count();
+        assert_eq!(count, 200);
+    });
+    assert!(made.of("readdirplus") >= 1, "{made:?}");
+    assert!(made.of("lookup") <= 150, "{made:?}");
+}
+
+#[test]
+fn an_open_and_a_close_for_reading_cost_one_request_that_is_waited_for() {
+    let mount = mount("auto");
+    POD.run(|| make(&mount.at("f")));
+    let made = cost(&mount, 100, |_| {
+        let file = File::open(mount.at("f")).unwrap();
+        // Not read_to_end, which asks for the size, and so for the time of the last access that reading has changed.
+        assert_eq!(file.read_at(&mut [0; 4096], 0).unwrap(), 1024);
+    });
+    costs(&[("open", 1), ("release", 1)], 100, &made);
+    assert!(made.of("getattr") <= 1, "{made:?}");
+}
+
+#[test]
+fn an_append_costs_nothing_under_passthrough() {
+    let mount = mount("passthrough");
+    let log = POD.run(|| OpenOptions::new().append(true).create(true).open(mount.at("log")).unwrap());
+    costs(&[], 1000, &cost(&mount, 1000, |_| (&log).write_all(&[b'.'; 100]).unwrap()));
+}
+
+#[test]
+fn a_mount_at_rest_has_no_requests_and_takes_no_time() {
+    let mount = mount("auto");
+    POD.run(|| make(&mount.at("f")));
+    sleep(Duration::from_millis(300));
+    let stat = format!("/proc/{}/stat", mount.daemon());
+    let ticks = || {
+        let text = fs::read_to_string(&stat).unwrap();
+        let rest = text.rsplit(") ").next().unwrap().split(' ').map(str::to_owned).collect::<Vec<_>>();
+        rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    sleep(Duration::from_secs(2));
+    // Hundredths of a second.
+    assert!(ticks() - before <= 2, "{} ticks in two seconds", ticks() - before);
+}

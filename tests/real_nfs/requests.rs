@@ -1,0 +1,143 @@
+//! What the layer costs at the server, against the same thing done on the bare mount by the export's owner. Counted by the
+//! NFS client itself, in `/proc/self/mountstats`.
+//!
+//! Two requests more there are, and no others. The kernel looks a name up before it makes it, and says nothing of why: on
+//! the bare mount it knows, and leaves it out. And it forgets a directory's attributes when something in it changes, and
+//! asks for them when the next path leads through it: v3's answers have brought them, while for v4.2 this is a GETATTR.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::live::{OWNER, POD, Who};
+use super::machine::Version;
+use super::runner::Scenario;
+use super::stage::Stage;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "requests: the server is asked what the bare mount asks, and for what FUSE cannot leave out",
+        run: about_what_bare_asks,
+    },
+    Scenario { name: "requests: what is in the cache is read, listed and looked at for nothing", run: hot },
+];
+
+/// How often each thing is done.
+const ROUNDS: u32 = 40;
+/// What may come beside it in all rounds together: revalidations that fall due, as they do on the bare mount.
+const BESIDE: u64 = 12;
+
+/// What a thing that is done does to names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Look,
+    Change,
+    MakeName,
+}
+
+/// Requests by operation.
+type Calls = BTreeMap<String, u64>;
+
+/// Of all NFS mounts together; there is one.
+fn calls() -> Calls {
+    let text = fs::read_to_string("/proc/self/mountstats").unwrap();
+    let mut calls = Calls::new();
+    for line in text.lines().skip_while(|line| !line.trim().starts_with("per-op")).skip(1) {
+        let Some((operation, numbers)) = line.trim().split_once(": ") else { continue };
+        if let Some(count) = numbers.split(' ').next().and_then(|count| count.parse::<u64>().ok()) {
+            *calls.entry(operation.to_owned()).or_default() += count;
+        }
+    }
+    calls
+}
+
+/// What `ROUNDS` of `work` in `directory` cost, done as `who`.
+fn cost(who: Who, directory: &Path, work: &(dyn Fn(&Path, u32) + Sync)) -> Calls {
+    let before = calls();
+    who.run(|| (0..ROUNDS).for_each(|round| work(directory, round)));
+    // RELEASE comes after close has returned, and with it CLOSE.
+    thread::sleep(Duration::from_millis(300));
+    let mut after = calls();
+    for (operation, count) in &mut after {
+        *count -= before.get(operation).copied().unwrap_or(0);
+    }
+    after.retain(|_, count| *count > 0);
+    after
+}
+
+fn about_what_bare_asks(stage: &Stage) {
+    ["bare", "pod"].into_iter().for_each(|side| stage_directory(stage, side));
+    let (bare, pods) = (stage.client("bare"), stage.pod("pod"));
+    let mut failures = Vec::new();
+    let mut compare = |what: &str, does: Does, work: &(dyn Fn(&Path, u32) + Sync)| {
+        let native = cost(OWNER, &bare, work);
+        let ours = cost(POD, &pods, work);
+        let (theirs, here) = (native.values().sum::<u64>(), ours.values().sum::<u64>());
+        println!("{what}: {theirs} on the bare mount, {here} through permfs: {native:?} {ours:?}");
+        let looks = u64::from(does == Does::MakeName);
+        let asks = u64::from(does != Does::Look && stage.variant.version == Version::V4_2);
+        if here > theirs + u64::from(ROUNDS) * (looks + asks) + BESIDE {
+            failures.push(what.to_owned());
+        }
+    };
+    let name = |directory: &Path, round: u32| directory.join(format!("{round}"));
+    let renamed = |directory: &Path, round: u32| directory.join(format!("to-{round}"));
+    compare("create, write, close", Does::MakeName, &|directory, round| {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(name(directory, round)).unwrap();
+        file.write_all(&[7; 1024]).unwrap();
+    });
+    compare("rename", Does::MakeName, &|directory, round| {
+        fs::rename(name(directory, round), renamed(directory, round)).unwrap()
+    });
+    compare("stat", Does::Look, &|directory, round| _ = fs::metadata(renamed(directory, round)).unwrap());
+    compare("open, read, close", Does::Look, &|directory, round| {
+        let mut file = File::open(renamed(directory, round)).unwrap();
+        assert_eq!(file.read(&mut [0; 4096]).unwrap(), 1024);
+    });
+    compare("append", Does::Change, &|directory, round| {
+        let mut file = OpenOptions::new().append(true).open(renamed(directory, round)).unwrap();
+        file.write_all(&[8; 100]).unwrap();
+    });
+    compare("unlink", Does::Change, &|directory, round| fs::remove_file(renamed(directory, round)).unwrap());
+    compare("mkdir", Does::MakeName, &|directory, round| fs::create_dir(name(directory, round)).unwrap());
+    compare("list", Does::Look, &|directory, _| assert!(fs::read_dir(directory).unwrap().count() >= 40));
+    compare("rmdir", Does::Change, &|directory, round| fs::remove_dir(name(directory, round)).unwrap());
+    assert!(failures.is_empty(), "more requests than by the bare mount: {failures:?}");
+}
+
+fn stage_directory(stage: &Stage, name: &str) {
+    fs::create_dir(stage.server(name)).unwrap();
+    std::os::unix::fs::chown(stage.server(name), Some(2001), Some(2001)).unwrap();
+    // Setgid is handed down, so that nobody has to set it.
+    fs::set_permissions(stage.server(name), fs::Permissions::from_mode(0o2775)).unwrap();
+    // Seen by both sides, so that neither pays for finding it.
+    fs::metadata(stage.client(name)).unwrap();
+    POD.run(|| fs::metadata(stage.pod(name)).unwrap());
+}
+
+fn hot(stage: &Stage) {
+    stage_directory(stage, "hot");
+    POD.run(|| (0..ROUNDS).for_each(|n| fs::write(stage.pod(format!("hot/{n}")), [3; 4096]).unwrap()));
+    let walk = |directory: &Path, _| {
+        let found = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).count();
+        assert_eq!(found, 40);
+    };
+    cost(POD, &stage.pod("hot"), &walk);
+    let made = cost(POD, &stage.pod("hot"), &walk);
+    assert!(made.values().sum::<u64>() <= BESIDE, "a walk: {made:?}");
+    // With a delegation an open asks the server for nothing; v3 and a server that gives none are asked as by the bare mount.
+    let read = |directory: &Path, round: u32| {
+        let mut file = File::open(directory.join(format!("{round}"))).unwrap();
+        assert_eq!(file.read(&mut [0; 4096]).unwrap(), 4096);
+    };
+    cost(OWNER, &stage.client("hot"), &read);
+    let native = cost(OWNER, &stage.client("hot"), &read);
+    cost(POD, &stage.pod("hot"), &read);
+    let ours = cost(POD, &stage.pod("hot"), &read);
+    println!("hot open, read, close: {native:?} on the bare mount, {ours:?} through permfs");
+    assert!(ours.values().sum::<u64>() <= native.values().sum::<u64>() + BESIDE, "{ours:?}, not {native:?}");
+}
