@@ -291,6 +291,7 @@ fn flags_are_read_as_pod_then_nfs_and_obey_the_same_laws() {
     let uid = |values: &[&str]| Overrides {
         map_uid: values.iter().map(|&value| value.to_owned()).collect(),
         map_gid: vec!["0:2001".to_owned()],
+        fs_group: None,
     };
     let policy = policy_from_flags(&uid(&["50000:2001", "100-199:300-399"])).unwrap();
     assert_eq!(policy.uid_map().rules().len(), 2);
@@ -320,8 +321,9 @@ fn flags_are_read_as_pod_then_nfs_and_obey_the_same_laws() {
 fn flags_are_added_to_a_profile_and_point_at_the_rule_they_contradict() {
     let text = profile("uid = [{ pod = 5, nfs = 1 }]\ngid = [{ pod = 0, nfs = 1 }]");
     let file = RulesFile::parse(&text, "rules.toml").unwrap();
-    let with =
-        |value: &str| file.policy(None, &Overrides { map_uid: vec![value.to_owned()], map_gid: Vec::new() });
+    let with = |value: &str| {
+        file.policy(None, &Overrides { map_uid: vec![value.to_owned()], ..Overrides::default() })
+    };
     assert_eq!(with("6:2").unwrap().uid_map().rules().len(), 2);
     let error = with("5:2").unwrap_err();
     assert!(

@@ -20,6 +20,9 @@ const IMPURE: &[&str] = &["libc", "nix", "rustix", "tracing", "SystemTime", "Ins
 /// The parts of the standard library that reach outside.
 const IMPURE_STD: &[&str] = &["env", "fs", "io", "net", "os", "process", "thread"];
 
+/// What only the CSI plugin is built on.
+const GRPC: &[&str] = &["prost", "tokio", "tonic"];
+
 /// Room -> the rooms that it may name.
 type Walls = BTreeMap<String, BTreeSet<String>>;
 
@@ -45,6 +48,11 @@ fn unsafe_stays_in_sys() {
 #[test]
 fn policy_is_pure() {
     hold(&source_files("src"), impurities);
+}
+
+#[test]
+fn grpc_stays_in_csi() {
+    hold(&source_files("src"), grpc_outside_csi);
 }
 
 #[test]
@@ -141,6 +149,15 @@ fn trespasses(walls: &Walls, path: &Path, text: &str) -> Vec<String> {
 fn unsafe_outside_sys(path: &Path, text: &str) -> Vec<String> {
     let here = room_of(path).as_deref() != Some("sys") && tokens(text).iter().any(|token| token == "unsafe");
     here.then(|| "`unsafe` belongs in src/sys".to_owned()).into_iter().collect()
+}
+
+fn grpc_outside_csi(path: &Path, text: &str) -> Vec<String> {
+    if room_of(path).as_deref() == Some("csi") {
+        return Vec::new();
+    }
+    let tokens = tokens(text);
+    let named = tokens.iter().filter(|token| GRPC.contains(&token.as_str()));
+    named.map(|name| format!("names `{name}`, which is csi's")).collect()
 }
 
 fn impurities(path: &Path, text: &str) -> Vec<String> {
@@ -330,6 +347,12 @@ mod the_checks_themselves {
         assert_eq!(outside("unsafe impl Send for X {}"), 1);
         assert_eq!(outside("// unsafe\n#![deny(unsafe_code)]\nconst X: &str = \"unsafe\";"), 0);
         assert_eq!(unsafe_outside_sys(Path::new("src/sys/io.rs"), "unsafe fn f() {}").len(), 0);
+    }
+
+    #[test]
+    fn grpc_is_seen_outside_csi() {
+        let named = |path: &str| grpc_outside_csi(Path::new(path), "use tonic::Status;").len();
+        assert_eq!((named("src/host/client.rs"), named("src/csi/node.rs")), (1, 0));
     }
 
     #[test]

@@ -6,10 +6,12 @@
 mod bench;
 mod check;
 mod completions;
+mod csi;
 mod demo;
 mod explain;
 mod failure;
 mod helper;
+mod host;
 mod man;
 mod mount;
 mod mount_options;
@@ -62,6 +64,8 @@ enum Command {
     Status(status::Status),
     Bench(bench::Bench),
     Demo(demo::Demo),
+    Csi(csi::Csi),
+    Host(host::Host),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -97,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Csi(command) => command.run(),
+        Command::Host(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };

@@ -56,6 +56,7 @@ pub(super) fn plan(
 ) -> Result<Plan, Failure> {
     let Rules { policy, profile } = options.rules(flags)?.load()?;
     let source = Source::parse(source, options.nfs);
-    let (read_only, no_exec, context) = (options.read_only, options.no_exec, options.context);
-    Ok(Plan { source, target, policy, profile, read_only, no_exec, context }.absolute())
+    let (read_only, no_exec) = (options.read_only, options.no_exec);
+    let (context, shown_source) = (options.context, options.shown_source);
+    Ok(Plan { source, target, policy, profile, read_only, no_exec, context, shown_source }.absolute())
 }

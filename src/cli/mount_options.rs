@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::rules::RulesArgs;
 
 /// Words that mean something here. Also what a misspelt word is compared with.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "ro",
     "rw",
     "noexec",
@@ -15,6 +15,7 @@ const KNOWN: [&str; 11] = [
     "map_uid",
     "map_gid",
     "context",
+    "fsname",
     "nfs",
     "allow_other",
     "default_permissions",
@@ -63,6 +64,8 @@ pub(super) struct MountOptions {
     pub(super) map_uid: Vec<String>,
     pub(super) map_gid: Vec<String>,
     pub(super) context: Option<String>,
+    /// What is told as the source.
+    pub(super) shown_source: Option<String>,
     /// For mount.nfs(8).
     pub(super) nfs: Vec<String>,
 }
@@ -100,6 +103,7 @@ impl MountOptions {
             "map_uid" => self.map_uid.push(needed()?.to_owned()),
             "map_gid" => self.map_gid.push(needed()?.to_owned()),
             "context" => self.context = Some(needed()?.to_owned()),
+            "fsname" => self.shown_source = Some(needed()?.to_owned()),
             _ if WITHOUT_EFFECT.contains(&key) => {}
             _ if key.starts_with("x-") || key.starts_with("X-") || key == "comment" => {}
             _ => match word.strip_prefix("nfs:") {
@@ -132,6 +136,7 @@ impl MountOptions {
             profile: one(flags.profile.as_ref(), self.profile.as_ref(), "profile")?,
             map_uid: [flags.map_uid.as_slice(), &self.map_uid].concat(),
             map_gid: [flags.map_gid.as_slice(), &self.map_gid].concat(),
+            fs_group: flags.fs_group.clone(),
         })
     }
 }

@@ -24,6 +24,9 @@ pub(super) struct RulesArgs {
     /// Map a pod gid, or a range, to an NFS gid.
     #[arg(long, value_name = "POD:NFS")]
     pub(super) map_gid: Vec<String>,
+    /// Show this NFS group as this pod group, whatever shows it otherwise (a pod's fsGroup): 1000:2001.
+    #[arg(long, value_name = "POD:NFS")]
+    pub(super) fs_group: Option<String>,
 }
 
 /// The rules in force and where they come from.
@@ -37,7 +40,11 @@ pub(super) struct Rules {
 impl RulesArgs {
     /// Reads them.
     pub(super) fn load(&self) -> Result<Rules, Failure> {
-        let overrides = Overrides { map_uid: self.map_uid.clone(), map_gid: self.map_gid.clone() };
+        let overrides = Overrides {
+            map_uid: self.map_uid.clone(),
+            map_gid: self.map_gid.clone(),
+            fs_group: self.fs_group.clone(),
+        };
         let Some(path) = &self.config else {
             return self.of_flags(&overrides);
         };

@@ -6,7 +6,7 @@ use super::source::{Mark, Source};
 use super::values::{ValueFault, range_from_text};
 use crate::policy::conflict::Part;
 use crate::policy::ids::Id;
-use crate::policy::{Direction, Rule};
+use crate::policy::{Direction, NfsGid, PodGid, Rule};
 
 /// Rules from the command line. They are added to those of the profile, and obey the same laws: two rules for one pod id
 /// are refused, whichever side each came from.
@@ -16,13 +16,15 @@ pub struct Overrides {
     pub map_uid: Vec<String>,
     /// Values of `--map-gid`, as given.
     pub map_gid: Vec<String>,
+    /// Value of `--fs-group`: this NFS group is shown as this pod group, whatever shows it otherwise.
+    pub fs_group: Option<String>,
 }
 
 impl Overrides {
     /// Whether none was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.map_uid.is_empty() && self.map_gid.is_empty()
+        self.map_uid.is_empty() && self.map_gid.is_empty() && self.fs_group.is_none()
     }
 
     /// Adds these rules to those of `draft`.
@@ -36,6 +38,17 @@ impl Overrides {
             let (rule, mark) = rule("--map-gid", value)?;
             draft.marks.insert(Part::Gid(draft.profile.gid.len()), mark);
             draft.profile.gid.push(rule);
+        }
+        if let Some(value) = &self.fs_group {
+            let (rule, mark) = rule::<PodGid, NfsGid>("--fs-group", value)?;
+            if rule.pod_first != rule.pod_last || rule.nfs_first != rule.nfs_last {
+                let what = format!("\"{value}\" names several groups");
+                return Err(ConfigError::new(mark, what, "write POD:NFS, such as --fs-group 1000:2001"));
+            }
+            // The rules may be split: what stands at which place in the list is not known any more.
+            let lost = |part: &Part| matches!(part, Part::Gid(_));
+            draft.marks.retain(|part, _| !lost(part));
+            draft.profile.with_fs_group(rule.pod_first, rule.nfs_first, rule.origin);
         }
         Ok(())
     }

@@ -36,20 +36,7 @@ impl NfsMount {
     ) -> Result<Self, MountFailure> {
         let failed = |errno: Errno| MountFailure::Runtime { path: path.clone(), errno };
         fs::create_dir(&path).map_err(|error| failed(error.into()))?;
-        let mut words = vec!["nosuid", "nodev", if read_only { "ro" } else { "rw" }];
-        words.extend(options.iter().map(String::as_str));
-        let child = Command::new(program())
-            .args([export.as_ref(), path.as_os_str(), "-o".as_ref(), words.join(",").as_ref()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .env("LC_ALL", "C")
-            .spawn();
-        let outcome = match child {
-            Ok(child) => wait(child).map_err(|said| MountFailure::Nfs { export: export.to_owned(), said }),
-            Err(error) => Err(MountFailure::NoNfsTools { export: export.to_owned(), errno: error.into() }),
-        };
-        match outcome {
+        match attach(export, options, read_only, &path) {
             Ok(()) => Ok(Self { path }),
             Err(failure) => {
                 let _ = fs::remove_dir(&path);
@@ -78,6 +65,26 @@ impl Drop for NfsMount {
             break;
         }
         let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// Mounts `export` on the directory `path`, for longer than this process lives.
+///
+/// # Errors
+/// Where mount.nfs is absent, refuses, or does not come to an end.
+pub fn attach(export: &str, options: &[String], read_only: bool, path: &Path) -> Result<(), MountFailure> {
+    let mut words = vec!["nosuid", "nodev", if read_only { "ro" } else { "rw" }];
+    words.extend(options.iter().map(String::as_str));
+    let child = Command::new(program())
+        .args([export.as_ref(), path.as_os_str(), "-o".as_ref(), words.join(",").as_ref()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .env("LC_ALL", "C")
+        .spawn();
+    match child {
+        Ok(child) => wait(child).map_err(|said| MountFailure::Nfs { export: export.to_owned(), said }),
+        Err(error) => Err(MountFailure::NoNfsTools { export: export.to_owned(), errno: error.into() }),
     }
 }
 

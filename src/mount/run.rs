@@ -42,9 +42,15 @@ pub struct Plan {
     pub no_exec: bool,
     /// The SELinux context of everything in the mount.
     pub context: Option<String>,
+    /// What the mount table and `status` tell as the source, where SOURCE itself says little.
+    pub shown_source: Option<String>,
 }
 
 impl Plan {
+    fn told_source(&self) -> String {
+        self.shown_source.clone().unwrap_or_else(|| self.source.to_string())
+    }
+
     /// The same with absolute paths, so that it holds in a process that has left the current directory.
     #[must_use]
     pub fn absolute(mut self) -> Self {
@@ -99,7 +105,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
     }
-    tracing::info!(source = %plan.source, target = %target.display(), profile = plan.profile, "mounted");
+    tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
 
     match inbox.recv() {
         Ok(Event::Signal(signal)) => {
@@ -166,7 +172,7 @@ fn mount(
 ) -> Result<(Mounted, Arc<Session>), MountFailure> {
     let failed = |reason: String| MountFailure::Fuse { target: target.to_owned(), reason };
     let options = MountOptions {
-        source: plan.source.to_string(),
+        source: plan.told_source(),
         read_only: plan.read_only,
         no_exec: plan.no_exec,
         selinux_context: plan.context.clone(),
@@ -185,7 +191,7 @@ fn mount(
 fn record(plan: &Plan, target: &Path, device: DeviceNumber) -> Record {
     Record {
         target: target.to_owned(),
-        source: plan.source.to_string(),
+        source: plan.told_source(),
         profile: plan.profile.clone(),
         pid: process::id(),
         started: start_time(process::id()).unwrap_or_default(),
@@ -202,7 +208,7 @@ fn reporter(
 ) -> impl Fn() -> Report + Send + use<> {
     let known = Report {
         target: target.to_owned(),
-        source: plan.source.to_string(),
+        source: plan.told_source(),
         profile: plan.profile.clone(),
         pid: process::id(),
         features: features(filesystem, session),

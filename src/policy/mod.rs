@@ -13,6 +13,7 @@ pub mod conflict;
 pub mod credentials;
 pub mod dac;
 pub mod denied;
+mod fs_group;
 pub mod id_map;
 pub mod ids;
 mod lints;

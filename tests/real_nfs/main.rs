@@ -16,6 +16,10 @@
 #[path = "../live/mod.rs"]
 mod live;
 
+#[path = "../csi_room/mod.rs"]
+mod csi_room;
+
+mod csi;
 mod failures;
 mod files;
 mod freshness;
@@ -40,6 +44,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         requests::SCENARIOS,
         locks::SCENARIOS,
         failures::SCENARIOS,
+        csi::SCENARIOS,
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,217 @@
+//! The host's socket: root alone may call; a thread per call, of bounded number; what is done is done in the rooms beside.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::crew::Crew;
+use super::in_flight::InFlight;
+use super::ledger::Ledger;
+use super::protocol::{Answer, Code, Refusal, Request};
+use super::wire;
+use super::{orphans, stage};
+use crate::mount::{preflight, signals};
+
+/// The most calls at once; kubelet makes a few per pod that comes or goes.
+const MAX_CALLS: usize = 256;
+/// How long a caller may take over writing its request.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long calls under way may take to end once the host is to stop.
+const PARTING_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The host.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) ledger: Ledger,
+    pub(super) crew: Crew,
+    /// By target, staging path or volume.
+    pub(super) turns: InFlight,
+    /// Targets whose space is being asked for.
+    pub(super) asked: InFlight,
+    /// Counts calls that mount an export for themselves.
+    pub(super) calls: AtomicU64,
+}
+
+/// Why there is no host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The socket cannot be used.
+    #[error("cannot listen at {}: {error}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another host is there.
+    #[error("a mount host listens at {} already: end it first", .0.display())]
+    Taken(PathBuf),
+    /// The runtime directory cannot be used.
+    #[error("cannot use the runtime directory: {0}")]
+    Runtime(io::Error),
+    /// The process lacks something.
+    #[error("{0}")]
+    Process(String),
+}
+
+/// Serves at `socket` until a signal ends it; the mounts stay.
+///
+/// # Errors
+/// What stands in the way.
+pub fn serve(socket: &Path) -> Result<(), HostError> {
+    signals::block().map_err(|errno| HostError::Process(errno.to_string()))?;
+    preflight::privilege().map_err(|failure| HostError::Process(failure.to_string()))?;
+    let ledger = Ledger::open().map_err(HostError::Runtime)?;
+    let listener = listen(socket)?;
+    // Only now: whoever has the socket has the ledger.
+    ledger.sweep(stage::is_over);
+    orphans::bury();
+    let host = Arc::new(Host {
+        ledger,
+        crew: Crew::default(),
+        turns: InFlight::default(),
+        asked: InFlight::default(),
+        calls: AtomicU64::new(0),
+    });
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (path, under_way) = (socket.to_owned(), Arc::clone(&calls));
+    signals::deliver(move |signal| {
+        tracing::info!(%signal, "the mount host ends; its mounts stay");
+        let _ = fs::remove_file(&path);
+        let begin = Instant::now();
+        while under_way.load(Ordering::Acquire) > 0 && begin.elapsed() < PARTING_PATIENCE {
+            thread::sleep(Duration::from_millis(10));
+        }
+        process::exit(0);
+    })
+    .map_err(HostError::Runtime)?;
+    tracing::info!(socket = %socket.display(), "the mount host serves");
+    for connection in listener.incoming() {
+        match connection {
+            Ok(connection) => answer(&host, connection, &calls),
+            // Out of descriptors, for the moment.
+            Err(error) => {
+                tracing::error!(%error, "cannot accept a call");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes the socket's place, where nobody answers behind it.
+fn listen(path: &Path) -> Result<UnixListener, HostError> {
+    let failed = |error| HostError::Socket { path: path.to_owned(), error };
+    if wire::dial(path).is_ok() {
+        return Err(HostError::Taken(path.to_owned()));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// One call less when it is dropped.
+struct Call(Arc<AtomicUsize>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn answer(host: &Arc<Host>, mut connection: UnixStream, calls: &Arc<AtomicUsize>) {
+    let call = Call(Arc::clone(calls));
+    if calls.fetch_add(1, Ordering::AcqRel) >= MAX_CALLS {
+        let refusal =
+            Refusal::new(Code::ResourceExhausted, format!("{MAX_CALLS} calls are under way; try again"));
+        let _ = wire::send(&mut connection, Answer::Refused(refusal));
+        return;
+    }
+    let host = Arc::clone(host);
+    let serve = move || {
+        let _call = call;
+        if let Err(error) = converse(&host, connection) {
+            tracing::warn!(%error, "a call came to nothing");
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("call".to_owned()).spawn(serve) {
+        tracing::error!(%error, "no thread for a call");
+    }
+}
+
+fn converse(host: &Host, mut connection: UnixStream) -> Result<(), wire::WireError> {
+    let caller = getsockopt(&connection, PeerCredentials).map_err(io::Error::from)?;
+    if caller.uid() != 0 && caller.uid() != nix::unistd::geteuid().as_raw() {
+        tracing::warn!(uid = caller.uid(), pid = caller.pid(), "only root may call the mount host");
+        let refusal = Refusal::new(Code::PermissionDenied, "only root may call the mount host");
+        return wire::send(&mut connection, Answer::Refused(refusal));
+    }
+    let outcome = match wire::receive(&connection, REQUEST_PATIENCE) {
+        Ok(request) => host.conduct(request),
+        Err(error @ (wire::WireError::Version(_) | wire::WireError::Format(_))) => {
+            Err(Refusal::new(Code::Internal, error.to_string()))
+        }
+        Err(error) => return Err(error),
+    };
+    let answer = outcome.unwrap_or_else(|refusal| {
+        tracing::warn!(code = ?refusal.code, %refusal, "refused");
+        Answer::Refused(refusal)
+    });
+    match wire::send(&mut connection, answer) {
+        // Who gave up waiting asks again.
+        Err(wire::WireError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+impl Host {
+    fn conduct(&self, request: Request) -> Result<Answer, Refusal> {
+        match request {
+            Request::Ready => ready().map(|()| Answer::Done),
+            Request::Stage(stage) => {
+                self.stage(&stage)?;
+                tracing::info!(export = stage.export, staging = %stage.staging.display(), "staged");
+                Ok(Answer::Done)
+            }
+            Request::Unstage { staging } => {
+                self.unstage(&staging)?;
+                tracing::info!(staging = %staging.display(), "unstaged");
+                Ok(Answer::Done)
+            }
+            Request::Publish(publish) => {
+                self.publish(&publish)?;
+                let order = &publish.order;
+                tracing::info!(volume = order.volume_id, target = %order.target.display(), "published");
+                Ok(Answer::Done)
+            }
+            Request::Unpublish { target } => {
+                self.unpublish(&target)?;
+                tracing::info!(target = %target.display(), "unpublished");
+                Ok(Answer::Done)
+            }
+            Request::Stats { volume_id, path } => self.stats(&volume_id, &path).map(Answer::Stats),
+            Request::MakeVolume(make) => self.make_volume(*make).map(Answer::Volume),
+            Request::RemoveVolume(remove) => self.remove_volume(*remove).map(|()| Answer::Done),
+            Request::FindVolume(volume) => self.find_volume(*volume).map(Answer::Volume),
+        }
+    }
+}
+
+fn ready() -> Result<(), Refusal> {
+    preflight::privilege()
+        .and_then(|()| preflight::fuse_device())
+        .map_err(|failure| Refusal::new(Code::FailedPrecondition, failure.to_string()))
+}

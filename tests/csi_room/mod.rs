@@ -1,0 +1,350 @@
+//! A mount host and a CSI plugin on an export of their own, called as kubelet calls them: gRPC over a unix socket.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::future::Future;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use permfs::csi::spec::controller_client::ControllerClient;
+use permfs::csi::spec::identity_client::IdentityClient;
+use permfs::csi::spec::node_client::NodeClient;
+use permfs::csi::spec::volume_capability::access_mode::Mode;
+use permfs::csi::spec::volume_capability::{AccessMode, AccessType, MountVolume};
+use permfs::csi::spec::*;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+/// Rules for an export of 2001:2001; `HOST_PATHS` stands for the export's own directory.
+pub const RULES: &str = "version = 1
+[csi]
+host_paths = [\"HOST_PATHS\"]
+[profile.airflow]
+uid = [ { pod = 50000, nfs = 2001 } ]
+gid = [ { pod = 0, nfs = 2001 } ]
+[profile.airflow.permissions]
+group_write = true
+setgid = true
+";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Clients of one plugin's socket. Blocking, as a test reads best.
+pub struct Calls {
+    runtime: tokio::runtime::Runtime,
+    pub channel: Channel,
+}
+
+impl Calls {
+    /// Connects when the first call is made.
+    pub fn new(socket: PathBuf) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // Sidecars send `localhost` as the authority, whatever the socket is.
+        let endpoint = Endpoint::from_static("http://localhost");
+        let _guard = runtime.enter();
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        });
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        drop(_guard);
+        Self { runtime, channel }
+    }
+
+    pub fn run<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+        self.runtime.block_on(call).map(Response::into_inner)
+    }
+
+    pub fn node(&self) -> NodeClient<Channel> {
+        NodeClient::new(self.channel.clone())
+    }
+
+    pub fn controller(&self) -> ControllerClient<Channel> {
+        ControllerClient::new(self.channel.clone())
+    }
+
+    pub fn identity(&self) -> IdentityClient<Channel> {
+        IdentityClient::new(self.channel.clone())
+    }
+
+    pub fn stage(&self, request: NodeStageVolumeRequest) -> Result<NodeStageVolumeResponse, Status> {
+        self.run(self.node().node_stage_volume(request))
+    }
+
+    pub fn publish(&self, request: NodePublishVolumeRequest) -> Result<NodePublishVolumeResponse, Status> {
+        self.run(self.node().node_publish_volume(request))
+    }
+
+    pub fn unpublish(&self, volume_id: &str, target: &Path) -> Result<NodeUnpublishVolumeResponse, Status> {
+        let request =
+            NodeUnpublishVolumeRequest { volume_id: volume_id.to_owned(), target_path: text(target) };
+        self.run(self.node().node_unpublish_volume(request))
+    }
+
+    pub fn stats(&self, volume_id: &str, path: &Path) -> Result<NodeGetVolumeStatsResponse, Status> {
+        let request = NodeGetVolumeStatsRequest {
+            volume_id: volume_id.to_owned(),
+            volume_path: text(path),
+            ..NodeGetVolumeStatsRequest::default()
+        };
+        self.run(self.node().node_get_volume_stats(request))
+    }
+
+    pub fn create(&self, request: CreateVolumeRequest) -> Result<Volume, Status> {
+        self.run(self.controller().create_volume(request)).map(|made| made.volume.unwrap())
+    }
+
+    pub fn delete(&self, volume_id: &str) -> Result<DeleteVolumeResponse, Status> {
+        self.run(self.controller().delete_volume(DeleteVolumeRequest { volume_id: volume_id.to_owned() }))
+    }
+
+    pub fn ready(&self) -> Result<bool, Status> {
+        self.run(self.identity().probe(ProbeRequest {})).map(|probed| probed.ready.unwrap())
+    }
+}
+
+/// `export/` of 2001:2001, mode 755, a host, a plugin, and a kubelet's directory.
+pub struct Node {
+    room: tempfile::TempDir,
+    pub host: Child,
+    pub plugin: Child,
+    pub calls: Calls,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self::with_rules(RULES)
+    }
+
+    pub fn with_rules(rules: &str) -> Self {
+        let fuse = File::options().read(true).write(true).open("/dev/fuse");
+        assert!(nix::unistd::geteuid().is_root() && fuse.is_ok(), "this test needs root and /dev/fuse");
+        let room = tempfile::Builder::new().prefix("permfs-csi-").tempdir().unwrap();
+        fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let export = room.path().join("export");
+        fs::create_dir(&export).unwrap();
+        chown(&export, Some(2001), Some(2001)).unwrap();
+        fs::create_dir(room.path().join("kubelet")).unwrap();
+        write_rules(room.path(), rules);
+        let host = start_host(room.path());
+        let plugin = start_plugin(room.path());
+        let calls = Calls::new(room.path().join("csi.sock"));
+        Self { room, host, plugin, calls }
+    }
+
+    pub fn export(&self) -> PathBuf {
+        self.room.path().join("export")
+    }
+
+    /// Where kubelet would have a pod's volume; its parent exists.
+    pub fn target(&self, pod: &str) -> PathBuf {
+        let parent = self.room.path().join("kubelet").join(pod);
+        fs::create_dir_all(&parent).unwrap();
+        parent.join("mount")
+    }
+
+    pub fn write_rules(&self, rules: &str) {
+        write_rules(self.room.path(), rules);
+    }
+
+    /// kill -9, and a new one.
+    pub fn crash_plugin(&mut self) {
+        self.plugin.kill().unwrap();
+        self.plugin.wait().unwrap();
+        self.plugin = start_plugin(self.room.path());
+    }
+
+    /// kill -9, and a new one.
+    pub fn crash_host(&mut self) {
+        self.host.kill().unwrap();
+        self.host.wait().unwrap();
+        self.host = start_host(self.room.path());
+    }
+
+    /// A request to publish the whole export at `target`.
+    pub fn request(&self, volume_id: &str, target: &Path) -> NodePublishVolumeRequest {
+        NodePublishVolumeRequest {
+            volume_id: volume_id.to_owned(),
+            staging_target_path: text(&self.room.path().join("staging")),
+            target_path: text(target),
+            volume_capability: Some(capability()),
+            readonly: false,
+            volume_context: HashMap::from([("path".to_owned(), text(&self.export()))]),
+        }
+    }
+
+    /// A request to make a volume in the export.
+    pub fn creation(&self, name: &str) -> CreateVolumeRequest {
+        CreateVolumeRequest {
+            name: name.to_owned(),
+            volume_capabilities: vec![capability()],
+            parameters: HashMap::from([("path".to_owned(), text(&self.export()))]),
+            ..CreateVolumeRequest::default()
+        }
+    }
+
+    /// What the host and the plugin have logged.
+    pub fn logs(&self) -> String {
+        let log = |name| fs::read_to_string(self.room.path().join(name)).unwrap_or_default();
+        log("host.log") + &log("plugin.log")
+    }
+
+    /// `permfs status --json`, of this room's mounts.
+    pub fn status(&self) -> Vec<serde_json::Value> {
+        let output = command(self.room.path()).args(["status", "--json"]).output().unwrap();
+        let mut mounts: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let room = text(&self.room.path().canonicalize().unwrap());
+        mounts.retain(|mount| mount["target"].as_str().unwrap().starts_with(&room));
+        mounts
+    }
+
+    /// The process behind a mount.
+    pub fn daemon(&self, target: &Path) -> Pid {
+        let target = text(&target.canonicalize().unwrap_or_else(|_| target.to_owned()));
+        let status = self.status();
+        let mount = status.iter().find(|mount| mount["target"] == target.as_str()).expect("a mount");
+        Pid::from_raw(i32::try_from(mount["pid"].as_i64().unwrap()).unwrap())
+    }
+
+    /// What is mounted below the room, by the kernel's word.
+    pub fn mounts(&self) -> Vec<String> {
+        let room = text(&self.room.path().canonicalize().unwrap());
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let places = table.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned());
+        places.filter(|place| place.starts_with(&room)).collect()
+    }
+
+    /// The host's notes.
+    pub fn ledger(&self) -> usize {
+        fs::read_dir(self.room.path().join("run/host")).map_or(0, Iterator::count)
+    }
+
+    /// Ends a process with a signal and waits for it.
+    pub fn end(process: &mut Child, signal: Signal) -> std::process::ExitStatus {
+        kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not end");
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.plugin.kill();
+        let _ = self.plugin.wait();
+        for mount in self.status() {
+            let target = mount["target"].as_str().unwrap_or_default().to_owned();
+            let _ = command(self.room.path()).args(["unmount", &target]).output();
+        }
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+        for place in self.mounts().iter().rev() {
+            let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// Filesystem, any number of writers, no flags.
+pub fn capability() -> VolumeCapability {
+    capability_with(Mode::MultiNodeMultiWriter, &[], "")
+}
+
+pub fn capability_with(mode: Mode, flags: &[&str], fs_group: &str) -> VolumeCapability {
+    VolumeCapability {
+        access_type: Some(AccessType::Mount(MountVolume {
+            fs_type: String::new(),
+            mount_flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            volume_mount_group: fs_group.to_owned(),
+        })),
+        access_mode: Some(AccessMode { mode: mode.into() }),
+    }
+}
+
+/// Runs a shell command as a pod's process would: with these ids and nothing more.
+pub fn as_pod(uid: u32, gid: u32, groups: &str, script: &str) -> std::process::Output {
+    let groups = if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={groups}") };
+    Command::new("setpriv")
+        .args([&format!("--reuid={uid}"), &format!("--regid={gid}"), &groups, "--bounding-set=-all"])
+        .args(["sh", "-c", script])
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+pub fn done_as_pod(uid: u32, gid: u32, groups: &str, script: &str) -> String {
+    let output = as_pod(uid, gid, groups, script);
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+pub fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn write_rules(room: &Path, rules: &str) {
+    let export = text(&room.join("export"));
+    fs::write(room.join("rules.toml"), rules.replace("HOST_PATHS", &export)).unwrap();
+}
+
+fn command(room: &Path) -> Command {
+    // See `live::mount::permfs`.
+    let program =
+        std::env::var_os("PERMFS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_permfs").into());
+    let mut command = Command::new(program);
+    command.env("PERMFS_RUNTIME_DIR", room.join("run")).stdin(Stdio::null());
+    command
+}
+
+fn start_host(room: &Path) -> Child {
+    let socket = room.join("host.sock");
+    let host = logged(&mut command(room), &room.join("host.log"))
+        .arg("host")
+        .arg("--socket")
+        .arg(&socket)
+        .spawn()
+        .unwrap();
+    answers(&socket);
+    host
+}
+
+fn start_plugin(room: &Path) -> Child {
+    let socket = room.join("csi.sock");
+    let plugin = logged(&mut command(room), &room.join("plugin.log"))
+        .args(["csi", "--node-id", "node-1", "--log-level", "trace", "--endpoint"])
+        .arg(format!("unix://{}", socket.display()))
+        .arg("--config")
+        .arg(room.join("rules.toml"))
+        .arg("--host-socket")
+        .arg(room.join("host.sock"))
+        .spawn()
+        .unwrap();
+    answers(&socket);
+    plugin
+}
+
+fn logged<'a>(command: &'a mut Command, log: &Path) -> &'a mut Command {
+    let log = File::options().create(true).append(true).open(log).unwrap();
+    command.stdout(Stdio::null()).stderr(log)
+}
+
+fn answers(socket: &Path) {
+    let begin = Instant::now();
+    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        assert!(begin.elapsed() < PATIENCE, "{} does not answer", socket.display());
+        sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,175 @@
+//! The CSI plugin and the mount host on the export: volumes made, staged and published under root_squash, and taken away
+//! with the server gone.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use permfs::csi::spec::{
+    CreateVolumeRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnstageVolumeRequest,
+};
+use tonic::Code;
+
+use super::csi_room::{Node, RULES, capability, done_as_pod, text};
+use super::machine::Version;
+use super::runner::Scenario;
+use super::stage::{Outage, SERVER_ADDRESS, Stage, mount_table, within};
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "csi: a volume is made, staged, used, copied and removed, and nothing is left",
+        run: life,
+    },
+    Scenario { name: "csi: a volume in a pod's spec has a mount of its own, gone with the pod", run: inline },
+    Scenario { name: "csi: an export that is not there is refused with the reason", run: absent },
+    Scenario {
+        name: "csi: with the server gone volumes can be taken away, and others are undisturbed",
+        run: without_server,
+    },
+];
+
+/// The longest that kubelet should wait for a pod to go.
+const GOING: Duration = Duration::from_secs(60);
+
+/// A volume's attributes: the stage's directory on the server.
+fn attributes(stage: &Stage) -> HashMap<String, String> {
+    let share = match stage.variant.version {
+        Version::V3 => "/srv/nfs",
+        Version::V4_2 => "/",
+    };
+    let pairs = [
+        ("server", SERVER_ADDRESS),
+        ("share", share),
+        ("subDir", stage.directory().to_str().unwrap()),
+        ("nfsMountOptions", &format!("vers={}", stage.variant.version.option())),
+    ];
+    pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn staged(node: &Node, volume_id: &str, context: &HashMap<String, String>) -> PathBuf {
+    let staging = node.target("staging");
+    let request = NodeStageVolumeRequest {
+        volume_id: volume_id.to_owned(),
+        staging_target_path: text(&staging),
+        volume_capability: Some(capability()),
+        volume_context: context.clone(),
+    };
+    node.calls.stage(request.clone()).unwrap();
+    node.calls.stage(request).unwrap();
+    staging
+}
+
+fn published(node: &Node, volume_id: &str, context: &HashMap<String, String>, staging: &Path) -> PathBuf {
+    let target = node.target("pod");
+    let request = NodePublishVolumeRequest {
+        staging_target_path: text(staging),
+        volume_context: context.clone(),
+        ..node.request(volume_id, &target)
+    };
+    node.calls.publish(request.clone()).unwrap();
+    node.calls.publish(request).unwrap();
+    target
+}
+
+fn unstage(node: &Node, volume_id: &str, staging: &Path) {
+    let request =
+        NodeUnstageVolumeRequest { volume_id: volume_id.to_owned(), staging_target_path: text(staging) };
+    node.calls.run(node.calls.node().node_unstage_volume(request)).unwrap();
+}
+
+fn life(stage: &Stage) {
+    let node = Node::with_rules(RULES);
+    let request = CreateVolumeRequest {
+        name: "pvc-1".to_owned(),
+        volume_capabilities: vec![capability()],
+        parameters: attributes(stage),
+        ..CreateVolumeRequest::default()
+    };
+    let volume = node.calls.create(request.clone()).unwrap();
+    assert_eq!(node.calls.create(request.clone()).unwrap(), volume);
+    let made = fs::metadata(stage.server("pvc-1")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (2001, 2001, 0o2775));
+    // Root, who is squashed, could not enter it.
+    fs::set_permissions(stage.server("pvc-1"), std::os::unix::fs::PermissionsExt::from_mode(0o2770)).unwrap();
+    let (id, context) = (volume.volume_id.as_str(), &volume.volume_context);
+    let staging = staged(&node, id, context);
+    let target = published(&node, id, context, &staging);
+    done_as_pod(50000, 0, "", &format!("mkdir {0}/d && echo hi > {0}/d/file", target.display()));
+    let file = fs::metadata(stage.server("pvc-1/d/file")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (2001, 2001));
+    assert!(node.calls.stats(id, &target).unwrap().usage.len() == 2);
+
+    let mut copy = CreateVolumeRequest { name: "pvc-2".to_owned(), ..request };
+    let source = permfs::csi::spec::volume_content_source::VolumeSource { volume_id: id.to_owned() };
+    copy.volume_content_source = Some(permfs::csi::spec::VolumeContentSource {
+        r#type: Some(permfs::csi::spec::volume_content_source::Type::Volume(source)),
+    });
+    let copied = node.calls.create(copy).unwrap();
+    assert_eq!(fs::read_to_string(stage.server("pvc-2/d/file")).unwrap(), "hi\n");
+
+    node.calls.unpublish(id, &target).unwrap();
+    unstage(&node, id, &staging);
+    unstage(&node, id, &staging);
+    for volume in [id, &copied.volume_id] {
+        node.calls.delete(volume).unwrap();
+        node.calls.delete(volume).unwrap();
+    }
+    assert_eq!(stage.names_at_server(""), [".permfs"]);
+    assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+}
+
+fn inline(stage: &Stage) {
+    let node = Node::with_rules(&RULES.replace("[csi]\n", "[csi]\ninline_volumes = true\n"));
+    let mut context = attributes(stage);
+    context.insert("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned());
+    let target = published(&node, "csi-1", &context, Path::new(""));
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
+    assert_eq!(fs::metadata(stage.server("file")).unwrap().uid(), 2001);
+    let mounts = mount_table().len();
+    node.calls.unpublish("csi-1", &target).unwrap();
+    // The pod's, the directory's, the export's.
+    assert_eq!(mount_table().len(), mounts - 3, "{:?}", mount_table());
+    assert!(node.mounts().is_empty() && node.ledger() == 0);
+}
+
+fn absent(stage: &Stage) {
+    let node = Node::with_rules(RULES);
+    let mut context = attributes(stage);
+    context.insert("share".to_owned(), "/no/such/export".to_owned());
+    let refused = node.calls.stage(NodeStageVolumeRequest {
+        volume_id: "vol".to_owned(),
+        staging_target_path: text(&node.target("staging")),
+        volume_capability: Some(capability()),
+        volume_context: context,
+    });
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("/no/such/export"), "{refused:?}");
+    assert!(node.mounts().is_empty() && node.ledger() == 0);
+}
+
+fn without_server(stage: &Stage) {
+    let node = Node::with_rules(RULES);
+    let context = attributes(stage);
+    let staging = staged(&node, "vol", &context);
+    let target = published(&node, "vol", &context, &staging);
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
+    // On this node's own disk: nothing that happens to the server concerns it.
+    let local = node.target("local");
+    node.calls.publish(node.request("other", &local)).unwrap();
+    let outage = Outage::cut();
+    let told = within(Duration::from_secs(15), "stats", || node.calls.stats("vol", &target).unwrap());
+    assert!(told.volume_condition.unwrap().abnormal);
+    within(GOING, "unpublish", || node.calls.unpublish("vol", &target).unwrap());
+    within(GOING, "unstage", || unstage(&node, "vol", &staging));
+    assert!(!target.exists());
+    fs::write(node.export().join("from-below"), "undisturbed").unwrap();
+    assert!(!node.calls.stats("other", &local).unwrap().volume_condition.unwrap().abnormal);
+    let seen = super::live::POD.run(|| fs::read_to_string(local.join("from-below")).unwrap());
+    assert_eq!(seen, "undisturbed");
+    drop(outage);
+    node.calls.unpublish("other", &local).unwrap();
+    assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+}
