@@ -161,8 +161,8 @@ fn rules_must_be_given_once_and_leave_the_drivers_part_to_the_values() {
     assert!(own.status.success());
     let documents = documents(CHART.as_ref(), &String::from_utf8(own.stdout).unwrap());
     assert!(documents.iter().all(|document| document.kind() != "ConfigMap"));
-    for document in documents.iter().filter(|document| document.pod_spec().is_some()) {
-        assert_eq!(volume(document, "rules")["configMap"]["name"], "mine");
+    for (kind, name) in [("DaemonSet", "permfs-node"), ("Deployment", "permfs-controller")] {
+        assert_eq!(volume(object(&documents, kind, name), "rules")["configMap"]["name"], "mine");
     }
 }
 

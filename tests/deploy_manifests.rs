@@ -203,7 +203,7 @@ fn the_chart_is_where_argo_and_flux_look_for_it() {
 #[test]
 fn kustomize_builds_the_plain_manifests_and_the_overlay_changes_rules_and_images_only() {
     let build = |folder: &str| {
-        let text = output_of(Command::new("kubectl").arg("kustomize").arg(root().join(folder)));
+        let text = output_of(kubectl().arg("kustomize").arg(root().join(folder)));
         documents(Path::new(folder), &text)
     };
     let key = |document: &Document| format!("{} {}", document.kind(), document.name());

@@ -1,6 +1,6 @@
 //! What the tests of `deploy/` share: Helm, the documents of a YAML file, and where things stand in them.
 //!
-//! Helm and kubectl are not optional: without them a test fails and says what installs them.
+//! Helm and kubectl are those of `scripts/install-kubernetes-tools`. Without them a test fails and says so.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 use std::fs;
@@ -51,10 +51,17 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Helm, from `scripts/install-helm`, else from PATH.
 pub(crate) fn helm() -> Command {
-    let own = root().join("target/tools/helm");
-    let mut command = Command::new(if own.exists() { own.into_os_string() } else { "helm".into() });
+    tool("helm")
+}
+
+pub(crate) fn kubectl() -> Command {
+    tool("kubectl")
+}
+
+/// A program of `scripts/install-kubernetes-tools`.
+fn tool(name: &str) -> Command {
+    let mut command = Command::new(root().join("target/tools").join(name));
     command.current_dir(root());
     command
 }
