@@ -46,7 +46,8 @@ fn the_image_is_whole_reproducible_small_and_its_programs_run() {
     }
     // It looks names up by what the pod's /etc says, and gets as far as the kernel.
     fs::write(image.join("etc/hosts"), "127.0.0.1 nfs.test\n").unwrap();
-    let mount = ["/sbin/mount.nfs", "nfs.test:/no-such-export", "/tmp", "-o", "vers=4.2,retry=0,soft,timeo=5"];
+    let mount =
+        ["/sbin/mount.nfs", "nfs.test:/no-such-export", "/tmp", "-o", "vers=4.2,retry=0,soft,timeo=5"];
     let output = run(Command::new("chroot").arg(&image).args(mount));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("mount.nfs: "), "{said}");

@@ -61,7 +61,10 @@ fn the_check_itself_finds_what_the_api_would_refuse() {
             "apiVersion: apps/v1\nkind: DaemonSet\nspec: {updateStrategie: {}}",
             "unknown field spec.updateStrategie",
         ),
-        ("apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, image: b, args: x}]}", "args"),
+        (
+            "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, image: b, args: x}]}",
+            "expected a sequence",
+        ),
         (
             "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, image: b, imagePullPolicy: Sometimes}]}",
             "Sometimes",
@@ -107,9 +110,11 @@ fn selectors_select_the_pods_below_them_and_names_name_what_is_there() {
                 assert_eq!(&labels[key], value, "{}", document.name());
             }
             assert!(accounts.contains(spec["serviceAccountName"].as_str().unwrap()), "{}", document.name());
-            let rules =
-                spec["volumes"].as_array().unwrap().iter().find_map(|one| one["configMap"]["name"].as_str());
-            object(&documents, "ConfigMap", rules.unwrap());
+            for map in
+                spec["volumes"].as_array().unwrap().iter().filter_map(|one| one["configMap"]["name"].as_str())
+            {
+                object(&documents, "ConfigMap", map);
+            }
         }
         for binding in documents.iter().filter(|one| one.kind().ends_with("RoleBinding")) {
             let role = &binding.value["roleRef"];
@@ -242,6 +247,26 @@ fn the_rules_of_the_examples_are_rules_to_permfs_itself() {
 }
 
 #[test]
+fn the_documentation_names_only_values_that_the_chart_has() {
+    let values = &documents(Path::new("values.yaml"), &read("deploy/chart/permfs/values.yaml"))[0].value;
+    let mut checked = 0;
+    for file in ["README.md", "docs/kubernetes.md"] {
+        let text = read(file);
+        for word in text.split('`').skip(1).step_by(2) {
+            let name = word.split(['=', ' ']).next().unwrap();
+            let mut parts = name.split('.').peekable();
+            if !parts.peek().is_some_and(|first| values[*first].is_object()) || !name.contains('.') {
+                continue;
+            }
+            let found = parts.fold(values, |value, part| &value[part]);
+            assert!(!found.is_null(), "{file}: `{name}` is no value of the chart");
+            checked += 1;
+        }
+    }
+    assert!(checked > 5, "{checked}");
+}
+
+#[test]
 fn the_airflow_task_is_python() {
     let script = "import ast, sys; ast.parse(open(sys.argv[1]).read())";
     output_of(
@@ -300,8 +325,9 @@ fn complaints(document: &Document) -> Vec<String> {
 /// Reads an object as its type: what is of the wrong type, and which fields the type does not have.
 fn fields<T: DeserializeOwned>(value: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    let read =
-        serde_ignored::deserialize::<_, _, T>(value, |path| found.push(format!("unknown field {}", path.to_string().replace(".?", ""))));
+    let read = serde_ignored::deserialize::<_, _, T>(value, |path| {
+        found.push(format!("unknown field {}", path.to_string().replace(".?", "")))
+    });
     found.extend(read.err().map(|error| error.to_string()));
     found
 }
