@@ -53,6 +53,33 @@ fn the_image_is_whole_reproducible_small_and_its_programs_run() {
     assert!(said.starts_with("mount.nfs: "), "{said}");
     assert!(!said.contains("resolve") && !said.contains("temporarily"), "{said}");
     assert_eq!(scripts_and_setuid(&image), Vec::<PathBuf>::new());
+    mounts_in(&image);
+}
+
+/// Mounts a directory inside the image, as its container has it: a root of its own that is read-only, a mount namespace, and
+/// nothing of this machine but /dev and /proc.
+fn mounts_in(image: &Path) {
+    let script = r#"
+        set -eu
+        for place in proc dev run/permfs etc/permfs work; do mkdir -p "$1/$place"; done
+        cp config/airflow.toml "$1/etc/permfs/permfs.toml"
+        chmod 755 "$1"
+        mount --make-rprivate /
+        mount --bind "$1" "$1"
+        mount -o remount,bind,ro "$1"
+        mount -t proc proc "$1/proc"
+        mount --rbind /dev "$1/dev"
+        mount -t tmpfs -o mode=755 state "$1/run/permfs"
+        mount -t tmpfs -o mode=755 work "$1/work"
+        install -d -o 2001 -g 2001 "$1/work/export" "$1/work/target"
+        chroot "$1" /usr/bin/permfs mount /work/export /work/target --config /etc/permfs/permfs.toml
+        cd "$1/work" && setpriv --reuid 50000 --regid 0 --clear-groups mkdir target/made
+        stat -c '%u:%g %a' "$1/work/export/made"
+        chroot "$1" /usr/bin/permfs unmount /work/target
+    "#;
+    let mut command = Command::new("unshare");
+    command.current_dir(root()).args(["--mount", "sh", "-c", script, "sh"]).arg(image);
+    assert_eq!(output_of(&mut command).trim(), "2001:2001 2775");
 }
 
 fn build(output: &Path) {
