@@ -86,7 +86,7 @@ fn open_read_release() -> Batch {
     let mut page = vec![0; PAGE];
     batch(move |_| {
         let opened = stage.fs.open(pod(), node, OFlag::O_RDONLY).unwrap();
-        assert_eq!(stage.fs.read(node, opened.handle, 0, &mut page), Ok(PAGE));
+        assert_eq!(stage.fs.read(pod(), node, opened.handle, 0, &mut page), Ok(PAGE));
         stage.fs.release(node, opened.handle);
     })
 }
@@ -94,7 +94,7 @@ fn open_read_release() -> Batch {
 fn read() -> Batch {
     let (stage, node, handle) = with_content();
     let mut page = vec![0; PAGE];
-    batch(move |_| assert_eq!(stage.fs.read(node, handle, 0, &mut page), Ok(PAGE)))
+    batch(move |_| assert_eq!(stage.fs.read(pod(), node, handle, 0, &mut page), Ok(PAGE)))
 }
 
 fn write() -> Batch {
@@ -107,12 +107,12 @@ fn write() -> Batch {
 
 /// One entry of one long listing.
 fn readdir() -> Batch {
-    listing(|stage, handle, from, sink| stage.fs.readdir(stage.dir, handle, from, sink).unwrap())
+    listing(|stage, from, sink| stage.fs.readdir(pod(), stage.dir, from, sink).unwrap())
 }
 
 fn readdirplus() -> Batch {
-    listing(|stage, handle, from, sink| {
-        stage.fs.readdirplus(pod(), stage.dir, handle, from, sink).unwrap();
+    listing(|stage, from, sink| {
+        stage.fs.readdirplus(pod(), stage.dir, from, sink).unwrap();
     })
 }
 
@@ -151,13 +151,12 @@ fn with_content() -> (Stage, NodeId, FileHandleId) {
 }
 
 /// Lists a directory of [`BATCH`] files in one go; `.` and `..` come on top.
-fn listing(list: impl Fn(&Stage, FileHandleId, u64, &mut dyn DirSink) + 'static) -> Batch {
+fn listing(list: impl Fn(&Stage, u64, &mut dyn DirSink) + 'static) -> Batch {
     let stage = Stage::new();
     stage.files(BATCH);
-    let handle = stage.fs.opendir(pod(), stage.dir).unwrap().handle;
     Box::new(move || {
         let mut sink = Count(0);
-        list(&stage, handle, 0, &mut sink);
+        list(&stage, 0, &mut sink);
         assert_eq!(sink.0, BATCH + 2);
     })
 }

@@ -123,8 +123,9 @@ fn hot(stage: &Stage) {
     stage_directory(stage, "hot");
     POD.run(|| (0..ROUNDS).for_each(|n| fs::write(stage.pod(format!("hot/{n}")), [3; 4096]).unwrap()));
     let walk = |directory: &Path, _| {
-        let found = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).count();
-        assert_eq!(found, 40);
+        let found: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).collect();
+        assert_eq!(found.len(), 40);
     };
     cost(POD, &stage.pod("hot"), &walk);
     let made = cost(POD, &stage.pod("hot"), &walk);
