@@ -1,5 +1,6 @@
 //! Conducts a run, here or inside the machine: mount, count, measure, take down.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -18,6 +19,9 @@ use super::outcome::{CountPair, Measured, Outcome};
 const NFS_MOUNT: &str = "/nfs";
 const NFS_EXPORT: &str = "/nfs/data";
 
+/// A load average of the last minute from which on somebody else is at work.
+const BUSY: f64 = 0.5;
+
 /// permfs and its peers on one local export.
 pub fn locally(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
     if options.pinned {
@@ -29,7 +33,8 @@ pub fn locally(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
         None => Export::in_memory()?,
     };
     let source = export.on_disk("export", OWNER)?;
-    let (candidates, notes) = candidates::mount_all(&mut export, &source, options)?;
+    let (candidates, mut notes) = candidates::mount_all(&mut export, &source, options)?;
+    notes.extend(others_at_work());
     let kind = if options.pinned { "pinned" } else { "local" };
     let place = export.place.clone();
     let mut outcome = Outcome { kind, place, notes, candidates: Vec::new() };
@@ -90,6 +95,14 @@ fn measure(
         outcome.candidates.push(Measured { name, how, report, requests, rpcs: Vec::new() });
     }
     Ok(stop.check()?)
+}
+
+/// A sentence, where the machine has been busy with something else.
+fn others_at_work() -> Option<String> {
+    let load: f64 = fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()?;
+    (load >= BUSY).then(|| {
+        format!("others were at work (load average {load} at the start): the ranges are wide, and the ratios too low")
+    })
 }
 
 /// To the last of the CPUs that are allowed: the first has most of the interrupts.
