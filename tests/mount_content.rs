@@ -274,7 +274,7 @@ fn mapped_writes_reach_the_export() {
         let mount = Mount::of(&airflow(way));
         POD.run(|| {
             let file =
-                OpenOptions::new().read(true).write(true).create(true).open(mount.at("mapped")).unwrap();
+                OpenOptions::new().read(true).write(true).create_new(true).open(mount.at("mapped")).unwrap();
             file.set_len(8192).unwrap();
             with_shared_mapping(&file, 8192, |bytes| bytes[5000] = 9);
             file.sync_all().unwrap();
