@@ -28,7 +28,7 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
         }
         let at = self.visit_to_look(caller, node)?;
-        self.forget_listing(&at);
+        self.forget_listing(&at.policy, &at.inode);
         let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
         Ok(self.attributes(&at, &stored))
     }

@@ -5,6 +5,7 @@
 //! opens share one registered file and its credentials: whoever joins must find that those credentials open the file in the
 //! same way, or reads and writes through the daemon.
 //!
+//! Small files that are only read, and have not just been written, take the page cache also where there is passthrough.
 //! In the page cache, content is kept from one open to the next where size and times say that it is what it was
 //! (close-to-open, as an NFS client has it).
 
@@ -23,6 +24,9 @@ use crate::policy::{
 /// For how long a change leaves doubt: within one tick of the server's clock (4 ms on Linux, more elsewhere) a second
 /// change has the first one's times. Generous, since the server's clock is not this node's.
 const DOUBT: Duration = Duration::from_secs(2);
+
+/// Bytes up to which a file that is only read is kept in the page cache, rather than passed through.
+const SMALL: u64 = 64 << 10;
 
 /// How an inode's open files reach its content.
 #[derive(Debug, Default)]
@@ -166,7 +170,7 @@ impl<B: BackingFs> Filesystem<B> {
                     }
                     // All others have closed it meanwhile.
                 }
-                None if gives_rights(open.attr) => return Ok(None),
+                None if gives_rights(open.attr) || is_small_and_at_rest(open) => return Ok(None),
                 None => match self.register(file, open) {
                     Ok(id) => {
                         if let Some(content) = self.settle(inode, Shared::new(id, &open)) {
@@ -260,6 +264,15 @@ fn gives_rights(attr: &StoredAttr) -> bool {
     attr.kind != FileKind::Regular
         || attr.permissions.contains(Permissions::SETUID)
         || attr.permissions.contains(Permissions::SETGID)
+}
+
+/// Whether the page cache is the shorter way: to register a file takes longer than to keep a few pages of it. Not for a file that
+/// is being written, whose writers would have to go through the daemon as long as this reader has it open.
+fn is_small_and_at_rest(open: OpenAs<'_>) -> bool {
+    !writes(open.flags)
+        && open.attr.size <= SMALL
+        && !open.flags.contains(OFlag::O_DIRECT)
+        && is_beyond_doubt(open.attr.mtime)
 }
 
 fn reads(flags: OFlag) -> bool {

@@ -4,18 +4,18 @@
 //! The kernel keeps what it has listed, and goes on showing that for as long as the directory's mtime stays. Within one
 //! tick of the server's clock a directory can change and keep its mtime; and a listing out of the cache brings no
 //! attributes, so that each name is then looked up by itself. Hence a listing is forgotten when the attributes of
-//! its directory are asked for anew, after `attr_timeout`.
+//! its directory are given anew, after `attr_timeout`.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::inodes::lock;
+use super::inodes::{Inode, lock};
 use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
-use crate::policy::{Credentials, Operation};
+use crate::policy::{Credentials, Operation, Policy};
 
 /// Listings that were begun and not read to the end, per mount: each keeps a descriptor.
 const MAX_LISTINGS: usize = 64;
@@ -106,16 +106,16 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.fsync_dir(&dir, data_only)
     }
 
-    /// The attributes of a directory are asked for anew: what the kernel has listed of it is as old.
-    pub(super) fn forget_listing(&self, at: &Visit<B>) {
-        let Some(listed) = at.inode.listed() else { return };
+    /// The kernel is given the attributes of a directory anew: what it has listed of it may be older.
+    pub(super) fn forget_listing(&self, policy: &Policy, directory: &Inode<B>) {
+        let Some(listed) = directory.listed() else { return };
         let age = Duration::from_millis(100) * self.moment().saturating_sub(listed);
         // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
-        if age >= at.policy.cache().attr_timeout
+        if age >= policy.cache().attr_timeout
             && let Some(kernel) = self.kernel.get()
         {
-            at.inode.forget_listed();
-            kernel.forget_content(at.inode.id);
+            directory.forget_listed();
+            kernel.forget_content(directory.id);
         }
     }
 

@@ -59,8 +59,10 @@ impl<B: BackingFs> Filesystem<B> {
         if !at.policy.scopes().is_trivial() {
             inode.set_place(&at.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
         }
-        if inode.kind == FileKind::Regular {
-            self.names.remember(inode.id, at.inode.id, name);
+        match inode.kind {
+            FileKind::Regular => self.names.remember(inode.id, at.inode.id, name),
+            FileKind::Directory => self.forget_listing(&at.policy, &inode),
+            _ => {}
         }
         let attr = at.policy.present(&stored, at.policy.scopes().rules(inode.scope()));
         let cache = at.policy.cache();

@@ -72,6 +72,8 @@ pub struct Filesystem<B: BackingFs> {
     waiters: LockWaiters<B>,
     releases: Releases,
     kernel: OnceLock<Box<dyn Kernel>>,
+    /// The export keeps times of birth.
+    has_birth: bool,
     /// When it began.
     since: Instant,
     /// Directories moved from one path rule's reach to another's so far.
@@ -86,6 +88,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn new(backing: B, policy: Arc<Policy>) -> Result<Self, Errno> {
         let backing = Arc::new(backing);
         let root = backing.root()?;
+        let has_birth = root.attr.btime.is_some();
         let waiters = LockWaiters::new(Arc::clone(&backing));
         let transparent = policy.is_transparent();
         Ok(Self {
@@ -100,6 +103,7 @@ impl<B: BackingFs> Filesystem<B> {
             waiters,
             releases: Releases::default(),
             kernel: OnceLock::new(),
+            has_birth,
             since: Instant::now(),
             moves: AtomicU64::new(0),
         })
@@ -122,6 +126,12 @@ impl<B: BackingFs> Filesystem<B> {
     /// What the export can do.
     pub fn features(&self) -> BackingFeatures {
         self.backing.features()
+    }
+
+    /// Whether the time of birth is shown: where nothing is translated, and the export has it. Most programs that ask for it
+    /// have no use for it, and each would cost a request beside the one for everything else.
+    pub fn shows_birth(&self) -> bool {
+        self.has_birth && self.reign.load().transparent
     }
 
     /// The rules in force.

@@ -74,6 +74,8 @@ impl<B: BackingFs> Server<B> {
             Request::BatchForget(forgets) => self.batch_forget(&forgets),
 
             Request::Getattr { node, handle } => self.getattr(reply, caller, node, handle),
+            // Older kernels, and this one from now on, show no time of birth.
+            Request::Statx { .. } if !self.fs.shows_birth() => reply.needless(),
             Request::Statx { node, handle } => self.statx(reply, caller, node, handle),
             Request::Setattr { node, change } => self.setattr(reply, caller, node, &change),
             Request::Access { node, mask } => reply.done(self.fs.access(caller, node, mask)),
