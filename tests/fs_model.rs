@@ -126,7 +126,7 @@ fn every_call_at_the_server_is_made_as_the_mapped_user() {
     named("f", |name| named("g", |to| fs.rename(pod(), dir.node, name, dir.node, to, RenameFlags::empty())))
         .unwrap();
     named("g", |name| fs.unlink(pod(), dir.node, name)).unwrap();
-    fs.release(file.node, handle);
+    fs.release(handle);
     let log = backing.take_log();
     assert!(log.len() > 10, "{log:?}");
     let expected = Credentials {
@@ -143,7 +143,7 @@ fn every_call_at_the_server_is_made_as_the_mapped_user() {
 fn a_denied_caller_gets_eacces_but_for_getattr_and_statfs_of_what_it_holds() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.release(file.node, handle);
+    fs.release(handle);
     for stranger in
         [caller(50001, 0), caller(2001, 2001), caller(0, 0), caller(50000, 7), caller(u32::MAX, 0)]
     {
@@ -204,7 +204,7 @@ fn hard_links_are_one_inode_and_it_lives_until_every_lookup_is_forgotten() {
     assert_eq!((link.node, link.attr.nlink), (file.node, 2));
     let again = named("l", |name| fs.lookup(pod(), NodeId::ROOT, name)).unwrap();
     assert_eq!(again.node, file.node);
-    fs.release(file.node, handle);
+    fs.release(handle);
     assert_eq!(fs.population().inodes, 2);
     fs.forget(file.node, 2);
     assert_eq!(fs.population().inodes, 2);
@@ -229,7 +229,7 @@ fn an_open_file_without_a_name_keeps_working() {
     assert_eq!((attr.nlink, attr.size, attr.permissions), (0, 5, mode(0o660)));
     let mut buffer = [0; 8];
     assert_eq!(fs.read(pod(), file.node, handle, 0, &mut buffer), Ok(5));
-    fs.release(file.node, handle);
+    fs.release(handle);
     assert_eq!(fs.read(pod(), file.node, handle, 0, &mut buffer), Err(Errno::EBADF));
 }
 
@@ -238,7 +238,7 @@ fn a_directory_is_listed_in_any_portions_and_only_names_count_lookups() {
     let (_, fs) = airflow();
     for name in ["a", "b", "c"] {
         let (entry, handle) = create(&fs, NodeId::ROOT, name).unwrap();
-        fs.release(entry.node, handle);
+        fs.release(handle);
         fs.forget(entry.node, 1);
     }
     for portion in 1..=6 {
@@ -276,7 +276,7 @@ fn whole(owner: u64, kind: LockKind, flock: bool) -> LockRequest {
 fn wait_for(fs: &Fs, handle: FileHandleId, lock: &LockRequest, id: u64) -> mpsc::Receiver<Result<(), Errno>> {
     let (answer, answered) = mpsc::channel();
     let reply = Box::new(move |outcome| answer.send(outcome).expect("somebody listens"));
-    fs.setlkw(NodeId::ROOT, handle, lock, RequestId(id), reply);
+    fs.setlkw(handle, lock, RequestId(id), reply);
     answered
 }
 
@@ -287,12 +287,12 @@ const A_MOMENT: Duration = Duration::from_millis(50);
 fn lock_owners_exclude_each_other_and_a_close_lets_go() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
-    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
-    assert_eq!(fs.setlk(file.node, handle, &whole(2, LockKind::Shared, false)), Err(Errno::EAGAIN));
-    let held = fs.getlk(file.node, handle, &whole(2, LockKind::Shared, false)).unwrap().unwrap();
+    fs.setlk(handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    fs.setlk(handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    assert_eq!(fs.setlk(handle, &whole(2, LockKind::Shared, false)), Err(Errno::EAGAIN));
+    let held = fs.getlk(handle, &whole(2, LockKind::Shared, false)).unwrap().unwrap();
     assert_eq!((held.kind, held.pid), (LockKind::Exclusive, Pid(1)));
-    assert_eq!(fs.getlk(file.node, handle, &whole(1, LockKind::Shared, false)), Ok(None));
+    assert_eq!(fs.getlk(handle, &whole(1, LockKind::Shared, false)), Ok(None));
     let waiting = wait_for(&fs, handle, &whole(2, LockKind::Exclusive, false), 7);
     assert!(waiting.recv_timeout(A_MOMENT).is_err(), "the lock is held");
     fs.flush(file.node, handle, LockOwner(1)).unwrap();
@@ -302,8 +302,8 @@ fn lock_owners_exclude_each_other_and_a_close_lets_go() {
 #[test]
 fn a_wait_for_a_lock_can_be_interrupted_before_and_while_it_waits() {
     let (_, fs) = airflow();
-    let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
-    fs.setlk(file.node, handle, &whole(1, LockKind::Exclusive, false)).unwrap();
+    let (_, handle) = create(&fs, NodeId::ROOT, "f").unwrap();
+    fs.setlk(handle, &whole(1, LockKind::Exclusive, false)).unwrap();
     let waiting = wait_for(&fs, handle, &whole(2, LockKind::Exclusive, false), 7);
     assert!(waiting.recv_timeout(A_MOMENT).is_err());
     fs.interrupt(RequestId(7));
@@ -318,11 +318,11 @@ fn flocks_belong_to_open_files_and_go_with_them() {
     let (_, fs) = airflow();
     let (file, first) = create(&fs, NodeId::ROOT, "f").unwrap();
     let second = fs.open(pod(), file.node, OFlag::O_RDWR).unwrap().handle;
-    fs.setlk(file.node, first, &whole(1, LockKind::Exclusive, true)).unwrap();
-    assert_eq!(fs.setlk(file.node, second, &whole(2, LockKind::Shared, true)), Err(Errno::EAGAIN));
+    fs.setlk(first, &whole(1, LockKind::Exclusive, true)).unwrap();
+    assert_eq!(fs.setlk(second, &whole(2, LockKind::Shared, true)), Err(Errno::EAGAIN));
     let waiting = wait_for(&fs, second, &whole(2, LockKind::Shared, true), 9);
     assert!(waiting.recv_timeout(A_MOMENT).is_err());
-    fs.release(file.node, first);
+    fs.release(first);
     assert_eq!(waiting.recv_timeout(SOON), Ok(Ok(())));
 }
 

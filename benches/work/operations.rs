@@ -65,8 +65,8 @@ fn create_release() -> Batch {
     batch(move |turn| {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let made = stage.fs.create(pod(), stage.dir, name(&names[at(turn)]), flags, mode(0o666), mode(0o022));
-        let (entry, opened) = made.unwrap();
-        stage.fs.release(entry.node, opened.handle);
+        let (_, opened) = made.unwrap();
+        stage.fs.release(opened.handle);
     })
 }
 
@@ -76,18 +76,18 @@ fn open_release() -> Batch {
     batch(move |turn| {
         let node = files[at(turn)].1;
         let opened = stage.fs.open(pod(), node, OFlag::O_RDONLY).unwrap();
-        stage.fs.release(node, opened.handle);
+        stage.fs.release(opened.handle);
     })
 }
 
 fn open_read_release() -> Batch {
     let (stage, node, writer) = with_content();
-    stage.fs.release(node, writer);
+    stage.fs.release(writer);
     let mut page = vec![0; PAGE];
     batch(move |_| {
         let opened = stage.fs.open(pod(), node, OFlag::O_RDONLY).unwrap();
         assert_eq!(stage.fs.read(pod(), node, opened.handle, 0, &mut page), Ok(PAGE));
-        stage.fs.release(node, opened.handle);
+        stage.fs.release(opened.handle);
     })
 }
 

@@ -91,7 +91,7 @@ impl Stage {
                 let flags = OFlag::O_RDWR | OFlag::O_CREAT;
                 let made = self.fs.create(pod(), self.dir, name(&file), flags, mode(0o666), mode(0o022));
                 let (entry, opened) = made.unwrap();
-                self.fs.release(entry.node, opened.handle);
+                self.fs.release(opened.handle);
                 (file, entry.node)
             })
             .collect()

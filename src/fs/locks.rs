@@ -101,12 +101,7 @@ impl<B: BackingFs> Filesystem<B> {
     ///
     /// # Errors
     /// EBADF for a handle that is not open, else the backing's.
-    pub fn getlk(
-        &self,
-        _node: NodeId,
-        handle: FileHandleId,
-        wanted: &LockRequest,
-    ) -> Result<Option<HeldLock>, Errno> {
+    pub fn getlk(&self, handle: FileHandleId, wanted: &LockRequest) -> Result<Option<HeldLock>, Errno> {
         let open = self.handles.file(handle)?;
         let table = &open.inode.live().locks;
         let own =
@@ -123,7 +118,7 @@ impl<B: BackingFs> Filesystem<B> {
     ///
     /// # Errors
     /// EAGAIN where somebody else has it; ENOLCK past [`MAX_LOCK_OWNERS`]; EBADF as fcntl(2) and flock(2) have it.
-    pub fn setlk(&self, _node: NodeId, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
+    pub fn setlk(&self, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
         match self.try_lock(handle, wanted) {
             Err(Errno::EAGAIN) => {
                 // A close that came before may still be letting the lock go: the kernel does not wait for it.
@@ -138,7 +133,6 @@ impl<B: BackingFs> Filesystem<B> {
     /// or the wait interrupted.
     pub fn setlkw(
         self: &Arc<Self>,
-        _node: NodeId,
         handle: FileHandleId,
         wanted: &LockRequest,
         request: RequestId,

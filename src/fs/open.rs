@@ -85,7 +85,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// The last descriptor is closed.
-    pub fn release(&self, _node: NodeId, handle: FileHandleId) {
+    pub fn release(&self, handle: FileHandleId) {
         let _under_way = self.releases.begin();
         if let Some(open) = self.handles.remove_file(handle) {
             self.drop_locks_through(&open.inode, handle);

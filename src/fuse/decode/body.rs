@@ -228,9 +228,9 @@ fn synced(body: &mut Cursor<'_>) -> Result<(FileHandleId, bool), Errno> {
     Ok((FileHandleId(fsync.fh), fsync.fsync_flags & wire::FUSE_FSYNC_FDATASYNC != 0))
 }
 
-pub(super) fn release<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
+pub(super) fn release<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
     let release: wire::ReleaseIn = body.take()?;
-    Ok(Request::Release { node, handle: FileHandleId(release.fh) })
+    Ok(Request::Release { handle: FileHandleId(release.fh) })
 }
 
 pub(super) fn releasedir<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
@@ -317,14 +317,14 @@ pub(super) fn setxattr<'a>(node: NodeId, body: &mut Cursor<'a>, dialect: Dialect
     })
 }
 
-pub(super) fn getlk<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
+pub(super) fn getlk<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
     let (handle, lock) = lock(body)?;
-    Ok(Request::Getlk { node, handle, lock })
+    Ok(Request::Getlk { handle, lock })
 }
 
-pub(super) fn setlk<'a>(node: NodeId, body: &mut Cursor<'a>, waits: bool) -> Decoded<'a> {
+pub(super) fn setlk<'a>(body: &mut Cursor<'a>, waits: bool) -> Decoded<'a> {
     let (handle, lock) = lock(body)?;
-    Ok(Request::Setlk { node, handle, lock, waits })
+    Ok(Request::Setlk { handle, lock, waits })
 }
 
 fn lock(body: &mut Cursor<'_>) -> Result<(FileHandleId, LockRequest), Errno> {

@@ -183,7 +183,6 @@ pub(crate) enum Request<'a> {
         data_only: bool,
     },
     Release {
-        node: NodeId,
         handle: FileHandleId,
     },
     Fallocate {
@@ -238,13 +237,11 @@ pub(crate) enum Request<'a> {
     },
 
     Getlk {
-        node: NodeId,
         handle: FileHandleId,
         lock: LockRequest,
     },
     /// `waits`: F_SETLKW, or flock(2) without LOCK_NB.
     Setlk {
-        node: NodeId,
         handle: FileHandleId,
         lock: LockRequest,
         waits: bool,
@@ -311,7 +308,7 @@ pub(crate) fn decode<'a>(header: &Header, body: &'a [u8], dialect: Dialect) -> R
         Opcode::Write => body::write(&mut body),
         Opcode::Flush => body::flush(node()?, &mut body),
         Opcode::Fsync => body::fsync(node()?, &mut body),
-        Opcode::Release => body::release(node()?, &mut body),
+        Opcode::Release => body::release(&mut body),
         Opcode::Fallocate => body::fallocate(&mut body),
         Opcode::Lseek => body::lseek(node()?, &mut body),
         Opcode::CopyFileRange => body::copy_file_range(&mut body, false),
@@ -328,9 +325,9 @@ pub(crate) fn decode<'a>(header: &Header, body: &'a [u8], dialect: Dialect) -> R
         Opcode::Setxattr => body::setxattr(node()?, &mut body, dialect),
         Opcode::Removexattr => Ok(Request::Removexattr { node: node()?, name: body.c_str()? }),
 
-        Opcode::Getlk => body::getlk(node()?, &mut body),
-        Opcode::Setlk => body::setlk(node()?, &mut body, false),
-        Opcode::Setlkw => body::setlk(node()?, &mut body, true),
+        Opcode::Getlk => body::getlk(&mut body),
+        Opcode::Setlk => body::setlk(&mut body, false),
+        Opcode::Setlkw => body::setlk(&mut body, true),
         Opcode::Interrupt => body::interrupt(&mut body),
 
         Opcode::Destroy => Ok(Request::Destroy),

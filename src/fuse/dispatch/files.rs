@@ -19,7 +19,7 @@ impl<B: BackingFs> Server<B> {
         match self.fs.open(caller, node, flags) {
             Ok(opened) => {
                 if reply.bytes(encode::opened_file(&opened).as_bytes()) == Delivery::Lost {
-                    self.fs.release(node, opened.handle);
+                    self.fs.release(opened.handle);
                 }
             }
             Err(error) => reply.error(error),
@@ -32,7 +32,7 @@ impl<B: BackingFs> Server<B> {
             Ok((entry, opened)) => {
                 let out = CreateOut { entry: encode::entry(&entry), open: encode::opened_file(&opened) };
                 if reply.bytes(out.as_bytes()) == Delivery::Lost {
-                    self.fs.release(entry.node, opened.handle);
+                    self.fs.release(opened.handle);
                     self.fs.forget(entry.node, 1);
                 }
             }

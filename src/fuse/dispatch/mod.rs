@@ -120,8 +120,8 @@ impl<B: BackingFs> Server<B> {
             Request::Fsync { node, handle, data_only } => {
                 reply.done(self.fs.fsync(caller, node, handle, data_only));
             }
-            Request::Release { node, handle } => {
-                self.fs.release(node, handle);
+            Request::Release { handle } => {
+                self.fs.release(handle);
                 reply.done(Ok(()));
             }
             Request::Fallocate { handle, flags, offset, length } => {
@@ -155,13 +155,13 @@ impl<B: BackingFs> Server<B> {
             }
             Request::Removexattr { node, name } => reply.done(self.fs.removexattr(caller, node, name)),
 
-            Request::Getlk { node, handle, lock } => self.getlk(reply, node, handle, &lock),
-            Request::Setlk { node, handle, lock, waits: false } => {
-                reply.done(self.fs.setlk(node, handle, &lock));
+            Request::Getlk { handle, lock } => self.getlk(reply, handle, &lock),
+            Request::Setlk { handle, lock, waits: false } => {
+                reply.done(self.fs.setlk(handle, &lock));
             }
-            Request::Setlk { node, handle, lock, waits: true } => {
+            Request::Setlk { handle, lock, waits: true } => {
                 let request = reply.request();
-                self.fs.setlkw(node, handle, &lock, request, reply.later());
+                self.fs.setlkw(handle, &lock, request, reply.later());
             }
             // No answer: the kernel asks once, and who waits is answered by its own reply.
             Request::Interrupt { request } => self.fs.interrupt(request),
