@@ -334,3 +334,47 @@ fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
     });
     assert_eq!(seen, Ok((7, true)));
 }
+
+/// The kernel lets an inode be open in one way at a time: whoever answers an open with the other one makes it EIO.
+#[test]
+fn no_open_fails_while_files_change_from_one_way_to_the_other() {
+    const FILES: usize = 3;
+    let mount = Mount::of(&rules("auto"));
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let files: Vec<_> = (0..FILES).map(|n| mount.at(format!("{n}"))).collect();
+    OWNER.run(|| files.iter().for_each(|file| fs::write(file, [0; 1000]).unwrap()));
+    let end = std::time::Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let files = &files;
+            scope.spawn(move || {
+                OWNER.run(|| {
+                    for step in (thread..).take_while(|_| std::time::Instant::now() < end) {
+                        let path = &files[step / 7 % FILES];
+                        match step % 5 {
+                            // At rest, and small: in the page cache the next time that nobody else has it open.
+                            0 => File::options().write(true).open(path).unwrap().set_modified(old).unwrap(),
+                            1 => _ = File::open(path).unwrap().read(&mut [0; 4096]).unwrap(),
+                            2 => {
+                                File::options().write(true).open(path).unwrap().write_all(&[7; 1000]).unwrap()
+                            }
+                            3 => {
+                                let reader = File::open(path).unwrap();
+                                let writer = OpenOptions::new().append(true).open(path).unwrap();
+                                drop(reader);
+                                writer.set_len(1000).unwrap();
+                            }
+                            _ => {
+                                let file = File::options().read(true).write(true).open(path).unwrap();
+                                with_shared_mapping(&file, 1000, |bytes| bytes[thread] = 9);
+                            }
+                        }
+                    }
+                });
+            });
+        }
+    });
+    for n in 0..FILES {
+        assert_eq!(fs::read(mount.source().join(format!("{n}"))).unwrap().len(), 1000);
+    }
+}
