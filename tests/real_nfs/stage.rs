@@ -44,6 +44,13 @@ impl Stage {
         Self { variant, directory, pods }
     }
 
+    /// Whether `permfs status` names this among the mount's features.
+    pub fn has(&self, feature: &str) -> bool {
+        let output = permfs().args(["status", "--json"]).arg(self.pod("")).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status[0]["features"].as_array().unwrap().iter().any(|name| name == feature)
+    }
+
     /// A path as the pods see it.
     pub fn pod(&self, path: impl AsRef<Path>) -> PathBuf {
         self.pods.at(path)
