@@ -240,9 +240,11 @@ impl<B: BackingFs> Filesystem<B> {
         let now = Version { size: attr.size, mtime: attr.mtime, ctime: attr.ctime };
         let mut state = lock(&inode.live().content);
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
-        let kept = open == OpenPolicy::Trust || state.cached == Some(now);
-        state.cached = (is_beyond_doubt(now.mtime) && is_beyond_doubt(now.ctime)).then_some(now);
-        if kept { Content::Kept } else { Content::Revalidated }
+        if state.cached == Some(now) {
+            return Content::Kept;
+        }
+        state.cached = is_beyond_doubt(now.mtime.max(now.ctime)).then_some(now);
+        if open == OpenPolicy::Trust { Content::Kept } else { Content::Revalidated }
     }
 }
 

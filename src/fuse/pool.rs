@@ -17,7 +17,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -25,6 +24,7 @@ use super::counters::{Counters, WorkerCounters};
 use super::device::{Device, Received};
 use super::negotiate::MAX_WRITE;
 use crate::fs::Errno;
+use crate::sys::cycles;
 
 mod lookout;
 
@@ -56,10 +56,10 @@ pub(crate) struct Pool {
     waiting: AtomicUsize,
     /// Requests taken so far.
     taken: AtomicU64,
-    /// Nanoseconds that requests took, from being read to being answered.
-    at_work: AtomicU64,
-    /// Nanoseconds that workers waited for requests which then came.
-    idle: AtomicU64,
+    /// Time that requests took, from being read to being answered.
+    at_work: cycles::Sum,
+    /// Time that workers waited for requests which then came.
+    idle: cycles::Sum,
     bell: Bell,
     lookout: OnceLock<Thread>,
     /// Workers that are to park after their next request.
@@ -101,8 +101,8 @@ impl Pool {
             service,
             waiting: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
-            at_work: AtomicU64::new(0),
-            idle: AtomicU64::new(0),
+            at_work: cycles::Sum::default(),
+            idle: cycles::Sum::default(),
             bell: Bell::default(),
             lookout: OnceLock::new(),
             dismissed: AtomicUsize::new(0),
@@ -231,7 +231,7 @@ impl Pool {
         }
         self.crew().meters.push(Meter::of_this_thread());
         let mut buffer = Buffer::new();
-        let mut free_since = Instant::now();
+        let mut free_since = cycles::now();
         loop {
             match self.device.receive(buffer.all()) {
                 Ok(Received::Nothing) => {}
@@ -248,20 +248,20 @@ impl Pool {
         self: &Arc<Self>,
         length: usize,
         buffer: &mut Buffer,
-        free_since: &mut Instant,
+        free_since: &mut u64,
         counters: &WorkerCounters,
     ) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.taken.fetch_add(1, Ordering::Relaxed);
         self.bell.ring(self.lookout.get());
         let (message, space) = buffer.split(length);
-        let begin = Instant::now();
-        self.idle.fetch_add(nanoseconds(begin - *free_since), Ordering::Relaxed);
+        let begin = cycles::now();
+        self.idle.add(*free_since, begin);
         self.service.serve(message, space, counters);
-        *free_since = Instant::now();
-        self.at_work.fetch_add(nanoseconds(*free_since - begin), Ordering::Relaxed);
+        *free_since = cycles::now();
+        self.at_work.add(begin, *free_since);
         if self.is_dismissed() && self.park() {
-            *free_since = Instant::now();
+            *free_since = cycles::now();
         } else {
             self.waiting.fetch_add(1, Ordering::SeqCst);
         }
@@ -327,10 +327,6 @@ impl Drop for Aside<'_> {
     fn drop(&mut self) {
         self.pool.crew().aside -= 1;
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Memory that begins at a page, so that the kernel's copies do.

@@ -14,6 +14,7 @@ compile_error!(
 pub mod access;
 pub mod capabilities;
 pub mod credentials;
+pub mod cycles;
 pub mod dirents;
 pub mod errno;
 pub mod fuse_dev;

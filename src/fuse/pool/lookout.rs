@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Pool;
+use crate::sys::cycles;
 
 /// How long a request may lie unread before anybody looks.
 const TICK: Duration = Duration::from_millis(1);
@@ -88,12 +89,23 @@ impl Spent {
 struct Sight {
     at: Instant,
     taken: u64,
+    /// The same moment by the clock of the next two.
+    cycles: u64,
     /// Time that requests took which are answered.
-    at_work: Duration,
+    at_work: u64,
     /// Time that workers waited for requests which came.
-    idle: Duration,
+    idle: u64,
     spent: Spent,
     workers: usize,
+}
+
+impl Sight {
+    /// A sum of the processor's time as a duration, by how far both clocks have come since `before`.
+    fn real(&self, before: &Self, cycles: u64) -> Duration {
+        let passed = self.cycles.saturating_sub(before.cycles).max(1);
+        let nanoseconds = (self.at - before.at).as_nanos() * u128::from(cycles) / u128::from(passed);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
 }
 
 /// Whether one more worker would help, given how many there are, how they have spent the time, and how much of it with
@@ -147,7 +159,7 @@ impl Pool {
         let now = self.sight();
         let elapsed = now.at - before.at;
         // All are at work now, also those whose request will take long yet.
-        let idle = now.idle.saturating_sub(before.idle);
+        let idle = now.real(before, now.idle.saturating_sub(before.idle));
         let at_work = times(elapsed, now.workers).saturating_sub(idle);
         let spent = now.spent.since(before.spent);
         let needed = now.taken == before.taken || self.device.is_readable();
@@ -161,7 +173,7 @@ impl Pool {
     /// Dismisses a worker that was not needed since the last review.
     fn review(&self, before: &Sight) -> Sight {
         let now = self.sight();
-        let at_work = now.at_work.saturating_sub(before.at_work);
+        let at_work = now.real(before, now.at_work.saturating_sub(before.at_work));
         let spent = now.spent.since(before.spent);
         if now.workers == before.workers
             && now.taken != before.taken
@@ -193,8 +205,9 @@ impl Pool {
         Sight {
             at: Instant::now(),
             taken: self.taken.load(Ordering::Relaxed),
-            at_work: Duration::from_nanos(self.at_work.load(Ordering::Relaxed)),
-            idle: Duration::from_nanos(self.idle.load(Ordering::Relaxed)),
+            cycles: cycles::now(),
+            at_work: self.at_work.get(),
+            idle: self.idle.get(),
             spent,
             workers: crew.started - crew.parked,
         }
