@@ -100,16 +100,20 @@ impl<B: BackingFs> Filesystem<B> {
         open: OpenAs<'_>,
     ) -> Result<Content, Errno> {
         let cache = policy.cache();
-        match cache.data {
+        let passes_through = match cache.data {
             DataPath::None => return Ok(Content::Direct),
-            DataPath::Auto | DataPath::Passthrough if self.passes_through() => {
-                if let Some(content) = self.pass_through(inode, file, open)? {
-                    return Ok(content);
-                }
+            DataPath::Page => false,
+            DataPath::Auto | DataPath::Passthrough => self.passes_through(),
+        };
+        loop {
+            if passes_through && let Some(content) = self.pass_through(inode, file, open)? {
+                return Ok(content);
             }
-            DataPath::Auto | DataPath::Passthrough | DataPath::Page => {}
+            if let Some(content) = self.cache_pages(inode, open.attr, cache.open) {
+                return Ok(content);
+            }
+            // Another open has passed it through meanwhile.
         }
-        Ok(self.cache_pages(inode, open.attr, cache.open))
     }
 
     /// The last close of a file that was opened so.
@@ -236,15 +240,19 @@ impl<B: BackingFs> Filesystem<B> {
             .is_ok()
     }
 
-    fn cache_pages(&self, inode: &Inode<B>, attr: &StoredAttr, open: OpenPolicy) -> Content {
+    /// None where others have the file open past the page cache.
+    fn cache_pages(&self, inode: &Inode<B>, attr: &StoredAttr, open: OpenPolicy) -> Option<Content> {
         let now = Version { size: attr.size, mtime: attr.mtime, ctime: attr.ctime };
         let mut state = lock(&inode.live().content);
+        if let Way::Passthrough(_) = state.way {
+            return None;
+        }
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
         if state.cached == Some(now) {
-            return Content::Kept;
+            return Some(Content::Kept);
         }
         state.cached = is_beyond_doubt(now.mtime.max(now.ctime)).then_some(now);
-        if open == OpenPolicy::Trust { Content::Kept } else { Content::Revalidated }
+        Some(if open == OpenPolicy::Trust { Content::Kept } else { Content::Revalidated })
     }
 }
 
