@@ -17,7 +17,7 @@ pub struct Tally {
 
 impl Tally {
     pub fn add(&mut self, took: Duration) {
-        self.join(Self { count: 1, worst_ms: took.as_secs_f64() * 1e3 });
+        self.join(Self { count: 1, worst_ms: milliseconds(took) });
     }
 
     fn join(&mut self, other: Self) {
@@ -121,7 +121,12 @@ impl Report {
         let mut value = serde_json::to_value(self).expect("numbers and strings");
         let (kind, pause) = self.worst_pause();
         value["total"] = self.total().into();
-        value["worst_pause"] = serde_json::json!({ "kind": kind, "ms": pause.as_secs_f64() * 1e3 });
+        value["worst_pause"] = serde_json::json!({ "kind": kind, "ms": milliseconds(pause) });
         value.to_string()
     }
+}
+
+/// To the microsecond.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
