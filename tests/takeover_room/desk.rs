@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +72,11 @@ impl Desk {
 
     pub fn sync(&self, file: &File, path: &Path) -> Outcome {
         self.journal.must("fsync", path, || file.sync_all())
+    }
+
+    /// close(2) may fail, and waits for a server as any other call does: a file system learns of it by a request.
+    pub fn close(&self, file: impl Into<OwnedFd>, path: &Path) -> Outcome {
+        self.journal.must("close", path, || nix::unistd::close(file.into()))
     }
 
     /// Opens, reads all, compares.

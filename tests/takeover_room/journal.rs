@@ -29,7 +29,8 @@ pub struct Journal {
     worker: String,
     begun: Instant,
     books: Mutex<Books>,
-    under_way: Mutex<Option<(&'static str, PathBuf, Instant)>>,
+    /// The operation under way, or the last one that ended, and when that was.
+    latest: Mutex<(&'static str, PathBuf, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ struct Books {
 
 impl Journal {
     pub fn new(worker: String, begun: Instant) -> Self {
-        Self { worker, begun, books: Mutex::default(), under_way: Mutex::default() }
+        Self { worker, begun, books: Mutex::default(), latest: Mutex::new(("start", PathBuf::new(), begun)) }
     }
 
     /// Does `operation`, which must succeed, and notes how long it took.
@@ -132,11 +133,12 @@ impl Journal {
         self.books().operations.values().map(|tally| tally.count).sum()
     }
 
-    /// The operation that has been under way for longer than `patience`, as a fault.
+    /// A fault where this worker, which has not ended, has begun and ended no operation for longer than `patience`.
     pub fn stuck(&self, patience: Duration) -> Option<Fault> {
-        let under_way = self.under_way.lock().unwrap().clone();
-        let (kind, path, since) = under_way.filter(|(_, _, since)| since.elapsed() > patience)?;
-        Some(self.fault(kind, &path, &format!("has not returned for {} s", since.elapsed().as_secs())))
+        let (kind, path, since) = self.latest.lock().unwrap().clone();
+        let silent = since.elapsed();
+        let what = || format!("has not returned for {} ms", silent.as_millis());
+        (silent > patience).then(|| self.fault(kind, &path, &what()))
     }
 
     /// What is in the books.
@@ -158,10 +160,10 @@ impl Journal {
         operation: impl FnOnce() -> Result<T, E>,
     ) -> (Result<T, io::Error>, Duration) {
         let begin = Instant::now();
-        *self.under_way.lock().unwrap() = Some((kind, path.to_owned(), begin));
+        *self.latest.lock().unwrap() = (kind, path.to_owned(), begin);
         let result = operation().map_err(Into::into);
         let took = begin.elapsed();
-        *self.under_way.lock().unwrap() = None;
+        *self.latest.lock().unwrap() = ("after the last", path.to_owned(), Instant::now());
         self.books().operations.entry(kind).or_default().add(took);
         (result, took)
     }

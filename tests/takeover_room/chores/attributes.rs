@@ -36,6 +36,7 @@ impl Attributes {
         let file = desk.create(&path)?;
         let content = desk.dice.bytes(LONGEST / 2);
         desk.write(&file, &path, &content)?;
+        desk.close(file, &path)?;
         let mut this = Self { path, content, mode: 0, modified: None, values: BTreeMap::new() };
         this.change_mode(desk)?;
         Ok(this)
@@ -81,6 +82,7 @@ impl Attributes {
         let file = desk.journal.must("open", &self.path, || File::open(&self.path))?;
         let times = FileTimes::new().set_modified(time).set_accessed(time);
         desk.journal.must("utimens", &self.path, || file.set_times(times))?;
+        desk.close(file, &self.path)?;
         self.modified = Some(time);
         Ok(())
     }

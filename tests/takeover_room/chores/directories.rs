@@ -29,7 +29,8 @@ impl Directories {
         self.next += 1;
         desk.make_directory(&path)?;
         self.names.insert(name);
-        desk.create(&path.join("inside"))?;
+        let inside = path.join("inside");
+        desk.close(desk.create(&inside)?, &inside)?;
         desk.journal.must_not("mkdir again", &path, &[libc::EEXIST], || fs::create_dir(&path))
     }
 

@@ -113,7 +113,8 @@ impl HeldFile {
         self.read_mapped(desk, 0, if self.map.is_some() { LONGEST } else { 0 })?;
         self.look(desk)?;
         let Self { path, file, map, model, named } = self;
-        drop((file, map));
+        drop(map);
+        desk.close(file, &path)?;
         if !named {
             return desk.absent(&path);
         }

@@ -33,7 +33,8 @@ pub struct LargeDirectory {
 impl LargeDirectory {
     pub fn new(desk: &Desk, directory: PathBuf) -> Outcome<Self> {
         for number in 0..STAYING {
-            desk.create(&directory.join(staying(number)))?;
+            let path = directory.join(staying(number));
+            desk.close(desk.create(&path)?, &path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let stream = desk.journal.must("opendir", &directory, || open(&directory, flags, Mode::empty()))?;
@@ -73,7 +74,8 @@ impl LargeDirectory {
         if self.moving.len() < MOVING && desk.dice.once_in(2) {
             let name = format!("moving-{}", self.next);
             self.next += 1;
-            desk.create(&self.directory.join(&name))?;
+            let path = self.directory.join(&name);
+            desk.close(desk.create(&path)?, &path)?;
             self.moved.insert(name.clone());
             self.moving.insert(name);
         } else if let Some(name) = self.moving.pop_first() {

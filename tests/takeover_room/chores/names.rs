@@ -45,6 +45,7 @@ impl Names {
         let path = self.path(name);
         let file = desk.create(&path)?;
         desk.write(&file, &path, self.next.to_string().as_bytes())?;
+        desk.close(file, &path)?;
         self.names.insert(name, self.next);
         self.next += 1;
         Ok(())

@@ -39,7 +39,7 @@ impl Once {
         let path = self.path(self.next);
         let file = desk.create(&path)?;
         desk.write(&file, &path, self.next.to_string().as_bytes())?;
-        drop(file);
+        desk.close(file, &path)?;
         desk.journal.must_not("create again", &path, &[libc::EEXIST], || {
             OpenOptions::new().write(true).create_new(true).open(&path)
         })?;
@@ -63,6 +63,7 @@ impl Once {
         })?;
         self.races += 1;
         let won = u64::from(made.is_some());
+        made.map_or(Ok(()), |file| desk.close(file, &path))?;
         desk.journal.count(|counts| {
             counts.races = counts.races.max(self.races);
             counts.races_won += won;

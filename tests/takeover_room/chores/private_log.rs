@@ -61,9 +61,8 @@ impl Chore for PrivateLog {
     }
 
     fn finish(&mut self, desk: &mut Desk) -> Outcome {
-        if self.file.take().is_none() {
-            return Ok(());
-        }
+        let Some(file) = self.file.take() else { return Ok(()) };
+        desk.close(file, &self.path())?;
         self.verify(desk)?;
         (self.first, self.written) = (self.first + self.written, 0);
         desk.remove(&self.path())

@@ -46,7 +46,8 @@ impl Ranges {
         }
         expected.resize(SIZE.max(place + length), 0);
         expected[place..place + length].copy_from_slice(&content[start..start + length]);
-        drop((source, target));
+        desk.close(source, &from)?;
+        desk.close(target, &to)?;
         desk.read_back(&to, &expected)?;
         desk.read_back(&from, &content)?;
         desk.remove(&from)?;
@@ -66,7 +67,7 @@ impl Ranges {
             desk.journal.must("punch a hole", &path, punch)?;
             content[start..start + length].fill(0);
         }
-        drop(file);
+        desk.close(file, &path)?;
         desk.read_back(&path, &content)?;
         desk.remove(&path)
     }
@@ -82,7 +83,7 @@ impl Ranges {
         desk.lists(&self.directory, &[])?;
         desk.journal.must("give a name", &path, || give_name(&file, &path))?;
         desk.read_back(&path, &content)?;
-        drop(file);
+        desk.close(file, &path)?;
         desk.remove(&path)
     }
 }

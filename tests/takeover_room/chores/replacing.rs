@@ -53,7 +53,7 @@ impl Chore for Replacing {
             desk.write(&file, &new, piece)?;
         }
         desk.sync(&file, &new)?;
-        drop(file);
+        desk.close(file, &new)?;
         desk.rename(&new, &path)?;
         desk.absent(&new)?;
         self.files[number] = Some(content);

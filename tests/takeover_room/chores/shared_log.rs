@@ -50,10 +50,13 @@ impl SharedLog {
     }
 
     fn close(&mut self, desk: &Desk) -> Outcome {
-        self.file = None;
+        if let Some(file) = self.file.take() {
+            desk.close(file, &log_path(&desk.shared, self.log))?;
+        }
         let path = share_path(&desk.shared, self.log, desk.number);
         let file = desk.create(&path)?;
         desk.write(&file, &path, self.written.to_string().as_bytes())?;
+        desk.close(file, &path)?;
         (self.log, self.written) = (self.log + 1, 0);
         Ok(())
     }

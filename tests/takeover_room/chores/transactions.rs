@@ -40,7 +40,7 @@ impl Transactions {
         let saved = desk.create(&self.saved)?;
         desk.write(&saved, &self.saved, &page(desk.seed, 0, sum))?;
         desk.sync(&saved, &self.saved)?;
-        drop(saved);
+        desk.close(saved, &self.saved)?;
         self.write(desk, 1 + desk.number, own + 1)?;
         self.write(desk, 0, sum + 1)?;
         desk.sync(&self.file, &self.path)?;
