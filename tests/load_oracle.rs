@@ -210,7 +210,12 @@ fn a_flock_that_is_lost_is_told() {
 fn a_full_file_system_is_told() {
     let room = room();
     mount(Some("tmpfs"), room.path(), Some("tmpfs"), MsFlags::empty(), Some("size=2M")).unwrap();
-    let report = options(room.path()).run(Duration::from_millis(500));
+    let load = Load::start(options(room.path()));
+    let begun = Instant::now();
+    while load.faults().is_empty() && begun.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(20));
+    }
+    let report = load.finish();
     umount2(room.path(), MntFlags::MNT_DETACH).unwrap();
     told(&report, &["No space left on device"]);
 }
