@@ -18,5 +18,6 @@ pub mod fuse;
 pub mod host;
 pub mod mount;
 pub mod policy;
+pub mod state;
 pub mod sys;
 pub mod telemetry;

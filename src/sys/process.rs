@@ -36,13 +36,40 @@ pub fn fork() -> Result<Fork, Errno> {
     }
 }
 
+/// Splits the process in two that share one table of descriptors (CLONE_FILES, clone(2)): what either opens the other has,
+/// what either closes is closed, and when one dies everything stays open.
+///
+/// # Errors
+/// As [`fork`].
+pub fn fork_sharing_descriptors() -> Result<Fork, Errno> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(Errno::EBUSY);
+    }
+    // SAFETY: as in `fork`. glibc's own fork(2) also tells the library the child's thread id, which only robust and
+    // error-checking mutexes look at, and there are none here. The child gets a copy of this stack: no other is named.
+    let answer = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) };
+    match i32::try_from(super::check(answer)?).map_err(|_| Errno::EINVAL)? {
+        0 => Ok(Fork::Child),
+        child => Ok(Fork::Parent { child: Pid::from_raw(child) }),
+    }
+}
+
+/// Refers to a process for as long as this is open, whatever becomes of its number; readable (poll(2)) once all of its
+/// threads have ended (pidfd_open(2), Linux 5.3).
+///
+/// # Errors
+/// ESRCH where there is no such process.
+pub fn pidfd(process: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
+    new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })
+}
+
 /// The file that another process has open as `fd`: the same open file, not another one (pidfd_getfd(2), Linux 5.6).
 ///
 /// # Errors
 /// ESRCH where there is no such process, EBADF where it has no such descriptor, EPERM where it may not be looked at.
 pub fn open_file_of(process: u32, fd: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
-    let pidfd = new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })?;
+    let pidfd = pidfd(process)?;
     // SAFETY: pidfd_getfd(2) takes three integers and touches no memory of ours.
     new_fd(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
 }

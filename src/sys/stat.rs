@@ -50,6 +50,21 @@ fn call(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Statx, E
     }
 }
 
+impl MountKey {
+    /// As two words, good for [`Self::from_words`] on this machine until it is started again.
+    #[must_use]
+    pub fn to_words(self) -> [u64; 2] {
+        [self.id, u64::from(self.dev.0) << 32 | u64::from(self.dev.1)]
+    }
+
+    /// What [`Self::to_words`] gave.
+    #[must_use]
+    pub fn from_words([id, dev]: [u64; 2]) -> Self {
+        let half = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or_default();
+        Self { id, dev: (half(dev >> 32), half(dev)) }
+    }
+}
+
 impl Statx {
     /// The inode number.
     #[must_use]
