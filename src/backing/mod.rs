@@ -10,7 +10,7 @@ pub mod model;
 pub mod posix;
 
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 
@@ -189,6 +189,23 @@ pub trait BackingFs: Send + Sync + 'static {
     fn features(&self) -> BackingFeatures;
     /// SOURCE itself.
     fn root(&self) -> Result<Found<Self::Node>, Errno>;
+
+    /// The descriptor behind a reference, for a successor to take over. None where there is no such thing.
+    fn node_descriptor(&self, _node: &Self::Node) -> Option<RawFd> {
+        None
+    }
+    /// The descriptor behind an open file, likewise.
+    fn file_descriptor(&self, _file: &Self::File) -> Option<RawFd> {
+        None
+    }
+    /// A reference that another process has left. EOPNOTSUPP where there is no such thing.
+    fn adopt_node(&self, _fd: OwnedFd, _mount: MountIndex) -> Result<Self::Node, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// An open file that another process has left, opened with these flags. EOPNOTSUPP likewise.
+    fn adopt_file(&self, _fd: OwnedFd, _mount: MountIndex, _flags: OFlag) -> Result<Self::File, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
 
     /// Finds an object again by its handle. ESTALE where it is gone, or `id` has no handle.
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Self::Node, Errno>;

@@ -73,7 +73,7 @@ pub enum Content {
 }
 
 /// The kernel's name for a file that it was given to read and write by itself (FUSE_DEV_IOC_BACKING_OPEN).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BackingId(pub i32);
 
 /// An open file.

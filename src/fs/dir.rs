@@ -16,6 +16,7 @@ use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
 use crate::policy::{Credentials, Operation, Policy};
+use crate::state::journal;
 
 /// Listings that were begun and not read to the end, per mount: each keeps a descriptor.
 const MAX_LISTINGS: usize = 64;
@@ -158,7 +159,7 @@ impl<B: BackingFs> Filesystem<B> {
         // `.` and `..` are no names: their lookups would never be forgotten.
         let name = Name::new(raw.name).ok()?;
         let found = self.backing.find(who, at.node(self).ok()?, name).ok()?;
-        Some(self.enter(at, name, found))
+        self.enter(at, name, found).ok()
     }
 }
 
@@ -168,7 +169,7 @@ fn offer(
     raw: &RawEntry<'_>,
     entry: impl FnOnce() -> Option<super::Entry>,
 ) -> ControlFlow<()> {
-    if !sink.has_room(raw.name.count_bytes()) {
+    if !sink.has_room(raw.name.count_bytes()) || !journal::has_room_to_count() {
         return ControlFlow::Break(());
     }
     sink.push(&DirEntry { name: raw.name, ino: raw.ino, kind: raw.kind, next: raw.next, entry: entry() });

@@ -25,6 +25,7 @@ mod readers;
 mod releases;
 mod remove;
 mod rename;
+mod replay;
 mod visit;
 mod xattr;
 
@@ -48,6 +49,8 @@ pub(crate) use visit::errno_of;
 use crate::backing::BackingFeatures;
 use crate::caller::Callers;
 use crate::policy::Policy;
+use crate::state::State;
+use crate::state::layout::HeaderWord;
 
 /// A policy, and what it made of the callers seen so far: they change together.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ struct Reign {
 #[derive(Debug)]
 pub struct Filesystem<B: BackingFs> {
     backing: Arc<B>,
+    state: Arc<State>,
     reign: ArcSwap<Reign>,
     inodes: InodeTable<B>,
     handles: Handles<B>,
@@ -86,16 +90,50 @@ impl<B: BackingFs> Filesystem<B> {
     /// # Errors
     /// Whatever the backing says of its root.
     pub fn new(backing: B, policy: Arc<Policy>) -> Result<Self, Errno> {
-        let backing = Arc::new(backing);
+        Self::begin(backing, policy, State::new()?)
+    }
+
+    /// As [`Self::new`], and keeps in `state` whatever a successor needs.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn begin(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Result<Self, Errno> {
         let root = backing.root()?;
-        let has_birth = root.attr.btime.is_some();
+        state.set(HeaderWord::HasBirth, root.attr.btime.is_some().into());
+        let inodes = InodeTable::new(&backing, root, Arc::clone(&state))?;
+        let handles = Handles::new(Arc::clone(&state));
+        Ok(Self::of(backing, policy, state, inodes, handles))
+    }
+
+    /// Goes on where another process has died, from what it has left in `state`. Asks neither kernel nor export.
+    ///
+    /// # Errors
+    /// EBADF where a descriptor that was left is not open.
+    pub fn go_on(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Result<Self, Errno> {
+        let inodes = InodeTable::left_in(&backing, Arc::clone(&state))?;
+        let handles = Handles::left_in(&backing, &inodes, Arc::clone(&state))?;
+        let filesystem = Self::of(backing, policy, state, inodes, handles);
+        filesystem.take_over_locks()?;
+        Ok(filesystem)
+    }
+
+    fn of(
+        backing: B,
+        policy: Arc<Policy>,
+        state: Arc<State>,
+        inodes: InodeTable<B>,
+        handles: Handles<B>,
+    ) -> Self {
+        let backing = Arc::new(backing);
+        let has_birth = state.get(HeaderWord::HasBirth) != 0;
         let waiters = LockWaiters::new(Arc::clone(&backing));
         let transparent = policy.is_transparent();
-        Ok(Self {
+        Self {
             backing,
             reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default(), transparent }),
-            inodes: InodeTable::new(root),
-            handles: Handles::new(),
+            inodes,
+            handles,
+            state,
             directories: DirectoryCache::default(),
             names: Names::default(),
             listings: Listings::default(),
@@ -106,7 +144,7 @@ impl<B: BackingFs> Filesystem<B> {
             has_birth,
             since: Instant::now(),
             moves: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Each serving thread calls this once, before its first request.
@@ -121,6 +159,11 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn attach_kernel(&self, kernel: Box<dyn Kernel>) {
         // A second session for one filesystem does not exist.
         let _ = self.kernel.set(kernel);
+    }
+
+    /// What outlives this process.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
     }
 
     /// What the export can do.

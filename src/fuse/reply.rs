@@ -5,8 +5,9 @@ use std::sync::Arc;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::counters::WorkerCounters;
-use super::device::Device;
+use super::device::{self, Device};
 use crate::fs::{Errno, LockReply, RequestId};
+use crate::state::slot::Ledger;
 
 /// Whether an answer reached the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) struct Reply<'a> {
     device: &'a Arc<Device>,
     to: RequestId,
     counters: &'a WorkerCounters,
+    /// Where the answer is written down before it is sent.
+    ledger: &'a Ledger<'a>,
     /// What to do where the answer is ESTALE.
     stale: &'a dyn Fn(),
 }
@@ -31,9 +34,10 @@ impl<'a> Reply<'a> {
         device: &'a Arc<Device>,
         to: RequestId,
         counters: &'a WorkerCounters,
+        ledger: &'a Ledger<'a>,
         stale: &'a dyn Fn(),
     ) -> Self {
-        Self { device, to, counters, stale }
+        Self { device, to, counters, ledger, stale }
     }
 
     /// Which request this answers.
@@ -50,12 +54,12 @@ impl<'a> Reply<'a> {
         if error == Errno::ESTALE {
             (self.stale)();
         }
-        delivered(self.to, self.device.refuse(self.to, error));
+        self.send(-error.raw(), &[]);
     }
 
     /// The kernel need not ask this, and asks no more (ENOSYS).
     pub(crate) fn needless(self) {
-        delivered(self.to, self.device.refuse(self.to, Errno::ENOSYS));
+        self.send(-Errno::ENOSYS.raw(), &[]);
     }
 
     /// Answers without a payload.
@@ -76,20 +80,33 @@ impl<'a> Reply<'a> {
 
     /// Answers with these bytes, from where they are.
     pub(crate) fn bytes(self, payload: &[u8]) -> Delivery {
-        delivered(self.to, self.device.answer(self.to, payload))
+        self.send(0, payload)
+    }
+
+    fn send(self, error: i32, payload: &[u8]) -> Delivery {
+        let sent = device::head(error, self.to, payload.len()).and_then(|head| {
+            self.ledger.write_down(&head, payload);
+            self.device.send_with(&head, payload)
+        });
+        delivered(self.to, sent)
     }
 
     /// For an answer that comes later, and from another thread.
     pub(crate) fn later(self) -> LockReply {
-        let (device, to) = (Arc::clone(self.device), self.to);
-        Box::new(move |outcome| {
-            let sent = match outcome {
-                Ok(()) => device.answer(to, &[]),
-                Err(error) => device.refuse(to, error),
-            };
-            delivered(to, sent);
-        })
+        later(self.device, self.to)
     }
+}
+
+/// The answer to a request that is in nobody's hand.
+pub(crate) fn later(device: &Arc<Device>, to: RequestId) -> LockReply {
+    let device = Arc::clone(device);
+    Box::new(move |outcome| {
+        let sent = match outcome {
+            Ok(()) => device.answer(to, &[]),
+            Err(error) => device.refuse(to, error),
+        };
+        delivered(to, sent);
+    })
 }
 
 fn delivered(to: RequestId, sent: Result<(), Errno>) -> Delivery {

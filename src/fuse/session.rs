@@ -1,5 +1,6 @@
 //! A mount being served: the handshake, then the workers, until the kernel ends it.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use zerocopy::{FromBytes, IntoBytes};
@@ -12,9 +13,12 @@ use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, neg
 use super::notify::OurKernel;
 use super::opcode::Opcode;
 use super::pool::Pool;
+use super::reply::later;
 use super::wire::{IN_HEADER, InitIn};
 use crate::fs::{BackingFs, Errno, Filesystem};
 use crate::policy::{DataPath, LockScope};
+use crate::state::session::SessionData;
+use crate::state::slot::{Left, Slot};
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,12 +85,40 @@ impl Session {
                 && matches!(fs.policy().cache().data, DataPath::Auto | DataPath::Passthrough),
         };
         let features = shake_hands(&device, wishes)?;
-        let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
-        let device = Arc::new(device);
-        let server = Server::new(Arc::clone(&fs), Arc::clone(&device), dialect);
-        let pool = Pool::new(device, Box::new(server));
-        fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has_passthrough())));
+        let (flags, minor) = features.numbers();
+        fs.state().session.set(SessionData { device: device.as_fd().as_raw_fd(), flags, minor });
+        let pool = prepare(device, &fs, &features);
         pool.start(options.threads).map_err(SessionError::Worker)?;
+        Ok(Self { pool, features })
+    }
+
+    /// Goes on with a session whose process has died, on the same device, with the requests that it had in hand. The kernel
+    /// notices nothing.
+    ///
+    /// # Errors
+    /// Where nothing was left to go on with, or no worker starts.
+    pub fn go_on<B: BackingFs>(
+        device: Device,
+        fs: &Arc<Filesystem<B>>,
+        options: SessionOptions,
+        mut slots: Vec<Slot>,
+    ) -> Result<Self, SessionError> {
+        let left = fs.state().session.get().ok_or(SessionError::NotInit)?;
+        let features = Features::of_numbers(left.flags, left.minor);
+        let pool = prepare(device, fs, &features);
+        fs.give_back_registered();
+        for slot in &mut slots {
+            match slot.left() {
+                // ENOENT: it was sent already.
+                Left::Answer(answer) => _ = pool.device().answer_again(&answer),
+                Left::Request(_) if fs.is_waiting(slot) => {}
+                Left::Request(_) | Left::Empty => continue,
+            }
+            slot.clear();
+        }
+        let device = Arc::clone(pool.device());
+        fs.go_on_waiting(|request| later(&device, request));
+        pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
         Ok(Self { pool, features })
     }
 
@@ -109,6 +141,16 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.pool.counters()
     }
+}
+
+/// The workers, before they start.
+fn prepare<B: BackingFs>(device: Device, fs: &Arc<Filesystem<B>>, features: &Features) -> Arc<Pool> {
+    let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
+    let device = Arc::new(device);
+    let server = Server::new(Arc::clone(fs), Arc::clone(&device), dialect);
+    let pool = Pool::new(device, Box::new(server), Arc::clone(fs.state()));
+    fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has_passthrough())));
+    pool
 }
 
 /// Reads INIT and answers it; once more where the kernel speaks a newer major version.

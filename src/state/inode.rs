@@ -79,10 +79,17 @@ impl InodeRecords {
         Ok(id)
     }
 
-    /// The inode is forgotten.
+    /// The inode is forgotten. Its record is not used for another before [`Self::give_back`].
     pub fn forget(&self, id: RecordId) {
-        let more = self.table.words(id)[MOUNT].load(Ordering::Relaxed) >> 32;
-        self.table.release(id, Some(more));
+        self.table.words(id)[NODE].store(0, Ordering::Release);
+    }
+
+    /// Nobody works with the inode any more. Without effect while it is not forgotten.
+    pub fn give_back(&self, id: RecordId) {
+        let words = self.table.words(id);
+        if words[NODE].load(Ordering::Acquire) == 0 {
+            self.table.release(id, Some(words[MOUNT].load(Ordering::Relaxed) >> 32));
+        }
     }
 
     /// What was entered.
@@ -158,8 +165,9 @@ impl InodeRecords {
     }
 
     /// Remembers it.
-    pub fn set_removed(&self, id: RecordId, fd: RawFd) {
-        self.table.words(id)[FDS].fetch_or(fd_word(fd) << 32, Ordering::Release);
+    pub fn set_removed(&self, id: RecordId, fd: Option<RawFd>) {
+        let pin = self.get(id, FDS) & LOW;
+        self.table.words(id)[FDS].store(pin | fd.map_or(0, fd_word) << 32, Ordering::Release);
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
@@ -198,13 +206,14 @@ mod tests {
             };
             let id = state.inodes.enter(&data, 5, u16::MAX).unwrap();
             state.inodes.set_scope(id, 4);
-            state.inodes.set_removed(id, 12);
+            state.inodes.set_removed(id, Some(12));
             let heir = state.anew().unwrap();
             assert_eq!(heir.inodes.read(id), data);
             assert_eq!((heir.inodes.owner(id), heir.inodes.scope(id)), (5, 4));
             assert_eq!(heir.inodes.removed(id), Some(12));
             assert_eq!(heir.inodes.all().count(), 1);
             state.inodes.forget(id);
+            state.inodes.give_back(id);
             assert_eq!(heir.inodes.all().count(), 0);
         }
         let bare = InodeData { node: 1, mount: 0, ino: 0, handle: None, kind: 0, pin: None };

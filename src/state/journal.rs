@@ -149,6 +149,18 @@ pub fn noted(piece: usize) -> Option<u64> {
     Some(read(EVIDENCE + piece)).filter(|value| *value != 0)
 }
 
+/// Whether something was noted of the request in a slot.
+#[must_use]
+pub fn has_noted(control: &Control, piece: usize) -> bool {
+    evidence(control).get(piece).is_some_and(|value| *value != 0)
+}
+
+/// All that was noted of the request in a slot.
+pub(super) fn evidence(control: &Control) -> [u64; MAX_EVIDENCE] {
+    let dirty = get(control, DIRTY) != 0;
+    std::array::from_fn(|piece| if dirty { get(control, EVIDENCE + piece) } else { 0 })
+}
+
 /// Brings to an end what a dead worker was in the middle of, and takes back what it has counted and opened for answers
 /// that it has not written down. To be called for all slots before anything is read from the records.
 pub fn take_back(state: &State, slots: &[Slot]) {
@@ -259,12 +271,12 @@ mod tests {
 
     #[test]
     fn lookups_of_an_answer_that_was_written_down_stay() {
-        let dying = Dying::with_a_request();
+        let mut dying = Dying::with_a_request();
         let id = dying.inode(0);
         counting(id, 0);
         dying.state.inodes.set_lookups(id, 1);
         counted();
-        dying.slot.control.write_down(&[0; 16], &[], &(0..0));
+        dying.slot.open().1.write_down(&[0; 16], &[]);
         assert_eq!(dying.left(id), 1);
     }
 

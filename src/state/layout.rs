@@ -79,9 +79,9 @@ pub const LOCKS: Region = Region::after(MOUNTS, MAX_LOCKS * LOCK_WORDS * WORD + 
 /// Waiting lock requests.
 pub const WAITING: Region = Region::after(LOCKS, MAX_WAITING * WAITING_WORDS * WORD + PAGE);
 /// Open files.
-pub const FILES: Region = Region::after(WAITING, MAX_FILES * FILE_WORDS * WORD + PAGE);
-/// Inodes.
-pub const INODES: Region = Region::after(FILES, MAX_INODES * INODE_WORDS * WORD + PAGE);
+pub const FILES: Region = Region::after(WAITING, 2 * MAX_FILES * FILE_WORDS * WORD + PAGE);
+/// Inodes. A record of a long handle, or a long list of groups, takes more than one.
+pub const INODES: Region = Region::after(FILES, 2 * MAX_INODES * INODE_WORDS * WORD + PAGE);
 /// All of it. What was never written to takes no memory.
 pub const LENGTH: usize = INODES.at + INODES.length;
 
@@ -106,6 +106,8 @@ pub enum HeaderWord {
     Takeovers,
     /// Not 0 where the session has come to its end, and no successor is wanted.
     Ended,
+    /// Not 0 where the export keeps times of birth.
+    HasBirth,
     /// Not 0 where the worker is to stop between two requests.
     Pausing,
     /// The first of [`MAX_KEPT`] descriptors.

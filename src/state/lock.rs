@@ -141,6 +141,9 @@ pub struct WaitingData {
     pub flock: bool,
 }
 
+/// The answer, and one.
+const ANSWERED: usize = 6;
+
 /// The lock requests of a mount that wait.
 #[derive(Debug)]
 pub struct WaitingRecords {
@@ -162,9 +165,22 @@ impl WaitingRecords {
         let bits = u64::from(data.exclusive) << 32 | u64::from(data.flock) << 33;
         let values = [data.handle, data.owner, data.range.0, data.range.1, u64::from(data.pid) | bits];
         words[1..].iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        words[ANSWERED].store(0, Ordering::Relaxed);
         // Requests of the kernel are never 0: that is a notification.
         words[0].store(data.request, Ordering::Release);
         Ok(id)
+    }
+
+    /// The answer is about to be sent: 0, or an error's number. What it asked for is not tried again.
+    pub fn answer(&self, id: RecordId, error: i32) {
+        let error = u64::try_from(error).unwrap_or_default();
+        self.table.words(id)[ANSWERED].store(error + 1, Ordering::Release);
+    }
+
+    /// The answer that may not have been sent.
+    #[must_use]
+    pub fn answered(&self, id: RecordId) -> Option<i32> {
+        i32::try_from(self.table.words(id)[ANSWERED].load(Ordering::Acquire).checked_sub(1)?).ok()
     }
 
     /// It is answered.

@@ -123,6 +123,11 @@ impl State {
         self.header[word.index()].fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Sets a number of the header, unless it is higher already.
+    pub fn raise(&self, word: HeaderWord, value: u64) {
+        self.header[word.index()].fetch_max(value, Ordering::Relaxed);
+    }
+
     /// Whether a worker has got as far as answering requests.
     #[must_use]
     pub fn has_begun(&self) -> bool {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::journal::MAX_EVIDENCE;
 use super::layout::{MAX_SLOTS, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
 use crate::sys::Errno;
 use crate::sys::shared_memory::{SharedBytes, SharedMemory, SharedWords};
@@ -34,6 +35,8 @@ pub struct Slots {
     memory: Arc<SharedMemory>,
     /// Those that some thread of this process has.
     taken: Mutex<Vec<bool>>,
+    /// The evidence in those in which something was left.
+    noted: Mutex<Vec<[u64; MAX_EVIDENCE]>>,
 }
 
 /// One slot, which the thread that has it never gives back.
@@ -51,6 +54,22 @@ pub struct Control {
     words: SharedWords,
 }
 
+/// Where the answer to the request in hand is written down.
+#[derive(Debug)]
+pub struct Ledger<'a> {
+    control: &'a Control,
+    /// The addresses of the slot's buffer.
+    buffer: Range<usize>,
+}
+
+impl Ledger<'_> {
+    /// Writes down an answer that is about to be sent, head and body. A long body must lie in the slot's buffer; else it is not
+    /// written down, and a successor would do the request again.
+    pub fn write_down(&self, head: &[u8; HEAD], body: &[u8]) {
+        self.control.write_down(head, body, &self.buffer);
+    }
+}
+
 /// What a dead worker has left in a slot.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Left {
@@ -64,7 +83,7 @@ pub enum Left {
 
 impl Slots {
     pub(super) fn new(memory: Arc<SharedMemory>) -> Self {
-        Self { memory, taken: Mutex::new(vec![false; MAX_SLOTS]) }
+        Self { memory, taken: Mutex::new(vec![false; MAX_SLOTS]), noted: Mutex::default() }
     }
 
     /// A slot for the calling thread, whatever is left in it.
@@ -89,10 +108,19 @@ impl Slots {
             let Some(slot) = self.slot(index) else { continue };
             if slot.message_length() > 0 {
                 *taken = true;
+                let noted = super::journal::evidence(&slot.control);
+                self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
                 left.push(slot);
             }
         }
         left
+    }
+
+    /// What the requests that a dead worker has left noted as one piece of evidence, with each other.
+    #[must_use]
+    pub fn noted(&self, piece: usize) -> Vec<u64> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.iter().filter_map(|pieces| pieces.get(piece).copied()).filter(|value| *value != 0).collect()
     }
 
     fn slot(&self, index: usize) -> Option<Slot> {
@@ -112,6 +140,13 @@ impl Slot {
         }
     }
 
+    /// Its buffer, and where the answer is written down.
+    pub fn open(&mut self) -> (&mut [u8], Ledger<'_>) {
+        let begin = self.buffer.as_ptr().addr();
+        let buffer = begin..begin + self.buffer.len();
+        (&mut self.buffer, Ledger { control: &self.control, buffer })
+    }
+
     /// The request is over: what is read next is another.
     pub fn clear(&mut self) {
         // First, and by itself: without a message nothing else in the slot means anything.
@@ -119,6 +154,13 @@ impl Slot {
             *length = [0; 4];
         }
         self.control.clear();
+    }
+
+    /// The number of the request in it (`unique` in `struct fuse_in_header`).
+    #[must_use]
+    pub fn request(&self) -> Option<u64> {
+        let number = self.buffer.get(8..16)?.first_chunk::<8>().copied().map(u64::from_ne_bytes);
+        number.filter(|_| self.message_length() > 0)
     }
 
     /// The length that the message in the buffer says it has; 0 where there is none.
@@ -140,9 +182,7 @@ impl Control {
         tries
     }
 
-    /// Writes down an answer, head and body, that is about to be sent. A long body must lie in the slot's buffer, of
-    /// which `buffer` tells the addresses; else it is not written down, and the request would be done again.
-    pub fn write_down(&self, head: &[u8; HEAD], body: &[u8], buffer: &Range<usize>) {
+    fn write_down(&self, head: &[u8; HEAD], body: &[u8], buffer: &Range<usize>) {
         let length = HEAD + body.len();
         self.put(ANSWER.start, head);
         let place = if length <= SHORT {
@@ -197,11 +237,6 @@ mod tests {
         slot.buffer[..4].copy_from_slice(&length.to_ne_bytes());
     }
 
-    fn span(slot: &Slot) -> Range<usize> {
-        let begin = slot.buffer.as_ptr().addr();
-        begin..begin + slot.buffer.len()
-    }
-
     #[test]
     fn a_request_is_found_until_it_is_over() {
         let state = State::new().unwrap();
@@ -221,8 +256,8 @@ mod tests {
         for body in [0, 1, SHORT - HEAD, SHORT - HEAD + 1, 1 << 20] {
             request(&mut slot, 40);
             slot.buffer[4096..][..body].fill(7);
-            let span = span(&slot);
-            slot.control.write_down(&[1; HEAD], &slot.buffer[4096..][..body], &span);
+            let (buffer, ledger) = slot.open();
+            ledger.write_down(&[1; HEAD], &buffer[4096..][..body]);
             let mut expected = vec![1; HEAD];
             expected.resize(HEAD + body, 7);
             assert_eq!(state.anew().unwrap().slots.left()[0].left(), Left::Answer(expected), "{body}");
@@ -235,8 +270,7 @@ mod tests {
         let state = State::new().unwrap();
         let mut slot = state.slots.take().unwrap();
         request(&mut slot, 40);
-        let span = span(&slot);
-        slot.control.write_down(&[1; HEAD], &vec![0; SHORT], &span);
+        slot.open().1.write_down(&[1; HEAD], &vec![0; SHORT]);
         assert_eq!(slot.left(), Left::Request(40));
     }
 

@@ -165,6 +165,6 @@ pub(super) fn copy_range(
     Ok(copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?)
 }
 
-fn is_writable(flags: OFlag) -> bool {
+pub(super) fn is_writable(flags: OFlag) -> bool {
     flags.intersection(OFlag::O_ACCMODE) != OFlag::O_RDONLY
 }

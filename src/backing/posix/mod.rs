@@ -19,7 +19,7 @@ mod xattr;
 
 use std::ffi::CStr;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 use nix::unistd::{AccessFlags, Whence};
@@ -81,6 +81,19 @@ impl BackingFs for PosixBacking {
     }
     fn root(&self) -> Result<Found<Node>, Errno> {
         resolve::root(self)
+    }
+
+    fn node_descriptor(&self, node: &Node) -> Option<RawFd> {
+        Some(node.fd.as_raw_fd())
+    }
+    fn file_descriptor(&self, file: &File) -> Option<RawFd> {
+        Some(file.fd.as_raw_fd())
+    }
+    fn adopt_node(&self, fd: OwnedFd, mount: MountIndex) -> Result<Node, Errno> {
+        Ok(Node { fd, mount })
+    }
+    fn adopt_file(&self, fd: OwnedFd, mount: MountIndex, flags: OFlag) -> Result<File, Errno> {
+        Ok(File { fd, mount, writable: files::is_writable(flags) })
     }
 
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {

@@ -1,6 +1,6 @@
 //! Opening SOURCE, and finding out what it can do.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ use super::acting::{act_as, act_as_root};
 use super::mounts::MountTable;
 use super::{PosixBacking, attr};
 use crate::policy::Credentials;
+use crate::state::State;
+use crate::state::session::ExportData;
+use crate::sys::descriptors;
 use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::stat::{Statx, statx};
 use crate::sys::{Errno, xattr};
@@ -28,11 +31,36 @@ impl PosixBacking {
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES and others of open(2); EPERM where the process may not become another user.
     pub fn open(source: &Path) -> Result<Self, Errno> {
+        Self::open_into(source, None)
+    }
+
+    /// As [`Self::open`], and writes down in `state` what a successor needs to go on without asking the export again.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_for_a_mount(source: &Path, state: &Arc<State>) -> Result<Self, Errno> {
+        let opened = Self::open_into(source, Some(Arc::clone(state)))?;
+        let features = pack(opened.features);
+        state.session.set_export(ExportData { root: opened.root.as_raw_fd(), features });
+        Ok(opened)
+    }
+
+    /// The export as another process has left it. Asks no file system.
+    ///
+    /// # Errors
+    /// ESTALE where nothing was left, EBADF where what was left is not open.
+    pub fn left_in(state: &Arc<State>) -> Result<Self, Errno> {
+        let left = state.session.export().ok_or(Errno::ESTALE)?;
+        let root = descriptors::adopt(left.root)?;
+        Ok(Self { root, mounts: MountTable::left_in(Arc::clone(state))?, features: unpack(left.features) })
+    }
+
+    fn open_into(source: &Path, state: Option<Arc<State>>) -> Result<Self, Errno> {
         act_as_root()?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(source, flags, Mode::empty())?;
         let stat = statx(root.as_fd(), false)?;
-        let opened = MountTable::new(root.as_fd(), &stat).and_then(|mounts| {
+        let opened = MountTable::new(root.as_fd(), &stat, state).and_then(|mounts| {
             let kind = fstatfs(&root)?.filesystem_type();
             let features = BackingFeatures {
                 nfs: kind == NFS_SUPER_MAGIC,
@@ -45,6 +73,16 @@ impl PosixBacking {
         act_as_root()?;
         opened
     }
+}
+
+fn pack(features: BackingFeatures) -> u64 {
+    let BackingFeatures { nfs, local, posix_acl, handles } = features;
+    [nfs, local, posix_acl, handles].into_iter().rev().fold(0, |bits, feature| bits << 1 | u64::from(feature))
+}
+
+fn unpack(bits: u64) -> BackingFeatures {
+    let has = |bit: u32| bits >> bit & 1 == 1;
+    BackingFeatures { nfs: has(0), local: has(1), posix_acl: has(2), handles: has(3) }
 }
 
 /// Asked as the directory's owner, since root may be squashed; whatever else than "not supported" is a yes.

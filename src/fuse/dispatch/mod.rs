@@ -20,6 +20,8 @@ use super::opcode::Opcode;
 use super::pool::Service;
 use super::reply::Reply;
 use crate::fs::{BackingFs, CallerId, Errno, FileHandleId, Filesystem};
+use crate::state::journal;
+use crate::state::slot::Ledger;
 
 /// A file system behind a device.
 #[derive(Debug)]
@@ -34,20 +36,25 @@ impl<B: BackingFs> Service for Server<B> {
         self.fs.enter_thread()
     }
 
-    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+    fn serve(&self, message: &[u8], space: &mut [u8], ledger: &Ledger<'_>, counters: &WorkerCounters) {
         let Ok((header, body)) = Header::split(message) else {
             tracing::error!(length = message.len(), "a request without a head cannot be answered");
             return;
         };
         counters.request(header.opcode);
         // What an operation shares with others it leaves whole at every step, so that a panic in it harms nobody else.
-        let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, counters)));
+        let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, ledger, counters)));
         if served.is_err() {
             counters.panic();
             tracing::error!(opcode = ?header.opcode, "an operation panicked; its caller gets EIO");
-            if is_answered(header.opcode) {
-                Reply::new(&self.device, header.request, counters, &|| {}).error(Errno::EIO);
-            }
+            self.refuse(&header, ledger, counters);
+        }
+    }
+
+    fn give_up(&self, message: &[u8], ledger: &Ledger<'_>, counters: &WorkerCounters) {
+        if let Ok((header, _)) = Header::split(message) {
+            tracing::error!(opcode = ?header.opcode, "a request has ended several workers; its caller gets EIO");
+            self.refuse(&header, ledger, counters);
         }
     }
 }
@@ -57,9 +64,22 @@ impl<B: BackingFs> Server<B> {
         Self { fs, device, dialect }
     }
 
-    fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+    fn refuse(&self, header: &Header, ledger: &Ledger<'_>, counters: &WorkerCounters) {
+        if is_answered(header.opcode) {
+            Reply::new(&self.device, header.request, counters, ledger, &|| {}).error(Errno::EIO);
+        }
+    }
+
+    fn decoded(
+        &self,
+        header: &Header,
+        body: &[u8],
+        space: &mut [u8],
+        ledger: &Ledger<'_>,
+        counters: &WorkerCounters,
+    ) {
         let stale = || header.node.into_iter().for_each(|node| self.fs.stale(node));
-        let reply = Reply::new(&self.device, header.request, counters, &stale);
+        let reply = Reply::new(&self.device, header.request, counters, ledger, &stale);
         match decode(header, body, self.dialect) {
             Ok(request) => self.act(header.caller, request, reply, space),
             Err(error) if is_answered(header.opcode) => reply.error(error),
@@ -70,7 +90,8 @@ impl<B: BackingFs> Server<B> {
     fn act(&self, caller: CallerId, request: Request<'_>, reply: Reply<'_>, space: &mut [u8]) {
         match request {
             Request::Lookup { parent, name } => self.lookup(reply, caller, parent, name),
-            Request::Forget { node, lookups } => self.fs.forget(node, lookups),
+            Request::Forget { node, lookups } if journal::forgotten() == 0 => self.fs.forget(node, lookups),
+            Request::Forget { .. } => {}
             Request::BatchForget(forgets) => self.batch_forget(&forgets),
 
             Request::Getattr { node, handle } => self.getattr(reply, caller, node, handle),
