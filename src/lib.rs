@@ -16,6 +16,7 @@ pub mod csi;
 pub mod fs;
 pub mod fuse;
 pub mod host;
+pub mod keeper;
 pub mod mount;
 pub mod policy;
 pub mod state;

@@ -82,8 +82,7 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, _) = self.creator(&at, name)?;
         let again = replay::attempt();
-        let made =
-            self.as_shown(&at, &who, |who| self.backing.symlink(who, target, at.node(self)?, name));
+        let made = self.as_shown(&at, &who, |who| self.backing.symlink(who, target, at.node(self)?, name));
         again.made(made, || self.made_link(&at, &who, name, target))?;
         let found = self.backing.find(&who, at.node(self)?, name)?;
         self.enter(&at, name, found)

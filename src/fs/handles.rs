@@ -70,10 +70,7 @@ impl<B: BackingFs> Handles<B> {
     }
 
     /// The handles that another process has left in `state`.
-    ///
-    /// # Errors
-    /// EBADF where a descriptor that was left is not open.
-    pub(crate) fn left_in(backing: &B, inodes: &InodeTable<B>, state: Arc<State>) -> Result<Self, Errno> {
+    pub(crate) fn left_in(backing: &B, inodes: &InodeTable<B>, state: Arc<State>) -> Self {
         state.files.find_free();
         let handles = Self::new(state);
         for record in handles.state.files.all() {
@@ -85,8 +82,16 @@ impl<B: BackingFs> Handles<B> {
                 continue;
             };
             let flags = OFlag::from_bits_retain(left.flags);
-            let adopt = |fd| backing.adopt_file(descriptors::adopt(fd)?, inode.object.mount, flags);
-            let (file, flocked) = (adopt(left.fd)?, left.flocked.map(adopt).transpose()?);
+            let adopt = |fd: RawFd| {
+                let mount = inode.object.mount;
+                let adopted = descriptors::adopt(fd).and_then(|fd| backing.adopt_file(fd, mount, flags));
+                adopted.inspect_err(|error| tracing::error!(%error, fd, "an open file is gone")).ok()
+            };
+            let Some(file) = adopt(left.fd) else {
+                handles.state.files.forget(record);
+                continue;
+            };
+            let flocked = left.flocked.and_then(adopt);
             let content = content_of(left.content, left.backing);
             let open = OpenFile::new(Arc::clone(&inode), file, opener_of(&left), flags, content);
             if let Some(flocked) = flocked {
@@ -96,7 +101,7 @@ impl<B: BackingFs> Handles<B> {
             open.go_on();
             handles.enter(FileHandleId(left.handle), Arc::new(open));
         }
-        Ok(handles)
+        handles
     }
 
     /// Room for one more, or ENFILE.

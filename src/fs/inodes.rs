@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use dashmap::DashMap;
 use hashbrown::HashTable;
 
-use super::{Errno, NodeId};
 use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
+use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
 use crate::policy::{FileKind, NfsGid, NfsUid, Owner, ScopeId, Scopes};
 use crate::state::inode::InodeData;
@@ -216,10 +216,7 @@ impl<B: BackingFs> InodeTable<B> {
     }
 
     /// The table that another process has left in `state`, after what it did not finish was taken back.
-    ///
-    /// # Errors
-    /// EBADF where a descriptor that was left is not open.
-    pub(crate) fn left_in(backing: &B, state: Arc<State>) -> Result<Self, Errno> {
+    pub(crate) fn left_in(backing: &B, state: Arc<State>) -> Self {
         state.inodes.find_free();
         let table = Self::empty(state);
         for record in table.state.inodes.all() {
@@ -233,9 +230,12 @@ impl<B: BackingFs> InodeTable<B> {
                 continue;
             };
             let mount = MountIndex(left.mount);
-            let adopt = |fd: RawFd| backing.adopt_node(descriptors::adopt(fd)?, mount);
-            let pinned = left.pin.map(adopt).transpose()?;
-            let removed = table.state.inodes.removed(record).map(adopt).transpose()?;
+            let adopt = |fd: RawFd| {
+                let adopted = descriptors::adopt(fd).and_then(|fd| backing.adopt_node(fd, mount));
+                adopted.inspect_err(|error| tracing::error!(%error, fd, "an inode's descriptor is gone")).ok()
+            };
+            let pinned = left.pin.and_then(adopt);
+            let removed = table.state.inodes.removed(record).and_then(adopt);
             let object = ObjectId { mount, ino: left.ino, handle: left.handle };
             let inode = table.inode(id, object, kind, pinned, record);
             if let Some(node) = removed {
@@ -245,10 +245,9 @@ impl<B: BackingFs> InodeTable<B> {
             inode.set_listed(u32::from(kind == FileKind::Directory));
             let hash = table.hasher.hash_one(&inode.object);
             table.by_id.insert(id, Arc::clone(&inode));
-            lock(table.shard(hash))
-                .insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));
+            lock(table.shard(hash)).insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));
         }
-        Ok(table)
+        table
     }
 
     fn inode(

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::backing::BackingFs;
 use crate::state::lock::{LockData, WaitingData};
-use crate::state::table::RecordId;
 use crate::state::slot::Slot;
+use crate::state::table::RecordId;
 use crate::state::{State, journal};
 use crate::sys::descriptors;
 
@@ -249,7 +249,8 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn is_waiting(&self, slot: &Slot) -> bool {
         let request = slot.request();
         let queued = journal::has_noted(&slot.control, QUEUED);
-        queued || self.state.waiting.all().any(|record| Some(self.state.waiting.read(record).request) == request)
+        queued
+            || self.state.waiting.all().any(|record| Some(self.state.waiting.read(record).request) == request)
     }
 
     fn answer_again(&self, record: RecordId, reply: LockReply, outcome: Result<(), Errno>) {
@@ -258,30 +259,40 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// The lock owners that another process has left.
-    pub(super) fn take_over_locks(&self) -> Result<(), Errno> {
+    pub(super) fn take_over_locks(&self) {
         self.state.locks.find_free();
         self.state.waiting.find_free();
         let left: Vec<RecordId> = self.state.locks.all().collect();
         for record in left {
             let inode = |node| self.inodes.get(NodeId(NonZeroU64::new(node)?));
             let data = self.state.locks.read(record);
-            let Some((data, inode)) = data.and_then(|data| inode(data.node).map(|inode| (data, inode))) else {
+            let Some((data, inode)) = data.and_then(|data| inode(data.node).map(|inode| (data, inode)))
+            else {
                 self.state.locks.forget(record);
                 continue;
             };
-            let fd = descriptors::adopt(data.fd)?;
-            let file = self.backing.adopt_file(fd, inode.object.mount, OFlag::O_RDONLY)?;
+            let mount = inode.object.mount;
+            let adopted = descriptors::adopt(data.fd)
+                .and_then(|fd| self.backing.adopt_file(fd, mount, OFlag::O_RDONLY))
+                .and_then(LockFile::new);
+            let Ok(file) = adopted.inspect_err(|error| tracing::error!(%error, "a lock is gone")) else {
+                self.state.locks.forget(record);
+                continue;
+            };
             let written = Written { record, node: inode.id, fd: data.fd, state: Arc::clone(&self.state) };
             lock(&inode.live().locks).owners.push(Holder {
                 owner: LockOwner(data.owner),
                 handle: FileHandleId(data.handle),
                 pid: Pid(data.pid),
-                ranges: data.ranges.iter().map(|&(exclusive, start, end)| named(exclusive, start, end)).collect(),
+                ranges: data
+                    .ranges
+                    .iter()
+                    .map(|&(exclusive, start, end)| named(exclusive, start, end))
+                    .collect(),
                 written: Some(written),
-                file: Arc::new(LockFile::new(file)?),
+                file: Arc::new(file),
             });
         }
-        Ok(())
     }
 
     /// Ends a waiting lock request with EINTR; remembered for a moment where it has not begun to wait yet.
@@ -357,7 +368,8 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Option<Written>, Errno> {
         let Some(fd) = self.backing.file_descriptor(file) else { return Ok(None) };
         let (owner, node, handle, pid) = (wanted.owner.0, open.inode.id.0.get(), handle.0, wanted.pid.0);
-        let record = self.state.locks.enter(&LockData { owner, node, handle, pid, fd, ranges: Vec::new() })?;
+        let record =
+            self.state.locks.enter(&LockData { owner, node, handle, pid, fd, ranges: Vec::new() })?;
         Ok(Some(Written { record, node: open.inode.id, fd, state: Arc::clone(&self.state) }))
     }
 

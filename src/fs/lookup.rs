@@ -44,7 +44,12 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// Enters what was found or made as `name` in the visited directory.
-    pub(super) fn enter(&self, at: &Visit<B>, name: Name<'_>, found: Identified<B::Node>) -> Result<Entry, Errno> {
+    pub(super) fn enter(
+        &self,
+        at: &Visit<B>,
+        name: Name<'_>,
+        found: Identified<B::Node>,
+    ) -> Result<Entry, Errno> {
         Ok(self.enter_inode(at, name, found)?.0)
     }
 

@@ -105,16 +105,14 @@ impl<B: BackingFs> Filesystem<B> {
         Ok(Self::of(backing, policy, state, inodes, handles))
     }
 
-    /// Goes on where another process has died, from what it has left in `state`. Asks neither kernel nor export.
-    ///
-    /// # Errors
-    /// EBADF where a descriptor that was left is not open.
-    pub fn go_on(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Result<Self, Errno> {
-        let inodes = InodeTable::left_in(&backing, Arc::clone(&state))?;
-        let handles = Handles::left_in(&backing, &inodes, Arc::clone(&state))?;
+    /// Goes on where another process has died, from what it has left in `state`. Asks neither kernel nor export. What is not whole
+    /// is left out, and logged.
+    pub fn go_on(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Self {
+        let inodes = InodeTable::left_in(&backing, Arc::clone(&state));
+        let handles = Handles::left_in(&backing, &inodes, Arc::clone(&state));
         let filesystem = Self::of(backing, policy, state, inodes, handles);
-        filesystem.take_over_locks()?;
-        Ok(filesystem)
+        filesystem.take_over_locks();
+        filesystem
     }
 
     fn of(

@@ -62,9 +62,7 @@ impl Again {
         is_there: impl Fn(Side) -> bool,
     ) -> Result<(), Errno> {
         match outcome {
-            Err(Errno::ENOENT | Errno::EEXIST)
-                if self.0 && !is_there(Side::Old) && is_there(Side::New) =>
-            {
+            Err(Errno::ENOENT | Errno::EEXIST) if self.0 && !is_there(Side::Old) && is_there(Side::New) => {
                 Ok(())
             }
             outcome => outcome,

@@ -38,7 +38,7 @@ impl Kernel for OurKernel {
     fn take_back(&self, id: BackingId) {
         // A connection that has ended has given everything back.
         if let Err(error) = fuse_dev::backing_close(self.device.as_fd(), id.0) {
-            tracing::debug!(id = id.0, %error, "the kernel keeps a file");
+            tracing::trace!(id = id.0, %error, "the kernel keeps a file");
         }
     }
 

@@ -229,9 +229,9 @@ impl Pool {
         let own = Arc::clone(&counters);
         let name = format!("fuse-worker-{}", crew.started);
         let slot = crew.slots.pop().map_or_else(|| self.state.slots.take(), Ok);
-        let started = slot.map_err(std::io::Error::from).and_then(|slot| {
-            thread::Builder::new().name(name).spawn(move || pool.work(slot, &own, ready))
-        });
+        let started = slot
+            .map_err(std::io::Error::from)
+            .and_then(|slot| thread::Builder::new().name(name).spawn(move || pool.work(slot, &own, ready)));
         match started {
             Ok(thread) => {
                 crew.threads.push(thread);

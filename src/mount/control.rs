@@ -33,21 +33,34 @@ pub struct Report {
     pub source: String,
     /// The profile; none where the rules came from flags.
     pub profile: Option<String>,
-    /// The process.
+    /// The process that serves.
     pub pid: u32,
+    /// The process that keeps the mount while that one is replaced.
+    pub keeper_pid: u32,
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
     pub counters: Counters,
 }
 
-/// Answers on a socket at `path` for as long as the process lives.
+/// Makes the socket at `path`, where whoever asks waits until somebody answers.
 ///
 /// # Errors
-/// Where the socket cannot be made.
-pub fn serve(path: &Path, report: impl Fn() -> Report + Send + 'static) -> Result<(), MountFailure> {
+/// Where it cannot be made.
+pub fn listen(path: &Path) -> Result<UnixListener, MountFailure> {
     let failed = |error: io::Error| MountFailure::Runtime { path: path.to_owned(), errno: error.into() };
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    UnixListener::bind(path).map_err(failed)
+}
+
+/// Answers on a socket for as long as the process lives.
+///
+/// # Errors
+/// Where there is no thread for it.
+pub fn serve(
+    listener: UnixListener,
+    report: impl Fn() -> Report + Send + 'static,
+) -> Result<(), MountFailure> {
+    let failed = |error: io::Error| MountFailure::NoProcess(error.into());
     let answer = move || {
         for connection in listener.incoming().flatten() {
             // Whoever went away needs no answer.
@@ -90,6 +103,7 @@ mod tests {
             source: "nas:/x".into(),
             profile: Some("airflow".into()),
             pid: 7,
+            keeper_pid: 6,
             features: vec!["killpriv_v2".into()],
             counters: Counters::from_iter([("requests".into(), 3.into())]),
         }
@@ -99,7 +113,7 @@ mod tests {
     fn whoever_asks_gets_the_report() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
-        serve(&path, report).unwrap();
+        serve(listen(&path).unwrap(), report).unwrap();
         assert_eq!(ask(&path).unwrap(), report());
         assert_eq!(ask(&path).unwrap(), report());
     }

@@ -22,6 +22,7 @@ pub mod source;
 pub mod status;
 pub mod table;
 pub mod unmount;
+mod worker;
 
 pub use background::{Readiness, in_background};
 pub use failure::MountFailure;

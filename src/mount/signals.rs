@@ -1,4 +1,4 @@
-//! Signals as events. They are blocked in every thread, and one thread waits for them.
+//! Signals as events. They are blocked in every thread, and somebody waits for them.
 
 use std::io;
 use std::thread;
@@ -44,6 +44,8 @@ pub fn raise_limits() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, getrlimit(Resource::RLIMIT_CORE).map_or(0, |(_, hard)| hard));
 }
 
-fn ending() -> SigSet {
+/// Them.
+#[must_use]
+pub fn ending() -> SigSet {
     ENDING.into_iter().collect()
 }

@@ -34,7 +34,7 @@ pub struct MountStatus {
     pub profile: Option<String>,
     /// The process that serves it; null where nothing is known.
     pub pid: Option<u32>,
-    /// The process that keeps the mount while its worker is replaced; null while a mount is one process.
+    /// The process that keeps the mount while that one is replaced; null where nothing is known.
     pub keeper_pid: Option<u32>,
     /// Whether it answers.
     pub state: State,
@@ -78,11 +78,12 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
     };
     let Some(trace) = runtime.find(entry.device, &entry.target) else { return status };
     match ask(&trace.control()) {
-        Ok(Report { source, profile, pid, features, counters, .. }) => {
+        Ok(Report { source, profile, pid, keeper_pid, features, counters, .. }) => {
             status = MountStatus {
                 source,
                 profile,
                 pid: Some(pid),
+                keeper_pid: Some(keeper_pid),
                 features,
                 counters,
                 state: State::Serving,
@@ -92,7 +93,8 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         Err(_) => {
             status.state = if trace.is_alive() { State::NotAnswering } else { State::Dead };
             if let Some(record) = trace.record {
-                (status.profile, status.pid) = (record.profile, Some(record.pid));
+                (status.profile, status.pid) = (record.profile, Some(record.worker.pid));
+                status.keeper_pid = Some(record.keeper.pid);
             }
         }
     }

@@ -196,14 +196,8 @@ mod tests {
         let state = State::new().unwrap();
         for length in [0, 8, 40, 41, 128] {
             let handle = FileHandle::new(-7, &vec![0xab; length]).unwrap();
-            let data = InodeData {
-                node: 77,
-                mount: 3,
-                ino: u64::MAX,
-                handle: Some(handle),
-                kind: 9,
-                pin: Some(0),
-            };
+            let data =
+                InodeData { node: 77, mount: 3, ino: u64::MAX, handle: Some(handle), kind: 9, pin: Some(0) };
             let id = state.inodes.enter(&data, 5, u16::MAX).unwrap();
             state.inodes.set_scope(id, 4);
             state.inodes.set_removed(id, Some(12));

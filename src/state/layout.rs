@@ -102,10 +102,16 @@ pub enum HeaderWord {
     Worker,
     /// The keeper's process.
     Keeper,
+    /// The process that becomes keeper when that one dies.
+    Reserve,
+    /// A pidfd of the worker, and one: of this very process, whatever becomes of its number.
+    WorkerPidfd,
     /// How often a worker took over from another.
     Takeovers,
     /// Not 0 where the session has come to its end, and no successor is wanted.
     Ended,
+    /// Not 0 from the moment at which something is mounted.
+    Mounted,
     /// Not 0 where the export keeps times of birth.
     HasBirth,
     /// Not 0 where the worker is to stop between two requests.

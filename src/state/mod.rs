@@ -19,6 +19,7 @@ pub mod lock;
 pub mod session;
 pub mod slot;
 pub mod table;
+pub mod texts;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use layout::{HeaderWord, LAYOUT, MAGIC, MAX_KEPT, Region};
 use lock::{LockRecords, WaitingRecords};
 use session::SessionRecord;
 use slot::Slots;
+use texts::Texts;
 
 /// The state of one mount.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct State {
     pub session: SessionRecord,
     /// The requests in hand.
     pub slots: Slots,
+    /// Texts.
+    pub texts: Texts,
 }
 
 impl State {
@@ -103,6 +107,7 @@ impl State {
             mounts: MountRecords::new(words(layout::MOUNTS)?),
             session: SessionRecord::new(words(layout::SESSION)?),
             slots: Slots::new(Arc::clone(&memory)),
+            texts: Texts::new(words(layout::TEXTS)?),
             memory,
         })
     }
@@ -149,13 +154,18 @@ impl State {
         }
     }
 
+    /// What [`Self::keep_descriptors`] was last told.
+    #[must_use]
+    pub fn kept_descriptors(&self) -> Vec<RawFd> {
+        let first = HeaderWord::Kept.index();
+        let kept = &self.header[first..first + MAX_KEPT];
+        kept.iter().filter_map(|word| word_fd(word.load(Ordering::Relaxed))).collect()
+    }
+
     /// The descriptors that stand in any record, or that the keeper needs.
     #[must_use]
     pub fn descriptors(&self) -> Vec<RawFd> {
-        let first = HeaderWord::Kept.index();
-        let kept = &self.header[first..first + MAX_KEPT];
-        let mut fds: Vec<RawFd> =
-            kept.iter().filter_map(|word| word_fd(word.load(Ordering::Relaxed))).collect();
+        let mut fds = self.kept_descriptors();
         fds.push(self.memory_fd());
         fds.extend(self.session.descriptors());
         fds.extend(self.mounts.descriptors());

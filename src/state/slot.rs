@@ -93,8 +93,12 @@ impl Slots {
     pub fn take(&self) -> Result<Slot, Errno> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let index = taken.iter().position(|taken| !taken).ok_or(Errno::EAGAIN)?;
-        let slot = self.slot(index).ok_or(Errno::EAGAIN)?;
+        let mut slot = self.slot(index).ok_or(Errno::EAGAIN)?;
         taken[index] = true;
+        if slot.left() == Left::Empty {
+            // Whoever had it may have died before it had cleared all of it.
+            slot.clear();
+        }
         Ok(slot)
     }
 

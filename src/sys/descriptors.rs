@@ -42,6 +42,14 @@ pub fn close(fds: impl IntoIterator<Item = RawFd>) {
     }
 }
 
+/// Whether poll(2) tells of an error, as it does of a `/dev/fuse` whose connection has ended (fs/fuse/dev.c, fuse_dev_poll).
+#[must_use]
+pub fn has_error(fd: RawFd) -> bool {
+    let mut polled = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one pollfd, which outlives the call.
+    unsafe { libc::poll(&raw mut polled, 1, 0) > 0 && polled.revents & libc::POLLERR != 0 }
+}
+
 /// Lets descriptors live through execve(2).
 ///
 /// # Errors

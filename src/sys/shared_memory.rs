@@ -1,6 +1,6 @@
 //! Memory that outlives the process that wrote to it: a memfd, mapped by whoever holds its descriptor.
 //!
-//! It is handed out in claims, each range of it once: words, which any process may read and write at any time, or bytes,
+//! It is handed out in claims, each range of it to one owner at a time: words, which any process may read and write at any time, or bytes,
 //! which belong to one owner alone.
 
 use std::ops::{Deref, DerefMut};
@@ -117,6 +117,10 @@ impl SharedMemory {
         claimed.push((at, end));
         Some(())
     }
+
+    fn unclaim(&self, at: usize) {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).retain(|&(begin, _)| begin != at);
+    }
 }
 
 impl AsFd for SharedMemory {
@@ -129,6 +133,18 @@ impl Drop for SharedMemory {
     fn drop(&mut self) {
         // SAFETY: this mapping is ours, and claims keep it alive. That it cannot be unmapped would be a leak and no more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        self.memory.unclaim(self.at);
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        self.memory.unclaim(self.at);
     }
 }
 
@@ -190,13 +206,15 @@ mod tests {
     #[test]
     fn no_range_is_given_out_twice_and_none_that_is_not_there() {
         let memory = SharedMemory::new("test", 4096).unwrap();
-        let _held = memory.words(64, 8).unwrap();
+        let held = memory.words(64, 8).unwrap();
         assert!(memory.words(120, 1).is_none());
         assert!(memory.bytes(127, 2).is_none());
         assert!(memory.words(0, 8).is_some());
         assert!(memory.words(129, 1).is_none(), "not aligned");
         assert!(memory.bytes(4000, 97).is_none());
         assert!(memory.words(4096 - 8, 2).is_none());
+        drop(held);
+        assert!(memory.bytes(127, 2).is_some(), "it was given back");
     }
 
     #[test]

@@ -61,11 +61,7 @@ struct Below {
 
 impl MountTable {
     /// A table of SOURCE's mount alone, on which `root` lies; it is written down in `state`, if there is one.
-    pub(super) fn new(
-        root: BorrowedFd<'_>,
-        stat: &Statx,
-        state: Option<Arc<State>>,
-    ) -> Result<Self, Errno> {
+    pub(super) fn new(root: BorrowedFd<'_>, stat: &Statx, state: Option<Arc<State>>) -> Result<Self, Errno> {
         let root = Mount { key: stat.mount(), anchor: anchor(root, stat, None)? };
         if let Some(state) = &state {
             state.mounts.enter(root.data())?;
