@@ -98,10 +98,9 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
-        let file = self.as_shown(&at, &who, |who| {
-            self.backing.create(who, at.node(self)?, name, self.backing_flags(flags), mode)
+        let (file, mut found) = self.as_shown(&at, &who, |who| {
+            self.backing.create_identified(who, at.node(self)?, name, self.backing_flags(flags), mode)
         })?;
-        let mut found = self.backing.identify(&file)?;
         if found.attr.uid == who.uid
             && found.attr.size == 0
             && let Some(held) = held_beside(&at, name, &found)
