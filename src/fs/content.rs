@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
 use super::{BackingId, Content, Errno, Filesystem};
-use crate::backing::BackingFs;
+use crate::backing::{BackingFs, MountIndex};
 use crate::policy::{
     Credentials, DataPath, FileKind, LockScope, OpenPolicy, Permissions, Policy, StoredAttr, Timestamp,
 };
@@ -141,6 +141,11 @@ impl<B: BackingFs> Filesystem<B> {
             return kept_by_kernel && self.is_local(&open.inode) && !maps_pages(open);
         }
         kept_by_kernel || lock(&open.inode.live().locks).is_empty()
+    }
+
+    /// Whether an object lies on a filesystem that is known to be this kernel's alone.
+    pub(super) fn is_local(&self, inode: &Inode<B>) -> bool {
+        self.backing.features().local && inode.object.mount == MountIndex(0)
     }
 
     fn passes_through(&self) -> bool {

@@ -37,7 +37,7 @@ use arc_swap::ArcSwap;
 pub use api::*;
 use dir::Listings;
 use handles::Handles;
-use inodes::{Inode, InodeTable};
+use inodes::InodeTable;
 use lock_waiters::LockWaiters;
 use names::Names;
 use readers::Readers;
@@ -45,7 +45,7 @@ use releases::Releases;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
-use crate::backing::{BackingFeatures, MountIndex};
+use crate::backing::BackingFeatures;
 use crate::caller::Callers;
 use crate::policy::Policy;
 
@@ -126,11 +126,6 @@ impl<B: BackingFs> Filesystem<B> {
     /// What the export can do.
     pub fn features(&self) -> BackingFeatures {
         self.backing.features()
-    }
-
-    /// Whether an object lies on a filesystem that is known to be this kernel's alone.
-    fn is_local(&self, inode: &Inode<B>) -> bool {
-        self.backing.features().local && inode.object.mount == MountIndex(0)
     }
 
     /// Whether the time of birth is shown: where nothing is translated, and the export has it. Most programs that ask for it
