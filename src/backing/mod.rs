@@ -166,7 +166,8 @@ pub struct StatFs {
 pub struct BackingFeatures {
     /// It is NFS: an open reference makes unlink silly-rename, the server has the last word.
     pub nfs: bool,
-    /// It belongs to this kernel alone: rights are looked at when a file is opened, and not when it is read or written.
+    /// SOURCE's own mount belongs to this kernel alone: rights are looked at when a file is opened, and not when it is
+    /// read or written, and what is written is there for everybody at once. Others may be mounted below it.
     pub local: bool,
     /// POSIX ACLs (system.posix_acl_*).
     pub posix_acl: bool,
@@ -340,8 +341,17 @@ pub trait BackingFs: Send + Sync + 'static {
         file: &Self::File,
         call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Result<T, Errno>;
-    /// openat(2) with O_CREAT: never follows a symlink, never blocks on a FIFO. ESTALE where the name is, by now,
-    /// something else than a regular file.
+    /// openat(2) with O_CREAT, and what [`Self::identify`] says of it: never follows a symlink, never blocks on a FIFO.
+    /// ESTALE where the name is, by now, something else than a regular file.
+    fn create_identified(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+        flags: OFlag,
+        mode: NewMode,
+    ) -> Result<(Self::File, Identified<Self::Node>), Errno>;
+    /// [`Self::create_identified`] for who needs the file alone.
     fn create(
         &self,
         who: &Credentials,
@@ -349,7 +359,9 @@ pub trait BackingFs: Send + Sync + 'static {
         name: Name<'_>,
         flags: OFlag,
         mode: NewMode,
-    ) -> Result<Self::File, Errno>;
+    ) -> Result<Self::File, Errno> {
+        self.create_identified(who, parent, name, flags, mode).map(|(file, _)| file)
+    }
     /// open(2) with O_TMPFILE.
     fn tmpfile(
         &self,
@@ -430,6 +442,16 @@ pub trait BackingFs: Send + Sync + 'static {
         name: &CStr,
         buffer: &mut [u8],
     ) -> Result<usize, Errno>;
+    /// [`Self::getxattr`] of an open file.
+    fn getxattr_file(
+        &self,
+        who: &Credentials,
+        file: &Self::File,
+        name: &CStr,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        self.getxattr(who, &self.reference(file)?, name, buffer)
+    }
     /// listxattr(2): as [`Self::getxattr`].
     fn listxattr(&self, who: &Credentials, node: &Self::Node, buffer: &mut [u8]) -> Result<usize, Errno>;
     /// setxattr(2); `flags` 0, XATTR_CREATE or XATTR_REPLACE.

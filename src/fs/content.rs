@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
 use super::{BackingId, Content, Errno, Filesystem};
-use crate::backing::BackingFs;
+use crate::backing::{BackingFs, MountIndex};
 use crate::policy::{
     Credentials, DataPath, FileKind, LockScope, OpenPolicy, Permissions, Policy, StoredAttr, Timestamp,
 };
@@ -162,11 +162,21 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
-    /// Whether the kernel need not tell of each close: nothing was written, and no lock hangs on it. A lock that is taken
-    /// later goes with the open file.
+    /// Whether the kernel need not tell of each close: nothing waits for it to go to the export, and no lock hangs on it.
+    ///
+    /// A reader's lock that is taken later goes with the open file. A writer's must go when its owner closes the file,
+    /// though a child of theirs may have it open still; only where the kernel keeps the locks does it see to that itself.
     pub(super) fn closes_in_silence(&self, policy: &Policy, open: &OpenFile<B>) -> bool {
-        let unlocked = || lock(&open.inode.live().locks).is_empty();
-        !open.writes() && (policy.lock_scope() == LockScope::Node || unlocked())
+        let kept_by_kernel = policy.lock_scope() == LockScope::Node;
+        if open.writes() {
+            return kept_by_kernel && self.is_local(&open.inode) && !maps_pages(open);
+        }
+        kept_by_kernel || lock(&open.inode.live().locks).is_empty()
+    }
+
+    /// Whether an object lies on a filesystem that is known to be this kernel's alone.
+    pub(super) fn is_local(&self, inode: &Inode<B>) -> bool {
+        self.backing.features().local && inode.object.mount == MountIndex(0)
     }
 
     fn passes_through(&self) -> bool {
@@ -285,7 +295,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// Whether the credentials of a shared file can also do what this open asks for. On a local filesystem nobody asks
     /// after the open, which was made as the caller; elsewhere they must be able to open it themselves.
     fn may_share(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> bool {
-        if shared.serves(open.flags) || self.backing.features().local {
+        if shared.serves(open.flags) || self.is_local(inode) {
             return true;
         }
         let Some(opener) = &shared.opener else { return false };
@@ -324,6 +334,13 @@ fn join(state: &mut OpenContent, seen: &Shared, flags: OFlag) -> Option<Content>
     shared.writes |= writes(flags);
     state.opens += 1;
     Some(Content::Passthrough(shared.id))
+}
+
+/// Whether what is stored through a mapping of the file may be in the kernel's page cache for it, and not in the export's. A
+/// mapping that may be stored to takes a descriptor that may also be read (mmap(2)).
+fn maps_pages<B: BackingFs>(open: &OpenFile<B>) -> bool {
+    let passed_through = matches!(open.content, Content::Passthrough(_));
+    !passed_through && reads(open.flags) && writes(open.flags)
 }
 
 /// Whether the file has suid or sgid: writing clears that, by who writes, and under passthrough the kernel asks only as

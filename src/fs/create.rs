@@ -106,15 +106,14 @@ impl<B: BackingFs> Filesystem<B> {
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
         let create = |who: &Credentials, flags| {
-            self.backing.create(who, at.node(self)?, name, self.backing_flags(flags), mode)
+            self.backing.create_identified(who, at.node(self)?, name, self.backing_flags(flags), mode)
         };
         let again = replay::attempt();
         let made = self.as_shown(&at, &who, |who| create(who, flags));
-        let file = again.made(made, || {
+        let (file, mut found) = again.made(made, || {
             let found = self.made_by(&at, &who, name, FileKind::Regular)?;
             if found.attr.size > 0 { None } else { create(&who, flags.difference(OFlag::O_EXCL)).ok() }
         })?;
-        let mut found = self.backing.identify(&file)?;
         if found.attr.uid == who.uid
             && found.attr.size == 0
             && let Some(held) = held_beside(&at, name, &found)

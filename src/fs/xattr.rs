@@ -8,6 +8,7 @@
 
 use std::ffi::CStr;
 
+use super::inodes::lock;
 use super::replay;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, NodeId, acl};
@@ -34,7 +35,11 @@ impl<B: BackingFs> Filesystem<B> {
         if hidden(&at, &who, name.to_bytes()) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let length = self.backing.getxattr(&who, at.node(self)?, name, buffer)?;
+        let open = at.inode.live_if_any().and_then(|live| lock(&live.open).first().cloned());
+        let length = match open {
+            Some(open) => self.backing.getxattr_file(&who, &open.file, name, buffer)?,
+            None => self.backing.getxattr(&who, at.node(self)?, name, buffer)?,
+        };
         if acl::is_acl(name.to_bytes())
             && let Some(value) = buffer.get_mut(..length)
         {

@@ -212,14 +212,14 @@ impl BackingFs for PosixBacking {
     ) -> Result<T, Errno> {
         acting::as_common_writer(who, || call(file.as_fd()))?
     }
-    fn create(
+    fn create_identified(
         &self,
         who: &Credentials,
         parent: &Node,
         name: Name<'_>,
         flags: OFlag,
         mode: NewMode,
-    ) -> Result<File, Errno> {
+    ) -> Result<(File, Identified<Node>), Errno> {
         files::create(&self.mounts, who, parent, name, flags, mode)
     }
     fn tmpfile(&self, who: &Credentials, parent: &Node, flags: OFlag, mode: NewMode) -> Result<File, Errno> {
@@ -309,6 +309,15 @@ impl BackingFs for PosixBacking {
         buffer: &mut [u8],
     ) -> Result<usize, Errno> {
         xattr::get(who, node, name, buffer)
+    }
+    fn getxattr_file(
+        &self,
+        who: &Credentials,
+        file: &File,
+        name: &CStr,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        xattr::get_open(who, file, name, buffer)
     }
     fn listxattr(&self, who: &Credentials, node: &Node, buffer: &mut [u8]) -> Result<usize, Errno> {
         xattr::list(who, node, buffer)
