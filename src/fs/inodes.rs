@@ -9,7 +9,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dashmap::DashMap;
@@ -19,8 +20,9 @@ use super::NodeId;
 use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
+use super::places::Place;
 use crate::backing::{BackingFs, Found, Identified, ObjectId};
-use crate::policy::{FileKind, NfsGid, NfsUid, Owner, ScopeId, Scopes};
+use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
 
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
@@ -38,24 +40,13 @@ pub(crate) struct Inode<B: BackingFs> {
     pub(super) pinned: Option<B::Node>,
     /// Lookups that the kernel has not forgotten. Changes under the object's shard only.
     lookups: AtomicU64,
-    /// Where in the tree of path rules it was last found.
-    scope: AtomicU16,
-    /// By which name in which directory, and how many moves ago; kept only where there are path rules.
-    place: Mutex<Option<Box<Place<B>>>>,
+    /// Where in the tree of path rules it lies; kept only where there are path rules.
+    pub(super) place: Mutex<Option<Box<Place<B>>>>,
     /// Owner and group when it was last looked at: as whom to find it again where the caller cannot.
     owner: AtomicU64,
     /// When the kernel was given a listing of this directory; 0 where it has none.
     listed: AtomicU32,
     live: OnceLock<Box<Live<B>>>,
-}
-
-/// A name in a directory.
-#[derive(Debug)]
-struct Place<B: BackingFs> {
-    parent: Arc<Inode<B>>,
-    name: Box<[u8]>,
-    /// The value of [`super::Filesystem`]'s count of moves for which the inode's scope holds.
-    moves: u64,
 }
 
 /// What an inode has only while somebody uses it.
@@ -75,32 +66,6 @@ pub(super) struct Live<B: BackingFs> {
 }
 
 impl<B: BackingFs> Inode<B> {
-    pub(super) fn scope(&self) -> ScopeId {
-        ScopeId::from_bits(self.scope.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_scope(&self, scope: ScopeId) {
-        self.scope.store(scope.bits(), Ordering::Relaxed);
-    }
-
-    /// It was found as `name` in `parent`, after so many moves of directories between path rules.
-    pub(super) fn set_place(&self, parent: &Arc<Self>, name: &[u8], moves: u64) {
-        *lock(&self.place) = Some(Box::new(Place { parent: Arc::clone(parent), name: name.into(), moves }));
-    }
-
-    /// Brings the scope up to date after a directory above may have been moved.
-    pub(super) fn follow_moves(&self, scopes: &Scopes, moves: u64) {
-        let (parent, name) = match lock(&self.place).as_mut() {
-            Some(place) if place.moves != moves => {
-                place.moves = moves;
-                (Arc::clone(&place.parent), place.name.clone())
-            }
-            _ => return,
-        };
-        parent.follow_moves(scopes, moves);
-        self.set_scope(scopes.child(parent.scope(), &name));
-    }
-
     /// Owner and group when last seen; whether it hands its group down is not kept.
     pub(super) fn last_owner(&self) -> Owner {
         let packed = self.owner.load(Ordering::Relaxed).to_be_bytes();
@@ -179,7 +144,7 @@ impl<B: BackingFs> InodeTable<B> {
             hasher: RandomState::new(),
             next: AtomicU64::new(NodeId::ROOT.0.get()),
         };
-        table.enter(root.into(), |_| ScopeId::ROOT);
+        table.enter(root.into());
         table
     }
 
@@ -193,19 +158,13 @@ impl<B: BackingFs> InodeTable<B> {
         lock(self.shard(hash)).find(hash, |inode| inode.object == *object).cloned()
     }
 
-    /// The inode of what a lookup found, with one lookup more to forget. `place` gets the scope it had before, if the
-    /// inode is known, and answers with the one it has now.
-    pub(super) fn enter(
-        &self,
-        found: Identified<B::Node>,
-        place: impl FnOnce(Option<ScopeId>) -> ScopeId,
-    ) -> Arc<Inode<B>> {
+    /// The inode of what a lookup found, with one lookup more to forget.
+    pub(super) fn enter(&self, found: Identified<B::Node>) -> Arc<Inode<B>> {
         let Identified { pin, id: object, attr } = found;
         let hash = self.hasher.hash_one(&object);
         let mut shard = lock(self.shard(hash));
         if let Some(inode) = shard.find(hash, |inode| inode.object == object) {
             inode.lookups.fetch_add(1, Ordering::Relaxed);
-            inode.set_scope(place(Some(inode.scope())));
             inode.saw_owner(attr.owner());
             return Arc::clone(inode);
         }
@@ -219,7 +178,6 @@ impl<B: BackingFs> InodeTable<B> {
             object,
             kind: attr.kind,
             lookups: AtomicU64::new(1),
-            scope: AtomicU16::new(place(None).bits()),
             place: Mutex::new(None),
             owner: AtomicU64::new(0),
             listed: AtomicU32::new(0),
@@ -255,6 +213,23 @@ impl<B: BackingFs> InodeTable<B> {
                 entry.remove();
             }
         }
+    }
+
+    /// The number that the next inode gets.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Gives `each` all inodes that the kernel knows, in batches and without a lock held; until it breaks off.
+    pub(super) fn for_each(
+        &self,
+        mut each: impl FnMut(&Arc<Inode<B>>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for shard in &self.by_object {
+            let batch: Vec<_> = lock(shard).iter().cloned().collect();
+            batch.iter().try_for_each(&mut each)?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// How many inodes the kernel knows.

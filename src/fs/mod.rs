@@ -21,10 +21,13 @@ mod locks;
 mod lookup;
 mod names;
 mod open;
+mod places;
 mod readers;
+mod reign;
 mod releases;
 mod remove;
 mod rename;
+mod succession;
 mod visit;
 mod xattr;
 
@@ -41,22 +44,14 @@ use inodes::InodeTable;
 use lock_waiters::LockWaiters;
 use names::Names;
 use readers::Readers;
+use reign::Reign;
 use releases::Releases;
+pub use succession::Succession;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
 use crate::backing::BackingFeatures;
-use crate::caller::Callers;
 use crate::policy::Policy;
-
-/// A policy, and what it made of the callers seen so far: they change together.
-#[derive(Debug)]
-struct Reign {
-    policy: Arc<Policy>,
-    callers: Callers,
-    /// [`Policy::is_transparent`], which every write asks for.
-    transparent: bool,
-}
 
 /// The translated filesystem of one mount.
 #[derive(Debug)]
@@ -90,10 +85,9 @@ impl<B: BackingFs> Filesystem<B> {
         let root = backing.root()?;
         let has_birth = root.attr.btime.is_some();
         let waiters = LockWaiters::new(Arc::clone(&backing));
-        let transparent = policy.is_transparent();
         Ok(Self {
             backing,
-            reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default(), transparent }),
+            reign: ArcSwap::from_pointee(Reign::first(policy)),
             inodes: InodeTable::new(root),
             handles: Handles::new(),
             directories: DirectoryCache::default(),

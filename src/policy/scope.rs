@@ -136,8 +136,14 @@ impl Scopes {
         if second_wins { second } else { first }
     }
 
-    /// A number of another tree (an inode's, after the rules were reloaded) is taken for the root's rather than
-    /// panicked over: the one who swaps trees also renumbers its inodes.
+    /// For what may lie anywhere: a read-only scope, where there is one.
+    #[must_use]
+    pub fn strictest(&self) -> ScopeId {
+        let read_only = self.places.iter().position(|place| self.held[place.held].rules.read_only);
+        read_only.and_then(|at| u16::try_from(at).ok()).map_or(ScopeId::ROOT, ScopeId)
+    }
+
+    /// A number of another tree is taken for the root's rather than panicked over.
     fn place(&self, scope: ScopeId) -> &Place {
         self.places.get(usize::from(scope.0)).unwrap_or(&self.places[0])
     }
