@@ -157,7 +157,13 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// An inode was found as `name` in the visited directory.
-    pub(super) fn place(&self, at: &Visit<B>, inode: &Arc<Inode<B>>, name: Name<'_>, several: bool) -> ScopeId {
+    pub(super) fn place(
+        &self,
+        at: &Visit<B>,
+        inode: &Arc<Inode<B>>,
+        name: Name<'_>,
+        several: bool,
+    ) -> ScopeId {
         if at.policy.scopes().is_trivial() {
             return ScopeId::ROOT;
         }
@@ -248,7 +254,6 @@ impl<B: BackingFs> Filesystem<B> {
         let name = hint.name().ok()?;
         let found = self.backing.find(who, &*self.resolve(who, &parent).ok()?, name).ok()?;
         let leads_to_it = found.id == inode.object && found.attr.nlink == 1;
-        leads_to_it
-            .then(|| reign.scopes().child(self.directory_scope(reign, who, &parent), name.as_bytes()))
+        leads_to_it.then(|| reign.scopes().child(self.directory_scope(reign, who, &parent), name.as_bytes()))
     }
 }

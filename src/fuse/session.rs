@@ -12,9 +12,10 @@ use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, neg
 use super::notify::OurKernel;
 use super::opcode::Opcode;
 use super::pool::Pool;
+use super::settled::{Settled, Unsettled};
 use super::wire::{IN_HEADER, InitIn};
 use crate::fs::{BackingFs, Errno, Filesystem};
-use crate::policy::{DataPath, LockScope};
+use crate::policy::Policy;
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,7 @@ pub enum SessionError {
 pub struct Session {
     pool: Arc<Pool>,
     features: Features,
+    settled: Settled,
 }
 
 impl Session {
@@ -72,22 +74,15 @@ impl Session {
         fs: Arc<Filesystem<B>>,
         options: SessionOptions,
     ) -> Result<Self, SessionError> {
-        // A file that is opened without a request has no handle for a lock to hang on, or for the kernel to pass through.
-        let asks_for_opens = !fs.trusts_opens();
-        let wishes = Wishes {
-            server_locks: asks_for_opens && fs.policy().lock_scope() == LockScope::Server,
-            posix_acl: fs.features().posix_acl,
-            passthrough: asks_for_opens
-                && matches!(fs.policy().cache().data, DataPath::Auto | DataPath::Passthrough),
-        };
-        let features = shake_hands(&device, wishes)?;
+        let settled = Settled::of(&fs);
+        let features = shake_hands(&device, settled.wishes)?;
         let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
         let device = Arc::new(device);
         let server = Server::new(Arc::clone(&fs), Arc::clone(&device), dialect);
         let pool = Pool::new(device, Box::new(server));
         fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has_passthrough())));
         pool.start(options.threads).map_err(SessionError::Worker)?;
-        Ok(Self { pool, features })
+        Ok(Self { pool, features, settled })
     }
 
     /// Waits until the mount is unmounted, or its connection aborted, and the last request is answered.
@@ -96,6 +91,14 @@ impl Session {
     /// Where reading requests failed for another reason.
     pub fn join(&self) -> Result<(), SessionError> {
         self.pool.join().map_err(SessionError::Device)
+    }
+
+    /// Whether the mount can go on under another policy.
+    ///
+    /// # Errors
+    /// What stands in the way: it is settled with the kernel when a mount begins.
+    pub fn allows(&self, policy: &Policy) -> Result<(), Unsettled> {
+        self.settled.allows(policy, &self.features)
     }
 
     /// What was agreed on with the kernel.

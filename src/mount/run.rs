@@ -1,5 +1,6 @@
 //! One mount, run by this process: what is built in which order, and that it comes down in the opposite one.
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::control::{Counters, Report};
+use super::control::{Counters, Office, Report};
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::patience::{SOURCE_PATIENCE, within};
+use super::reloader::{Reloaded, Reloader, Standing};
 use super::runtime::{Claim, Record, RuntimeDir, start_time};
 use super::table::{DeviceNumber, MountTable, lexical};
-use super::{MountFailure, Readiness, Source, control, preflight, signals};
+use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
 use crate::fuse::{self, MountOptions, Session, SessionOptions};
@@ -34,6 +36,10 @@ pub struct Plan {
     pub target: PathBuf,
     /// The rules.
     pub policy: Arc<Policy>,
+    /// Where they can be read anew; none where they came from flags.
+    pub rules: Option<RulesSource>,
+    /// Whether to look at that file now and then, and follow its content.
+    pub watch: bool,
     /// Their profile's name; none where they came from flags.
     pub profile: Option<String>,
     /// EROFS for every change.
@@ -57,6 +63,9 @@ impl Plan {
         self.target = lexical_parent(&self.target);
         if let Source::Directory(path) = &mut self.source {
             *path = lexical_parent(path);
+        }
+        if let Some(rules) = &mut self.rules {
+            rules.file = lexical_parent(&rules.file);
         }
         self
     }
@@ -98,7 +107,9 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
 
     let device = mounted.device;
     claim.publish(&record(plan, &target, device))?;
-    control::serve(&claim.control(), reporter(plan, &target, &filesystem, &session))?;
+    let reloader = Arc::new(Reloader::new(plan.rules.clone(), &filesystem, &session));
+    let report = reporter(plan, &target, &filesystem, &session);
+    control::serve(&claim.control(), Desk { report, reloader: Arc::clone(&reloader) })?;
     let (events, inbox) = mpsc::channel();
     listen(&session, events)?;
     if readiness.announce().is_err() {
@@ -107,7 +118,18 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     }
     tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
 
-    match inbox.recv() {
+    if plan.watch {
+        reloader.watch().map_err(|error| MountFailure::NoProcess(error.into()))?;
+    }
+    let event = loop {
+        match inbox.recv() {
+            Ok(Event::Signal(Signal::SIGHUP)) if !io::stdin().is_terminal() => {
+                reloader.reload_in_background();
+            }
+            event => break event,
+        }
+    };
+    match event {
         Ok(Event::Signal(signal)) => {
             tracing::info!(%signal, "unmounting");
             mounted.take_down();
@@ -199,18 +221,34 @@ fn record(plan: &Plan, target: &Path, device: DeviceNumber) -> Record {
     }
 }
 
-/// What the control socket tells.
+/// What the control socket answers.
+struct Desk<R> {
+    report: R,
+    reloader: Arc<Reloader>,
+}
+
+impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
+    fn status(&self) -> Report {
+        Report { rules: self.reloader.standing(), ..(self.report)() }
+    }
+    fn reload(&self) -> Reloaded {
+        self.reloader.reload()
+    }
+}
+
+/// What the control socket tells of the mount.
 fn reporter(
     plan: &Plan,
     target: &Path,
     filesystem: &Arc<Filesystem<PosixBacking>>,
     session: &Arc<Session>,
-) -> impl Fn() -> Report + Send + use<> {
+) -> impl Fn() -> Report + Send + Sync + use<> {
     let known = Report {
         target: target.to_owned(),
         source: plan.told_source(),
         profile: plan.profile.clone(),
         pid: process::id(),
+        rules: Standing { in_force_since: 0, refused: None },
         features: features(filesystem, session),
         counters: Counters::new(),
     };

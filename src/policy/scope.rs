@@ -136,6 +136,17 @@ impl Scopes {
         if second_wins { second } else { first }
     }
 
+    /// Whether the path rules are the same, and, where what holds everywhere is, come to the same.
+    pub(super) fn decide_like(&self, other: &Self) -> bool {
+        let same_base = self.rules(ScopeId::ROOT) == other.rules(ScopeId::ROOT);
+        let pairs = || self.places.iter().zip(&other.places);
+        let same_held =
+            |(one, another): (&Place, &Place)| self.held[one.held].rules == other.held[another.held].rules;
+        self.places.len() == other.places.len()
+            && pairs().all(|(one, another)| one.children == another.children)
+            && (!same_base || pairs().all(same_held))
+    }
+
     /// For what may lie anywhere: a read-only scope, where there is one.
     #[must_use]
     pub fn strictest(&self) -> ScopeId {

@@ -50,6 +50,9 @@ mod tests {
         assert_eq!(below(root.as_fd(), open("").as_fd()), None);
         fs::remove_file(dir.path().join("a/b/f")).unwrap();
         assert_eq!(below(root.as_fd(), file.as_fd()), None);
-        assert_eq!(below(File::open("/").unwrap().as_fd(), File::open("/etc").unwrap().as_fd()).unwrap(), b"etc");
+        assert_eq!(
+            below(File::open("/").unwrap().as_fd(), File::open("/etc").unwrap().as_fd()).unwrap(),
+            b"etc"
+        );
     }
 }
