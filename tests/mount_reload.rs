@@ -6,7 +6,7 @@ mod live;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -24,7 +24,9 @@ const OTHER: Who = Who::new(60000, 0);
 /// [`AIRFLOW`] for another pod's uid, with long timeouts: what is seen anew was not merely out of date.
 fn rules_for(uid: u32, more: &str) -> String {
     let cache = "[profile.airflow.cache]\nattr_timeout = \"1h\"\nentry_timeout = \"1h\"\n";
-    format!("{}\n{cache}{more}", AIRFLOW.replace("50000", &uid.to_string()))
+    // Root, as whom the tests look, is let in.
+    let root = "[profile.airflow.unmapped]\nroot = \"keep\"\n";
+    format!("{}\n{root}{cache}{more}", AIRFLOW.replace("50000", &uid.to_string()))
 }
 
 fn read_only(path: &str) -> String {
@@ -383,19 +385,22 @@ fn a_hundred_reloads_under_load_disturb_nobody_and_each_shows_at_once() {
         )
     };
     let mount = prepared(&rules(50000, "/nowhere"));
-    chown(mount.stored("other"), Some(2001), Some(2001)).unwrap();
+    assert!(Command::new("chmod").args(["-R", "g+w"]).arg(mount.source()).status().unwrap().success());
+    // The mode that was shown before.
+    put_in_force(&mount, &rules(60000, "/nowhere"));
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let end = StopAtTheEnd(&stop);
         for worker in 0..6_u32 {
             let (mount, stop, done) = (&mount, &stop, &done);
             scope.spawn(move || {
-                // Members of the group, which is shown the same under all rules: what they may do does not change.
+                // Each is of the group, which is shown the same under all rules: what they may do does not change.
                 let who = if worker % 2 == 0 { POD } else { OTHER };
                 who.run(|| work(mount, worker, stop, done));
             });
         }
         for round in 0..100_u32 {
-            let uid = if round % 2 == 0 { 60000 } else { 50000 };
+            let uid = if round % 2 == 0 { 50000 } else { 60000 };
             // Path rules come and go as well, where nobody works.
             let path = if round % 3 == 0 { "/dags" } else { "/nowhere" };
             put_in_force(&mount, &rules(uid, path));
@@ -407,10 +412,19 @@ fn a_hundred_reloads_under_load_disturb_nobody_and_each_shows_at_once() {
                 assert_eq!(append.is_err(), path == "/dags", "round {round}: {append:?}");
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
     });
     eprintln!("{} pieces of work beside 100 reloads", done.load(Ordering::Relaxed));
     assert!(done.load(Ordering::Relaxed) > 100);
+}
+
+/// Also where the test fails: the workers are waited for.
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Makes, reads, lists, looks at, renames and removes, until told to stop.
