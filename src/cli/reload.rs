@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::{Outcome, output};
-use crate::mount::{Complaint, Reloaded, reload};
+use crate::mount::{Complaint, RELOAD_PATIENCE, Reloaded, reload};
 
 /// Read the rules anew, without unmounting: refused as a whole where the file is wrong, with the old rules still in force.
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ impl Reload {
     pub(super) fn run(self) -> Outcome {
         let mut code = 0;
         for target in &self.targets {
-            let failure = match reload(target) {
+            let failure = match reload(target, RELOAD_PATIENCE) {
                 Ok(Reloaded::Done(what)) => {
                     output::print(format_args!("{}: {what}\n", target.display()))?;
                     continue;

@@ -28,7 +28,7 @@ pub mod unmount;
 
 pub use background::{Readiness, in_background};
 pub use failure::MountFailure;
-pub use reload::reload;
+pub use reload::{RELOAD_PATIENCE, reload};
 pub use reloader::{Complaint, Reloaded, Standing};
 pub use rules::RulesSource;
 pub use run::{Plan, run};
