@@ -210,6 +210,11 @@ pub trait BackingFs: Send + Sync + 'static {
 
     /// Finds an object again by its handle. ESTALE where it is gone, or `id` has no handle.
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Self::Node, Errno>;
+    /// Where an object lies below SOURCE, as this node knows it: names with slashes between them. None where that is not known:
+    /// it was found by its handle, or has no name any more.
+    fn path(&self, _node: &Self::Node) -> Option<Vec<u8>> {
+        None
+    }
     /// Finds a name in a directory, without following a symlink.
     fn lookup(
         &self,

@@ -9,6 +9,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,9 +20,10 @@ use hashbrown::HashTable;
 use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
+use super::places::Place;
 use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
-use crate::policy::{FileKind, NfsGid, NfsUid, Owner, ScopeId, Scopes};
+use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
 use crate::state::inode::InodeData;
 use crate::state::layout::{self, HeaderWord};
 use crate::state::table::RecordId;
@@ -42,13 +44,12 @@ pub(crate) struct Inode<B: BackingFs> {
     pub(crate) kind: FileKind,
     /// What pins it, on a filesystem without handles.
     pub(super) pinned: Option<B::Node>,
-    /// Where it is written down: how many lookups the kernel has not forgotten (changes under the object's shard only), owner and
-    /// group when it was last looked at (as whom to find it again where the caller cannot), and where in the tree of path rules
-    /// it was last found.
+    /// Where it is written down: how many lookups the kernel has not forgotten (changes under the object's shard only), and owner and
+    /// group when it was last looked at (as whom to find it again where the caller cannot).
     record: RecordId,
     state: Arc<State>,
-    /// By which name in which directory, and how many moves ago; kept only where there are path rules.
-    place: Mutex<Option<Box<Place<B>>>>,
+    /// Where in the tree of path rules it lies; kept only where there are path rules.
+    pub(super) place: Mutex<Option<Box<Place<B>>>>,
     /// When the kernel was given a listing of this directory; 0 where it has none.
     listed: AtomicU32,
     live: OnceLock<Box<Live<B>>>,
@@ -58,15 +59,6 @@ impl<B: BackingFs> Drop for Inode<B> {
     fn drop(&mut self) {
         self.state.inodes.give_back(self.record);
     }
-}
-
-/// A name in a directory.
-#[derive(Debug)]
-struct Place<B: BackingFs> {
-    parent: Arc<Inode<B>>,
-    name: Box<[u8]>,
-    /// The value of [`super::Filesystem`]'s count of moves for which the inode's scope holds.
-    moves: u64,
 }
 
 /// What an inode has only while somebody uses it.
@@ -86,32 +78,6 @@ pub(super) struct Live<B: BackingFs> {
 }
 
 impl<B: BackingFs> Inode<B> {
-    pub(super) fn scope(&self) -> ScopeId {
-        ScopeId::from_bits(self.state.inodes.scope(self.record))
-    }
-
-    pub(super) fn set_scope(&self, scope: ScopeId) {
-        self.state.inodes.set_scope(self.record, scope.bits());
-    }
-
-    /// It was found as `name` in `parent`, after so many moves of directories between path rules.
-    pub(super) fn set_place(&self, parent: &Arc<Self>, name: &[u8], moves: u64) {
-        *lock(&self.place) = Some(Box::new(Place { parent: Arc::clone(parent), name: name.into(), moves }));
-    }
-
-    /// Brings the scope up to date after a directory above may have been moved.
-    pub(super) fn follow_moves(&self, scopes: &Scopes, moves: u64) {
-        let (parent, name) = match lock(&self.place).as_mut() {
-            Some(place) if place.moves != moves => {
-                place.moves = moves;
-                (Arc::clone(&place.parent), place.name.clone())
-            }
-            _ => return,
-        };
-        parent.follow_moves(scopes, moves);
-        self.set_scope(scopes.child(parent.scope(), &name));
-    }
-
     /// Owner and group when last seen; whether it hands its group down is not kept.
     pub(super) fn last_owner(&self) -> Owner {
         let packed = self.state.inodes.owner(self.record).to_be_bytes();
@@ -202,7 +168,7 @@ impl<B: BackingFs> InodeTable<B> {
     /// ENFILE where `state` has no room.
     pub(crate) fn new(backing: &B, root: Found<B::Node>, state: Arc<State>) -> Result<Self, Errno> {
         let table = Self::empty(state);
-        table.enter(backing, root.into(), |_| ScopeId::ROOT)?;
+        table.enter(backing, root.into())?;
         Ok(table)
     }
 
@@ -286,23 +252,16 @@ impl<B: BackingFs> InodeTable<B> {
         lock(self.shard(hash)).find(hash, |inode| inode.object == *object).cloned()
     }
 
-    /// The inode of what a lookup found, with one lookup more to forget. `place` gets the scope it had before, if the
-    /// inode is known, and answers with the one it has now.
+    /// The inode of what a lookup found, with one lookup more to forget.
     ///
     /// # Errors
     /// ENFILE where there is no room for another.
-    pub(super) fn enter(
-        &self,
-        backing: &B,
-        found: Identified<B::Node>,
-        place: impl FnOnce(Option<ScopeId>) -> ScopeId,
-    ) -> Result<Arc<Inode<B>>, Errno> {
+    pub(super) fn enter(&self, backing: &B, found: Identified<B::Node>) -> Result<Arc<Inode<B>>, Errno> {
         let Identified { pin, id: object, attr } = found;
         let hash = self.hasher.hash_one(&object);
         let mut shard = lock(self.shard(hash));
         if let Some(inode) = shard.find(hash, |inode| inode.object == object) {
             self.count(inode.record);
-            inode.set_scope(place(Some(inode.scope())));
             inode.saw_owner(attr.owner());
             return Ok(Arc::clone(inode));
         }
@@ -318,7 +277,7 @@ impl<B: BackingFs> InodeTable<B> {
             kind: kind_bits(attr.kind),
             pin: pin.as_ref().and_then(|pin| backing.node_descriptor(pin)),
         };
-        let record = self.state.inodes.enter(&data, pack(attr.owner()), place(None).bits())?;
+        let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
         self.count(record);
         let inode = self.inode(id, object, attr.kind, pin, record);
         self.by_id.insert(id, Arc::clone(&inode));
@@ -360,6 +319,23 @@ impl<B: BackingFs> InodeTable<B> {
             self.state.inodes.forget(inode.record);
         }
         journal::forgot();
+    }
+
+    /// The number that the next inode gets.
+    pub(super) fn next_id(&self) -> u64 {
+        self.state.get(HeaderWord::NextNode)
+    }
+
+    /// Gives `each` all inodes that the kernel knows, in batches and without a lock held; until it breaks off.
+    pub(super) fn for_each(
+        &self,
+        mut each: impl FnMut(&Arc<Inode<B>>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for shard in &self.by_object {
+            let batch: Vec<_> = lock(shard).iter().cloned().collect();
+            batch.iter().try_for_each(&mut each)?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// How many inodes the kernel knows.

@@ -30,9 +30,9 @@ impl<B: BackingFs> Filesystem<B> {
         })?;
         let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         self.inodes.enter_again(&at.inode);
-        let here = to.child_scope(new_name);
-        at.inode.set_scope(at.policy.scopes().stricter(at.inode.scope(), here));
-        let attr = self.present(&at, &stored);
+        at.inode.saw_owner(stored.owner());
+        let scope = self.place_link(&at, &to, new_name);
+        let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();
         Ok(Entry {
             node: at.inode.id,

@@ -394,7 +394,9 @@ impl<B: BackingFs> Filesystem<B> {
     /// Locks are the open file's affair: whoever was handed the descriptor may set them, as whom it was opened.
     fn open_for_locks(&self, open: &OpenFile<B>) -> Result<B::File, Errno> {
         let node = self.resolve(&open.opener, &open.inode)?;
-        let read_only = self.policy().scopes().rules(open.inode.scope()).read_only;
+        let policy = self.reign.load_full();
+        let scope = self.scope(&policy, &open.opener, &open.inode);
+        let read_only = policy.scopes().rules(scope).read_only;
         if !read_only && let Ok(file) = self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
             return Ok(file);
         }

@@ -1,7 +1,6 @@
 //! Names to inodes, and back to nothing when the kernel forgets them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::inodes::Inode;
 use super::visit::Visit;
@@ -60,23 +59,16 @@ impl<B: BackingFs> Filesystem<B> {
         found: Identified<B::Node>,
     ) -> Result<(Entry, Arc<Inode<B>>), Errno> {
         let stored = found.attr;
-        let here = at.child_scope(name);
-        let inode = self.inodes.enter(&self.backing, found, |before| match before {
-            // A file with several names may be reached by paths under different rules.
-            Some(there) if stored.kind != FileKind::Directory && stored.nlink > 1 => {
-                at.policy.scopes().stricter(there, here)
-            }
-            _ => here,
-        })?;
-        if !at.policy.scopes().is_trivial() {
-            inode.set_place(&at.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
-        }
+        let inode = self.inodes.enter(&self.backing, found)?;
+        // A file with several names may be reached by paths under different rules.
+        let several = stored.kind != FileKind::Directory && stored.nlink > 1;
+        let scope = self.place(at, &inode, name, several);
         match inode.kind {
             FileKind::Regular => self.names.remember(inode.id, at.inode.id, name),
             FileKind::Directory => self.forget_listing(&at.policy, &inode),
             _ => {}
         }
-        let attr = at.policy.present(&stored, at.policy.scopes().rules(inode.scope()));
+        let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();
         let entry =
             Entry { node: inode.id, attr, entry_valid: cache.entry_timeout, attr_valid: cache.attr_timeout };

@@ -21,11 +21,14 @@ mod locks;
 mod lookup;
 mod names;
 mod open;
+mod places;
 mod readers;
+mod reign;
 mod releases;
 mod remove;
 mod rename;
 mod replay;
+mod succession;
 mod visit;
 mod xattr;
 
@@ -42,24 +45,16 @@ use inodes::InodeTable;
 use lock_waiters::LockWaiters;
 use names::Names;
 use readers::Readers;
+use reign::Reign;
 use releases::Releases;
+pub use succession::Succession;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
 use crate::backing::BackingFeatures;
-use crate::caller::Callers;
 use crate::policy::Policy;
 use crate::state::State;
 use crate::state::layout::HeaderWord;
-
-/// A policy, and what it made of the callers seen so far: they change together.
-#[derive(Debug)]
-struct Reign {
-    policy: Arc<Policy>,
-    callers: Callers,
-    /// [`Policy::is_transparent`], which every write asks for.
-    transparent: bool,
-}
 
 /// The translated filesystem of one mount.
 #[derive(Debug)]
@@ -102,7 +97,7 @@ impl<B: BackingFs> Filesystem<B> {
         state.set(HeaderWord::HasBirth, root.attr.btime.is_some().into());
         let inodes = InodeTable::new(&backing, root, Arc::clone(&state))?;
         let handles = Handles::new(Arc::clone(&state));
-        Ok(Self::of(backing, policy, state, inodes, handles))
+        Ok(Self::of(backing, Reign::first(policy), state, inodes, handles))
     }
 
     /// Goes on where another process has died, from what it has left in `state`. Asks neither kernel nor export. What is not whole
@@ -110,14 +105,14 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn go_on(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Self {
         let inodes = InodeTable::left_in(&backing, Arc::clone(&state));
         let handles = Handles::left_in(&backing, &inodes, Arc::clone(&state));
-        let filesystem = Self::of(backing, policy, state, inodes, handles);
+        let filesystem = Self::of(backing, Reign::taken_over(policy), state, inodes, handles);
         filesystem.take_over_locks();
         filesystem
     }
 
     fn of(
         backing: B,
-        policy: Arc<Policy>,
+        reign: Reign,
         state: Arc<State>,
         inodes: InodeTable<B>,
         handles: Handles<B>,
@@ -125,10 +120,9 @@ impl<B: BackingFs> Filesystem<B> {
         let backing = Arc::new(backing);
         let has_birth = state.get(HeaderWord::HasBirth) != 0;
         let waiters = LockWaiters::new(Arc::clone(&backing));
-        let transparent = policy.is_transparent();
         Self {
             backing,
-            reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default(), transparent }),
+            reign: ArcSwap::from_pointee(reign),
             inodes,
             handles,
             state,

@@ -85,11 +85,10 @@ impl<B: BackingFs> Filesystem<B> {
             return;
         };
         let Some(inode) = self.inodes.find(&found.id) else { return };
-        let (before, here) = (inode.scope(), to.child_scope(name));
-        if before != here && inode.kind == FileKind::Directory {
+        let is_directory = inode.kind == FileKind::Directory;
+        if is_directory && self.scope(&to.policy, who, &inode) != to.child_scope(name) {
             self.moves.fetch_add(1, Ordering::Relaxed);
         }
-        inode.set_scope(here);
-        inode.set_place(&to.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
+        self.place(to, &inode, name, !is_directory && found.attr.nlink > 1);
     }
 }

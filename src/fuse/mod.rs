@@ -24,6 +24,7 @@ mod pool;
 mod read_ahead;
 mod reply;
 mod session;
+mod settled;
 mod wire;
 
 pub use counters::Counters;
@@ -33,3 +34,4 @@ pub use negotiate::{Features, MAX_WRITE};
 pub use pool::MAX_WORKERS;
 pub use read_ahead::{READ_AHEAD_KIB, raise_read_ahead};
 pub use session::{Session, SessionError, SessionOptions};
+pub use settled::Unsettled;

@@ -191,6 +191,11 @@ impl Pool {
         sum
     }
 
+    /// Whether the kernel has ended the session.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     /// Until the guard is dropped, the calling worker waits for the kernel and does not count: another takes its place,
     /// above [`MAX_WORKERS`] if need be.
     pub(crate) fn step_aside(self: &Arc<Self>) -> Aside<'_> {

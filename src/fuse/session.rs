@@ -14,9 +14,10 @@ use super::notify::OurKernel;
 use super::opcode::Opcode;
 use super::pool::Pool;
 use super::reply::later;
+use super::settled::{Settled, Unsettled};
 use super::wire::{IN_HEADER, InitIn};
 use crate::fs::{BackingFs, Errno, Filesystem};
-use crate::policy::{DataPath, LockScope};
+use crate::policy::Policy;
 use crate::state::session::SessionData;
 use crate::state::slot::{Left, Slot};
 
@@ -64,6 +65,7 @@ pub enum SessionError {
 pub struct Session {
     pool: Arc<Pool>,
     features: Features,
+    settled: Settled,
 }
 
 impl Session {
@@ -76,20 +78,13 @@ impl Session {
         fs: Arc<Filesystem<B>>,
         options: SessionOptions,
     ) -> Result<Self, SessionError> {
-        // A file that is opened without a request has no handle for a lock to hang on, or for the kernel to pass through.
-        let asks_for_opens = !fs.trusts_opens();
-        let wishes = Wishes {
-            server_locks: asks_for_opens && fs.policy().lock_scope() == LockScope::Server,
-            posix_acl: fs.features().posix_acl,
-            passthrough: asks_for_opens
-                && matches!(fs.policy().cache().data, DataPath::Auto | DataPath::Passthrough),
-        };
-        let features = shake_hands(&device, wishes)?;
+        let settled = Settled::of(&fs);
+        let features = shake_hands(&device, settled.wishes)?;
         let (flags, minor) = features.numbers();
         fs.state().session.set(SessionData { device: device.as_fd().as_raw_fd(), flags, minor });
         let pool = prepare(device, &fs, &features);
         pool.start(options.threads).map_err(SessionError::Worker)?;
-        Ok(Self { pool, features })
+        Ok(Self { pool, features, settled })
     }
 
     /// Goes on with a session whose process has died, on the same device, with the requests that it had in hand. The kernel
@@ -119,7 +114,7 @@ impl Session {
         let device = Arc::clone(pool.device());
         fs.go_on_waiting(|request| later(&device, request));
         pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
-        Ok(Self { pool, features })
+        Ok(Self { pool, features, settled: Settled::of(fs) })
     }
 
     /// Waits until the mount is unmounted, or its connection aborted, and the last request is answered.
@@ -128,6 +123,14 @@ impl Session {
     /// Where reading requests failed for another reason.
     pub fn join(&self) -> Result<(), SessionError> {
         self.pool.join().map_err(SessionError::Device)
+    }
+
+    /// Whether the mount can go on under another policy.
+    ///
+    /// # Errors
+    /// What stands in the way: it is settled with the kernel when a mount begins.
+    pub fn allows(&self, policy: &Policy) -> Result<(), Unsettled> {
+        self.settled.allows(policy, &self.features)
     }
 
     /// What was agreed on with the kernel.

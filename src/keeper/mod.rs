@@ -24,6 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 
 use crate::state::State;
 use crate::state::layout::{HeaderWord, MAX_KEPT};
@@ -50,6 +51,8 @@ pub trait Charge {
     fn work(&self, begun: &mut dyn FnMut()) -> bool;
     /// Another process serves, or keeps, from now on.
     fn changed(&self);
+    /// Whether a signal ends the mount; if not, this has done what it asks for.
+    fn ends_at(&self, signal: Signal, worker: Option<Pid>) -> bool;
 }
 
 /// How keeping ended.
@@ -113,7 +116,10 @@ impl<'a> Keeper<'a> {
                 && let Some(signal) =
                     i32::try_from(signal.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
             {
-                return Ending::Signal(signal);
+                let worker = self.worker.as_ref().and_then(|worker| i32::try_from(worker.pid()).ok());
+                if self.charge.ends_at(signal, worker.map(Pid::from_raw)) {
+                    return Ending::Signal(signal);
+                }
             }
             if woken.worker {
                 self.bury_worker();

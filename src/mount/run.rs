@@ -1,16 +1,20 @@
 //! One mount, kept by this process: what is built in which order, and that it comes down in the opposite one.
 
 use std::cell::Cell;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::runtime::{Claim, Process, Record, RuntimeDir};
 use super::table::{DeviceNumber, MountTable, lexical};
 use super::worker::Work;
-use super::{MountFailure, Readiness, Source, control, preflight, signals};
+use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, signals};
 use crate::keeper::{Charge, Ending, Keeper};
 use crate::policy::Policy;
 use crate::state::State;
@@ -30,6 +34,10 @@ pub struct Plan {
     pub target: PathBuf,
     /// The rules.
     pub policy: Arc<Policy>,
+    /// Where they can be read anew; none where they came from flags.
+    pub rules: Option<RulesSource>,
+    /// Whether to look at that file now and then, and follow its content.
+    pub watch: bool,
     /// Their profile's name; none where they came from flags.
     pub profile: Option<String>,
     /// EROFS for every change.
@@ -53,6 +61,9 @@ impl Plan {
         self.target = lexical_parent(&self.target);
         if let Source::Directory(path) = &mut self.source {
             *path = lexical_parent(path);
+        }
+        if let Some(rules) = &mut self.rules {
+            rules.file = lexical_parent(&rules.file);
         }
         self
     }
@@ -85,7 +96,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let state = State::new().map_err(MountFailure::NoProcess)?;
     let work = Work { plan, export: export.path(), target: &target, state: &state, control: &control };
     let charge = Kept { work, claim: &claim, device: Cell::new(None) };
-    let keeper = Keeper::begin(&charge, &state, &signals::ending()).map_err(MountFailure::NoProcess)?;
+    let keeper = Keeper::begin(&charge, &state, &signals::handled()).map_err(MountFailure::NoProcess)?;
     let Some(mut keeper) = keeper else {
         if state.get(HeaderWord::Mounted) != 0
             && let Some(mounted) = Mounted::find(&target)
@@ -158,6 +169,17 @@ impl Charge for Kept<'_> {
 
     fn changed(&self) {
         self.publish();
+    }
+
+    fn ends_at(&self, signal: Signal, worker: Option<Pid>) -> bool {
+        // At a hangup a mount without a terminal reads its rules anew.
+        if signal != Signal::SIGHUP || io::stdin().is_terminal() {
+            return true;
+        }
+        if let Some(worker) = worker {
+            let _ = kill(worker, Signal::SIGHUP);
+        }
+        false
     }
 }
 

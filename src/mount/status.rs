@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::MountFailure;
-use super::control::{Counters, Report, ask};
+use super::control::{Ask, CONTROL_PATIENCE, Counters, Report, ask};
+use super::reloader::Standing;
 use super::runtime::RuntimeDir;
 use super::table::{MountEntry, MountTable};
 
@@ -38,6 +39,8 @@ pub struct MountStatus {
     pub keeper_pid: Option<u32>,
     /// Whether it answers.
     pub state: State,
+    /// Which rules are in force; null where it does not answer.
+    pub rules: Option<Standing>,
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
@@ -73,17 +76,19 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         pid: None,
         keeper_pid: None,
         state: State::NotAnswering,
+        rules: None,
         features: Vec::new(),
         counters: Counters::new(),
     };
     let Some(trace) = runtime.find(entry.device, &entry.target) else { return status };
-    match ask(&trace.control()) {
-        Ok(Report { source, profile, pid, keeper_pid, features, counters, .. }) => {
+    match ask(&trace.control(), &Ask::Status, CONTROL_PATIENCE) {
+        Ok(Report { source, profile, pid, keeper_pid, rules, features, counters, .. }) => {
             status = MountStatus {
                 source,
                 profile,
                 pid: Some(pid),
                 keeper_pid: Some(keeper_pid),
+                rules: Some(rules),
                 features,
                 counters,
                 state: State::Serving,

@@ -1,14 +1,18 @@
 //! The process that serves a mount: from the beginning, or from where another has died.
 
+use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
-use super::control::{Counters, Report};
+use nix::sys::signal::Signal;
+
+use super::control::{Counters, Office, Report};
 use super::patience::{SOURCE_PATIENCE, within};
+use super::reloader::{Reloaded, Reloader, Standing};
 use super::run::Plan;
-use super::{MountFailure, control, preflight};
+use super::{MountFailure, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
 use crate::fuse::{self, Device, MountOptions, Session, SessionOptions};
@@ -44,13 +48,9 @@ impl Work<'_> {
                 return false;
             }
         };
-        let listener = self.control.try_clone();
-        let answers = listener.map_err(|error| MountFailure::NoProcess(error.into()));
-        if let Err(failure) =
-            answers.and_then(|listener| control::serve(listener, self.reporter(&filesystem, &session)))
-        {
+        if let Err(failure) = self.be_reached(&filesystem, &session) {
             // It serves all the same.
-            tracing::warn!(%failure, "`permfs status` will not know of this mount");
+            tracing::warn!(%failure, "`permfs status` and `permfs reload` will not reach this mount");
         }
         begun();
         match session.join() {
@@ -62,6 +62,47 @@ impl Work<'_> {
                 tracing::error!(%error, "the session ended with an error");
                 false
             }
+        }
+    }
+
+    /// From now on it answers, and hears of new rules.
+    fn be_reached(
+        &self,
+        filesystem: &Arc<Filesystem<PosixBacking>>,
+        session: &Arc<Session>,
+    ) -> Result<(), MountFailure> {
+        let failed = |error: io::Error| MountFailure::NoProcess(error.into());
+        let reloader = Arc::new(Reloader::new(self.plan.rules.clone(), filesystem, session));
+        if self.state.get(HeaderWord::Reloading) != 0 {
+            // The worker before this one died before the kernel had forgotten what was shown under the old rules.
+            reloader.finish_in_background();
+        }
+        let report = self.reporter(filesystem, session);
+        let listener = self.control.try_clone().map_err(failed)?;
+        control::serve(listener, Desk { report, reloader: Arc::clone(&reloader) })?;
+        if self.plan.watch {
+            reloader.watch().map_err(failed)?;
+        }
+        // The keeper passes on what asks for it; the others are the keeper's alone.
+        signals::deliver(move |signal| {
+            if signal == Signal::SIGHUP {
+                reloader.reload_in_background();
+            }
+        })
+        .map_err(failed)
+    }
+
+    /// The rules that are in force: those that a worker before this one put there, or those of the plan.
+    fn policy(&self) -> Arc<Policy> {
+        let judged = self.plan.rules.as_ref().zip(self.state.rules.read()).map(|(source, text)| source.judge(&text));
+        match judged {
+            Some(Ok(policy)) => Arc::new(policy),
+            // They were judged before they were put in force.
+            Some(Err(errors)) => {
+                tracing::error!(?errors, "the rules that were in force cannot be read; those of the mount's beginning hold");
+                Arc::clone(&self.plan.policy)
+            }
+            None => Arc::clone(&self.plan.policy),
         }
     }
 
@@ -100,8 +141,7 @@ impl Work<'_> {
         let left = || {
             let device = descriptors::adopt(self.state.session.device().ok_or(Errno::ENODEV)?)?;
             let backing = PosixBacking::left_in(self.state)?;
-            let policy = Arc::clone(&self.plan.policy);
-            let filesystem = Filesystem::go_on(backing, policy, Arc::clone(self.state));
+            let filesystem = Filesystem::go_on(backing, self.policy(), Arc::clone(self.state));
             Ok((Device::from(device), Arc::new(filesystem)))
         };
         let (device, filesystem) = left().map_err(|error: Errno| {
@@ -117,13 +157,14 @@ impl Work<'_> {
         &self,
         filesystem: &Arc<Filesystem<PosixBacking>>,
         session: &Arc<Session>,
-    ) -> impl Fn() -> Report + Send + use<> {
+    ) -> impl Fn() -> Report + Send + Sync + use<> {
         let known = Report {
             target: self.target.to_owned(),
             source: self.plan.told_source(),
             profile: self.plan.profile.clone(),
             pid: process::id(),
             keeper_pid: 0,
+            rules: Standing { in_force_since: 0, refused: None },
             features: features(filesystem, session),
             counters: Counters::new(),
         };
@@ -136,6 +177,21 @@ impl Work<'_> {
             report.counters.insert("takeovers".to_owned(), state.get(HeaderWord::Takeovers).into());
             report
         }
+    }
+}
+
+/// What the control socket answers.
+struct Desk<R> {
+    report: R,
+    reloader: Arc<Reloader>,
+}
+
+impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
+    fn status(&self) -> Report {
+        Report { rules: self.reloader.standing(), ..(self.report)() }
+    }
+    fn reload(&self) -> Reloaded {
+        self.reloader.reload()
     }
 }
 

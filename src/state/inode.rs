@@ -15,14 +15,13 @@ const INO: usize = 2;
 /// The mount below, and above it where a long handle goes on.
 const MOUNT: usize = 3;
 const OWNER: usize = 4;
-/// From below: scope (16 bits), kind (8), the handle's length and one (8), and its own kind (32).
+/// From below: kind (8 bits), the handle's length and one (8), nothing (16), and the handle's own kind (32).
 const SMALL: usize = 5;
 /// What pins it below, and above it what it was when it was removed.
 const FDS: usize = 6;
 const HANDLE: std::ops::Range<usize> = 7..INODE_WORDS;
 
 const LOW: u64 = 0xffff_ffff;
-const SCOPE: u64 = 0xffff;
 
 /// What is known of an inode, apart from what changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl InodeRecords {
     ///
     /// # Errors
     /// ENFILE where there is no room.
-    pub fn enter(&self, data: &InodeData, owner: u64, scope: u16) -> Result<RecordId, Errno> {
+    pub fn enter(&self, data: &InodeData, owner: u64) -> Result<RecordId, Errno> {
         let id = self.table.allocate().ok_or(Errno::ENFILE)?;
         let words = self.table.words(id);
         let (bytes, handle_kind) =
@@ -73,7 +72,7 @@ impl InodeRecords {
         set(OWNER, owner);
         let length = u64::try_from(length).unwrap_or_default();
         let handle_kind = u64::from(u32::from_ne_bytes(handle_kind.to_ne_bytes()));
-        set(SMALL, u64::from(scope) | u64::from(data.kind) << 16 | length << 24 | handle_kind << 32);
+        set(SMALL, u64::from(data.kind) | length << 8 | handle_kind << 32);
         set(FDS, data.pin.map_or(0, fd_word));
         words[NODE].store(data.node, Ordering::Release);
         Ok(id)
@@ -97,13 +96,13 @@ impl InodeRecords {
     pub fn read(&self, id: RecordId) -> InodeData {
         let get = |index: usize| self.get(id, index);
         let (mount, small) = (get(MOUNT), get(SMALL));
-        let length = usize::try_from(small >> 24 & 0xff).unwrap_or_default();
+        let length = usize::try_from(small >> 8 & 0xff).unwrap_or_default();
         let handle_kind = i32::from_ne_bytes(low(small >> 32).to_ne_bytes());
         let handle = length.checked_sub(1).and_then(|length| {
             let bytes = self.table.bytes(id, HANDLE, length, mount >> 32);
             FileHandle::new(handle_kind, &bytes).ok()
         });
-        let kind = u8::try_from(small >> 16 & 0xff).unwrap_or_default();
+        let kind = u8::try_from(small & 0xff).unwrap_or_default();
         InodeData { node: get(NODE), mount: low(mount), ino: get(INO), handle, kind, pin: word_fd(get(FDS)) }
     }
 
@@ -139,22 +138,6 @@ impl InodeRecords {
         let word = &self.table.words(id)[OWNER];
         if word.load(Ordering::Relaxed) != owner {
             word.store(owner, Ordering::Relaxed);
-        }
-    }
-
-    /// The scope in which it was last found.
-    #[must_use]
-    pub fn scope(&self, id: RecordId) -> u16 {
-        u16::try_from(self.get(id, SMALL) & SCOPE).unwrap_or_default()
-    }
-
-    /// Sets it.
-    pub fn set_scope(&self, id: RecordId, scope: u16) {
-        let word = &self.table.words(id)[SMALL];
-        let seen = word.load(Ordering::Relaxed);
-        // Nothing else in this word ever changes.
-        if seen & SCOPE != u64::from(scope) {
-            word.store(seen & !SCOPE | u64::from(scope), Ordering::Relaxed);
         }
     }
 
@@ -198,12 +181,11 @@ mod tests {
             let handle = FileHandle::new(-7, &vec![0xab; length]).unwrap();
             let data =
                 InodeData { node: 77, mount: 3, ino: u64::MAX, handle: Some(handle), kind: 9, pin: Some(0) };
-            let id = state.inodes.enter(&data, 5, u16::MAX).unwrap();
-            state.inodes.set_scope(id, 4);
+            let id = state.inodes.enter(&data, 5).unwrap();
             state.inodes.set_removed(id, Some(12));
             let heir = state.anew().unwrap();
             assert_eq!(heir.inodes.read(id), data);
-            assert_eq!((heir.inodes.owner(id), heir.inodes.scope(id)), (5, 4));
+            assert_eq!(heir.inodes.owner(id), 5);
             assert_eq!(heir.inodes.removed(id), Some(12));
             assert_eq!(heir.inodes.all().count(), 1);
             state.inodes.forget(id);
@@ -211,7 +193,7 @@ mod tests {
             assert_eq!(heir.inodes.all().count(), 0);
         }
         let bare = InodeData { node: 1, mount: 0, ino: 0, handle: None, kind: 0, pin: None };
-        let id = state.inodes.enter(&bare, 0, 0).unwrap();
+        let id = state.inodes.enter(&bare, 0).unwrap();
         assert_eq!(state.inodes.read(id), bare);
     }
 }

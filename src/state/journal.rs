@@ -234,7 +234,7 @@ mod tests {
 
         fn inode(&self, lookups: u64) -> RecordId {
             let data = InodeData { node: 5, mount: 0, ino: 6, handle: None, kind: 1, pin: None };
-            let id = self.state.inodes.enter(&data, 0, 0).unwrap();
+            let id = self.state.inodes.enter(&data, 0).unwrap();
             self.state.inodes.set_lookups(id, lookups);
             id
         }

@@ -25,6 +25,9 @@ pub const MAX_KEPT: usize = 64;
 const PAGE: usize = 4096;
 const WORD: usize = 8;
 
+/// Bytes of rules.
+pub const MAX_RULES: usize = 1 << 20;
+
 /// Bytes for the longest request or answer, and its head.
 pub const SLOT_BUFFER: usize = (1 << 20) + PAGE;
 /// Bytes for what is known of a request in hand.
@@ -68,10 +71,12 @@ pub const MOUNT_WORDS: usize = 4;
 pub const HEADER: Region = Region { at: 0, length: PAGE };
 /// What was agreed with the kernel.
 pub const SESSION: Region = Region::after(HEADER, PAGE);
-/// Texts: what to mount and under which rules, and a worker's last words.
-pub const TEXTS: Region = Region::after(SESSION, 4 << 20);
+/// Short texts.
+pub const TEXTS: Region = Region::after(SESSION, 2 * PAGE);
+/// The rules in force, twice.
+pub const RULES: Region = Region::after(TEXTS, 2 * MAX_RULES + 2 * PAGE);
 /// Requests in hand.
-pub const SLOTS: Region = Region::after(TEXTS, MAX_SLOTS * SLOT);
+pub const SLOTS: Region = Region::after(RULES, MAX_SLOTS * SLOT);
 /// Mounts of the export.
 pub const MOUNTS: Region = Region::after(SLOTS, MAX_MOUNTS * MOUNT_WORDS * WORD + PAGE);
 /// Lock owners.
@@ -110,6 +115,8 @@ pub enum HeaderWord {
     Takeovers,
     /// Not 0 where the session has come to its end, and no successor is wanted.
     Ended,
+    /// Not 0 while new rules come in force.
+    Reloading,
     /// Not 0 from the moment at which something is mounted.
     Mounted,
     /// Not 0 where the export keeps times of birth.

@@ -35,7 +35,7 @@ use layout::{HeaderWord, LAYOUT, MAGIC, MAX_KEPT, Region};
 use lock::{LockRecords, WaitingRecords};
 use session::SessionRecord;
 use slot::Slots;
-use texts::Texts;
+use texts::{RulesText, Texts};
 
 /// The state of one mount.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct State {
     pub slots: Slots,
     /// Texts.
     pub texts: Texts,
+    /// The rules in force.
+    pub rules: RulesText,
 }
 
 impl State {
@@ -108,6 +110,7 @@ impl State {
             session: SessionRecord::new(words(layout::SESSION)?),
             slots: Slots::new(Arc::clone(&memory)),
             texts: Texts::new(words(layout::TEXTS)?),
+            rules: RulesText::new(words(layout::RULES)?),
             memory,
         })
     }

@@ -13,6 +13,7 @@ mod files;
 mod locks;
 mod mounts;
 mod names;
+mod path;
 mod resolve;
 mod source;
 mod xattr;
@@ -98,6 +99,9 @@ impl BackingFs for PosixBacking {
 
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
         resolve::resolve(&self.mounts, who, id)
+    }
+    fn path(&self, node: &Node) -> Option<Vec<u8>> {
+        path::below(self.root.as_fd(), node.as_fd())
     }
     fn lookup(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Found<Node>, Errno> {
         resolve::lookup(&self.mounts, who, parent, name)
