@@ -48,6 +48,9 @@ impl<B: BackingFs> Filesystem<B> {
         found: Identified<B::Node>,
     ) -> (Entry, Arc<Inode<B>>) {
         let stored = found.attr;
+        if found.id.mount != at.inode.object.mount {
+            self.doors.remember(at.inode.id, name, found.id.mount);
+        }
         let here = at.child_scope(name);
         let inode = self.inodes.enter(found, |before| match before {
             // A file with several names may be reached by paths under different rules.

@@ -12,6 +12,7 @@ mod attr;
 mod content;
 mod create;
 mod dir;
+mod doors;
 mod handles;
 mod inodes;
 mod io;
@@ -36,6 +37,7 @@ use arc_swap::ArcSwap;
 
 pub use api::*;
 use dir::Listings;
+use doors::Doors;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
@@ -67,6 +69,7 @@ pub struct Filesystem<B: BackingFs> {
     handles: Handles<B>,
     directories: DirectoryCache<B>,
     names: Names,
+    doors: Doors,
     listings: Listings<B>,
     readers: Readers<B>,
     waiters: LockWaiters<B>,
@@ -98,6 +101,7 @@ impl<B: BackingFs> Filesystem<B> {
             handles: Handles::new(),
             directories: DirectoryCache::default(),
             names: Names::default(),
+            doors: Doors::default(),
             listings: Listings::default(),
             readers: Readers::default(),
             waiters,

@@ -22,6 +22,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::counters::{Counters, WorkerCounters};
 use super::device::{Device, Received};
+use super::in_hand::Looked;
 use super::negotiate::MAX_WRITE;
 use crate::fs::Errno;
 use crate::sys::cycles;
@@ -30,8 +31,11 @@ mod lookout;
 
 use lookout::{Bell, Meter};
 
-/// Workers per session. With all of them in calls that do not return, the mount waits too.
+/// Workers per session, not counting those that are held up.
 pub const MAX_WORKERS: usize = 64;
+/// Workers that may be held up beside them: in calls that a server, or a part of the export, does not answer. With all of
+/// these and the others in such calls, the mount waits too. A worker that waits takes some 40 KiB.
+pub const MAX_HELD_UP: usize = 960;
 
 const PAGE: usize = 4096;
 /// A page for a request's structs and names, and the longest write after it; the answer to a short request uses that
@@ -46,6 +50,10 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn enter_thread(&self) -> Result<(), Errno>;
     /// Serves one request and sends the answer; `space` is for making the answer in. Never panics.
     fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters);
+    /// Looks at what the workers have in hand; called now and then while that is anything.
+    fn look_around(&self, _workers: &[Arc<WorkerCounters>]) -> Looked {
+        Looked::default()
+    }
 }
 
 /// The workers of one session.
@@ -64,6 +72,8 @@ pub(crate) struct Pool {
     lookout: OnceLock<Thread>,
     /// Workers that are to park after their next request.
     dismissed: AtomicUsize,
+    /// Workers that were held up at the last look.
+    held_up: AtomicUsize,
     ended: AtomicBool,
     crew: Mutex<Crew>,
     summons: Condvar,
@@ -106,6 +116,7 @@ impl Pool {
             bell: Bell::default(),
             lookout: OnceLock::new(),
             dismissed: AtomicUsize::new(0),
+            held_up: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             crew: Mutex::new(Crew::default()),
             summons: Condvar::new(),
@@ -186,11 +197,16 @@ impl Pool {
         if crew.parked > crew.summoned {
             crew.summoned += 1;
             self.summons.notify_one();
-        } else if crew.started >= MAX_WORKERS + crew.aside {
+        } else if crew.started >= self.most(&crew) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         } else if let Err(error) = self.hire(&mut crew, None) {
             tracing::warn!(%error, workers = crew.started, "no further worker can be started");
         }
+    }
+
+    /// How many workers there may be now.
+    fn most(&self, crew: &Crew) -> usize {
+        MAX_WORKERS + crew.aside + self.held_up.load(Ordering::Relaxed).min(MAX_HELD_UP)
     }
 
     /// Starts a worker that counts as waiting already; it does not where this fails.

@@ -14,8 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
+use super::crowds::Crowds;
 use super::decode::{Dialect, Header, Request, decode};
 use super::device::Device;
+use super::in_hand::{Looked, Overseer};
 use super::opcode::Opcode;
 use super::pool::Service;
 use super::reply::Reply;
@@ -27,6 +29,8 @@ pub(crate) struct Server<B: BackingFs> {
     fs: Arc<Filesystem<B>>,
     device: Arc<Device>,
     dialect: Dialect,
+    overseer: Overseer,
+    crowds: Crowds,
 }
 
 impl<B: BackingFs> Service for Server<B> {
@@ -40,6 +44,9 @@ impl<B: BackingFs> Service for Server<B> {
             return;
         };
         counters.request(header.opcode);
+        if is_answered(header.opcode) {
+            counters.in_hand.take(header.request, header.caller.pid);
+        }
         // What an operation shares with others it leaves whole at every step, so that a panic in it harms nobody else.
         let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, counters)));
         if served.is_err() {
@@ -49,18 +56,34 @@ impl<B: BackingFs> Service for Server<B> {
                 Reply::new(&self.device, header.request, counters, &|| {}).error(Errno::EIO);
             }
         }
+        counters.in_hand.put_down();
+    }
+
+    fn look_around(&self, workers: &[Arc<WorkerCounters>]) -> Looked {
+        self.overseer.look(&self.device, workers.iter().map(|worker| &worker.in_hand))
     }
 }
 
 impl<B: BackingFs> Server<B> {
     pub(crate) fn new(fs: Arc<Filesystem<B>>, device: Arc<Device>, dialect: Dialect) -> Self {
-        Self { fs, device, dialect }
+        Self { fs, device, dialect, overseer: Overseer::default(), crowds: Crowds::default() }
     }
 
     fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
         let stale = || header.node.into_iter().for_each(|node| self.fs.stale(node));
         let reply = Reply::new(&self.device, header.request, counters, &stale);
         match decode(header, body, self.dialect) {
+            // Every request to an export of several mounts counts at the mount that it asks.
+            Ok(request) if self.fs.has_doors() && may_be_refused(header.opcode) => {
+                let name = if let Request::Lookup { name, .. } = request { Some(name) } else { None };
+                match header.node.and_then(|node| self.fs.mount_of(node, name)) {
+                    None => self.act(header.caller, request, reply, space),
+                    Some(mount) => match self.crowds.join(mount) {
+                        Some(_present) => self.act(header.caller, request, reply, space),
+                        None => reply.error(Errno::ETIMEDOUT),
+                    },
+                }
+            }
             Ok(request) => self.act(header.caller, request, reply, space),
             Err(error) if is_answered(header.opcode) => reply.error(error),
             Err(error) => tracing::error!(opcode = ?header.opcode, %error, "a message makes no sense"),
@@ -174,6 +197,12 @@ impl<B: BackingFs> Server<B> {
 /// An opcode that is not known is answered: the kernel waits for all but a few.
 fn is_answered(opcode: Option<Opcode>) -> bool {
     opcode.is_none_or(Opcode::is_answered)
+}
+
+/// Not where it gives something back, or asks no server.
+fn may_be_refused(opcode: Option<Opcode>) -> bool {
+    use Opcode::{Destroy, Flush, Interrupt, Release, Releasedir};
+    is_answered(opcode) && !matches!(opcode, Some(Destroy | Flush | Interrupt | Release | Releasedir))
 }
 
 /// As much of the space as was asked for, or as there is.
