@@ -22,8 +22,8 @@ pub(crate) struct Reply<'a> {
     device: &'a Arc<Device>,
     to: RequestId,
     counters: &'a WorkerCounters,
-    /// What to do where the answer is ESTALE.
-    stale: &'a dyn Fn(),
+    /// What to do where the answer is ESTALE; true where the operation is to be tried again instead of answered.
+    stale: &'a dyn Fn() -> bool,
 }
 
 impl<'a> Reply<'a> {
@@ -31,7 +31,7 @@ impl<'a> Reply<'a> {
         device: &'a Arc<Device>,
         to: RequestId,
         counters: &'a WorkerCounters,
-        stale: &'a dyn Fn(),
+        stale: &'a dyn Fn() -> bool,
     ) -> Self {
         Self { device, to, counters, stale }
     }
@@ -41,14 +41,14 @@ impl<'a> Reply<'a> {
         self.to
     }
 
-    /// Refuses.
+    /// Refuses; or leaves it unanswered, where a stale descriptor was to blame and whoever holds the request tries again.
     pub(crate) fn error(self, error: Errno) {
+        if error == Errno::ESTALE && (self.stale)() {
+            return;
+        }
         // That there is none of what was asked for is an answer, and a frequent one.
         if error != Errno::ENOENT && error != Errno::ENODATA {
             self.counters.error();
-        }
-        if error == Errno::ESTALE {
-            (self.stale)();
         }
         delivered(self.to, self.device.refuse(self.to, error));
     }

@@ -10,6 +10,7 @@ mod locks;
 mod names;
 mod xattrs;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -33,6 +34,15 @@ pub(crate) struct Server<B: BackingFs> {
     crowds: Crowds,
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// It was answered, or will be.
+    Done,
+    /// It was not, since something was stale.
+    Stale,
+}
+
 impl<B: BackingFs> Service for Server<B> {
     fn enter_thread(&self) -> Result<(), Errno> {
         self.fs.enter_thread()
@@ -53,7 +63,7 @@ impl<B: BackingFs> Service for Server<B> {
             counters.panic();
             tracing::error!(opcode = ?header.opcode, "an operation panicked; its caller gets EIO");
             if is_answered(header.opcode) {
-                Reply::new(&self.device, header.request, counters, &|| {}).error(Errno::EIO);
+                Reply::new(&self.device, header.request, counters, &|| false).error(Errno::EIO);
             }
         }
         counters.in_hand.put_down();
@@ -69,10 +79,32 @@ impl<B: BackingFs> Server<B> {
         Self { fs, device, dialect, overseer: Overseer::default(), crowds: Crowds::default() }
     }
 
+    /// Does what is asked; once more where a server has called an object stale, whose descriptor is then forgotten, so that it
+    /// is found by its handle anew.
     fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
-        let stale = || header.node.into_iter().for_each(|node| self.fs.stale(node));
+        if self.attempt(header, body, space, counters, true) == Attempt::Stale {
+            self.attempt(header, body, space, counters, false);
+        }
+    }
+
+    fn attempt(
+        &self,
+        header: &Header,
+        body: &[u8],
+        space: &mut [u8],
+        counters: &WorkerCounters,
+        first: bool,
+    ) -> Attempt {
+        let request = decode(header, body, self.dialect);
+        let other = request.as_ref().ok().and_then(Request::other_node);
+        let called_stale = Cell::new(false);
+        let stale = || {
+            header.node.into_iter().chain(other).for_each(|node| self.fs.stale(node));
+            called_stale.set(first);
+            first
+        };
         let reply = Reply::new(&self.device, header.request, counters, &stale);
-        match decode(header, body, self.dialect) {
+        match request {
             // Every request to an export of several mounts counts at the mount that it asks.
             Ok(request) if self.fs.has_doors() && may_be_refused(header.opcode) => {
                 let name = if let Request::Lookup { name, .. } = request { Some(name) } else { None };
@@ -88,6 +120,7 @@ impl<B: BackingFs> Server<B> {
             Err(error) if is_answered(header.opcode) => reply.error(error),
             Err(error) => tracing::error!(opcode = ?header.opcode, %error, "a message makes no sense"),
         }
+        if called_stale.get() { Attempt::Stale } else { Attempt::Done }
     }
 
     fn act(&self, caller: CallerId, request: Request<'_>, reply: Reply<'_>, space: &mut [u8]) {

@@ -1,0 +1,212 @@
+//! The server away for long, under load; soft mounts; exports that are replaced or withdrawn.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::live::mount::permfs;
+use super::live::{AIRFLOW, POD};
+use super::load::Load;
+use super::runner::Scenario;
+use super::stage::{Outage, Pods, Stage, wait_until, within};
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "outages: eight threads wait while the server restarts, and nothing is lost or done twice",
+        run: restart,
+    },
+    Scenario {
+        name: "outages: eight threads wait for a link that is cut for 30 s, and nothing is lost or done twice",
+        run: cut,
+    },
+    Scenario { name: "outages: on a soft mount callers get an error, and things work again", run: soft },
+    Scenario {
+        name: "outages: SOURCE itself is removed and restored on the server, and the mount works again",
+        run: replaced,
+    },
+    Scenario {
+        name: "outages: an export that is withdrawn is an error, and works again when it is back",
+        run: withdrawn,
+    },
+];
+
+/// Within which whoever asks about a mount, takes it down, or kills somebody in it, is through.
+const ANSWERED: Duration = Duration::from_secs(5);
+/// How long after the server's return a client may take: it tries again at growing intervals.
+const RECOVERS: Duration = Duration::from_secs(60);
+
+fn restart(stage: &Stage) {
+    if stage.variant.manage_gids {
+        return; // who looks up groups changes nothing about it
+    }
+    let load = Load::begin(&stage.pod(""));
+    let outage = Outage::stopped();
+    thread::sleep(Duration::from_secs(3));
+    drop(outage);
+    goes_on(stage);
+    load.end(&stage.server(""));
+}
+
+fn cut(stage: &Stage) {
+    if stage.variant.manage_gids {
+        return;
+    }
+    let idle = stage.mount_again(AIRFLOW);
+    let mut callers = [
+        caller(stage, "read -r _; exec cat \"$1\""),
+        caller(stage, "read -r _; exec mkdir \"$1\""),
+        caller(stage, "read -r _; : >\"$1\""),
+        caller(stage, "exec 3>>\"$1\"; read -r _; echo more >&3; exec 3>&-; exec sleep 60"),
+        caller(stage, "exec 3>>\"$1\"; echo more >&3; read -r _; exec sleep 60"),
+    ];
+    let load = Load::begin(&stage.pod(""));
+    let outage = Outage::cut();
+    callers.iter_mut().for_each(|caller| drop(caller.stdin.take()));
+    thread::sleep(Duration::from_secs(2));
+    let before = Load::rounds(&stage.server(""));
+
+    for target in [stage.pod(""), idle.at("")] {
+        let status =
+            within(ANSWERED, "status", || permfs().args(["status", "--json"]).arg(&target).output().unwrap());
+        assert!(String::from_utf8_lossy(&status.stdout).contains("serving"), "{status:?}");
+    }
+    let busy = within(ANSWERED, "unmount of what is in use", || {
+        permfs().arg("unmount").arg(stage.pod("")).output().unwrap()
+    });
+    assert_eq!(busy.status.code(), Some(1), "{busy:?}");
+    let gone = within(ANSWERED, "unmount of what is not", || idle.unmount(&[]));
+    assert!(gone.status.success(), "{gone:?}");
+    for (number, caller) in callers.iter_mut().enumerate() {
+        caller.kill().unwrap();
+        let ended = wait_for(caller).unwrap_or_else(|| panic!("caller {number} {}", state_of(caller.id())));
+        assert_eq!(ended.signal(), Some(libc::SIGKILL), "caller {number}");
+    }
+
+    thread::sleep(Duration::from_secs(24));
+    assert_eq!(Load::rounds(&stage.server("")), before, "the load waited");
+    drop(outage);
+    wait_until(RECOVERS, || Load::rounds(&stage.server("")) > before + 16).expect("the load goes on");
+    goes_on(stage);
+    load.end(&stage.server(""));
+}
+
+/// A shell of the pod's that begins once its standard input is closed, with a name of its own as `$1`.
+fn caller(stage: &Stage, script: &str) -> Child {
+    let name = format!("caller-{}", script.len());
+    Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(stage.pod(name))
+        .uid(POD.uid)
+        .gid(POD.gid)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// None where it goes on after [`ANSWERED`].
+fn wait_for(child: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + ANSWERED;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+/// For the message of a failed test: where a process is.
+fn state_of(pid: u32) -> String {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    format!("is not gone: {}{}{}", read("stat"), read("wchan"), read("stack"))
+}
+
+fn soft(stage: &Stage) {
+    if stage.variant.manage_gids {
+        return;
+    }
+    let pods = Pods::unmounted();
+    let options = format!("nfs:vers={},soft,timeo=10,retrans=2,nosharecache", stage.variant.version.option());
+    let output = pods.try_mount(&stage.nfs_source(stage.directory()), AIRFLOW, &["-o", &options]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    POD.run(|| {
+        fs::create_dir(pods.at("d")).unwrap();
+        fs::write(pods.at("d/f"), "content").unwrap();
+    });
+    let outage = Outage::cut();
+    let refused =
+        within(RECOVERS, "a caller on a soft mount", || POD.run(|| fs::create_dir(pods.at("d/new"))));
+    let refused = refused.unwrap_err().raw_os_error();
+    assert!(matches!(refused, Some(libc::EIO | libc::ETIMEDOUT)), "{refused:?}");
+    drop(outage);
+    let works = || POD.run(|| fs::read_to_string(pods.at("d/f")).is_ok_and(|content| content == "content"));
+    wait_until(RECOVERS, works).expect("it works again");
+    POD.run(|| fs::write(pods.at("d/g"), "more").unwrap());
+    assert!(within(ANSWERED, "unmount", || pods.unmount(&[])).status.success());
+}
+
+fn replaced(stage: &Stage) {
+    POD.run(|| {
+        fs::create_dir(stage.pod("d")).unwrap();
+        fs::write(stage.pod("d/f"), "first").unwrap();
+    });
+    let root = stage.server("");
+    for round in 0..2 {
+        fs::remove_dir_all(&root).unwrap();
+        if round == 1 {
+            // Not there for a while: an error, no more.
+            assert!(
+                POD.run(|| fs::read_dir(stage.pod("d")).is_err() || fs::write(stage.pod("x"), "").is_err())
+            );
+        }
+        // So that the numbers of the old ones are not dealt out again.
+        fs::write(root.parent().unwrap().join(format!("between-{round}")), "").unwrap();
+        fs::create_dir(&root).unwrap();
+        chown(&root, Some(2001), Some(2001)).unwrap();
+        fs::create_dir(root.join("d")).unwrap();
+        chown(root.join("d"), Some(2001), Some(2001)).unwrap();
+        stage.make_at_server("d/f", "restored", (2001, 2001), 0o664);
+        // A v3 client believes for a while that what it knows is so; it is asked as a person would, by looking.
+        let read = || {
+            let _ = fs::read_dir(stage.client("").parent().unwrap()).map(Iterator::count);
+            POD.run(|| fs::read_to_string(stage.pod("d/f")).is_ok_and(|content| content == "restored"))
+        };
+        wait_until(Duration::from_secs(10), read)
+            .unwrap_or_else(|()| panic!("{:?}", POD.run(|| fs::read_to_string(stage.pod("d/f")))));
+        goes_on(stage);
+        POD.run(|| fs::rename(stage.pod("d/f"), stage.pod("moved")).unwrap());
+        assert_eq!(stage.names_at_server(""), ["d", "moved"]);
+    }
+}
+
+fn withdrawn(stage: &Stage) {
+    POD.run(|| {
+        fs::create_dir(stage.pod("d")).unwrap();
+        fs::write(stage.pod("d/f"), "content").unwrap();
+    });
+    let outage = Outage::withdrawn();
+    let refused = within(RECOVERS, "a caller of a withdrawn export", || {
+        POD.run(|| fs::create_dir(stage.pod("d/new")).unwrap_err())
+    });
+    assert!(matches!(refused.raw_os_error(), Some(libc::ESTALE | libc::EACCES | libc::EIO)), "{refused:?}");
+    drop(outage);
+    let works = || POD.run(|| fs::read_to_string(stage.pod("d/f")).is_ok_and(|content| content == "content"));
+    wait_until(RECOVERS, works).expect("it works again");
+    goes_on(stage);
+    POD.run(|| fs::rename(stage.pod("d/f"), stage.pod("f")).unwrap());
+}
+
+#[track_caller]
+fn goes_on(stage: &Stage) {
+    let path: &Path = &stage.pod("goes-on");
+    POD.run(|| {
+        fs::write(path, "fine").unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "fine");
+        fs::remove_file(path).unwrap();
+    });
+}
