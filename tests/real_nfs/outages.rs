@@ -8,6 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
 use super::live::mount::permfs;
 use super::live::{AIRFLOW, POD};
 use super::load::Load;
@@ -23,6 +25,10 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "outages: eight threads wait for a link that is cut for 30 s, and nothing is lost or done twice",
         run: cut,
     },
+    Scenario {
+        name: "outages: below SOURCE one mount's server is gone, and beside 100 callers that wait the rest goes on",
+        run: beside,
+    },
     Scenario { name: "outages: on a soft mount callers get an error, and things work again", run: soft },
     Scenario {
         name: "outages: SOURCE itself is removed and restored on the server, and the mount works again",
@@ -36,6 +42,8 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Within which whoever asks about a mount, takes it down, or kills somebody in it, is through.
 const ANSWERED: Duration = Duration::from_secs(5);
+/// The outage that everybody waits for.
+const CUT: Duration = Duration::from_secs(30);
 /// How long after the server's return a client may take: it tries again at growing intervals.
 const RECOVERS: Duration = Duration::from_secs(60);
 
@@ -55,7 +63,7 @@ fn cut(stage: &Stage) {
     if stage.variant.manage_gids {
         return;
     }
-    let idle = stage.mount_again(AIRFLOW);
+    let (idle, abandoned) = (stage.mount_again(AIRFLOW), stage.mount_again(AIRFLOW));
     let mut callers = [
         caller(stage, "read -r _; exec cat \"$1\""),
         caller(stage, "read -r _; exec mkdir \"$1\""),
@@ -63,8 +71,14 @@ fn cut(stage: &Stage) {
         caller(stage, "exec 3>>\"$1\"; read -r _; echo more >&3; exec 3>&-; exec sleep 60"),
         caller(stage, "exec 3>>\"$1\"; echo more >&3; read -r _; exec sleep 60"),
     ];
+    let own = Pods::unmounted();
+    let options = format!("nfs:vers={},nosharecache", stage.variant.version.option());
+    let mounted = own.try_mount(&stage.nfs_source(stage.directory()), AIRFLOW, &["-o", &options]);
+    assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+    let mut stuck = caller_at(&abandoned.at("stuck"), "read -r _; exec mkdir \"$1\"");
     let load = Load::begin(&stage.pod(""));
-    let outage = Outage::cut();
+    let (outage, begun) = (Outage::cut(), Instant::now());
+    drop(stuck.stdin.take());
     callers.iter_mut().for_each(|caller| drop(caller.stdin.take()));
     thread::sleep(Duration::from_secs(2));
     let before = Load::rounds(&stage.server(""));
@@ -86,7 +100,14 @@ fn cut(stage: &Stage) {
         assert_eq!(ended.signal(), Some(libc::SIGKILL), "caller {number}");
     }
 
-    thread::sleep(Duration::from_secs(24));
+    let gone = within(ANSWERED, "unmount with an NFS mount of its own", || own.unmount(&[]));
+    assert!(gone.status.success(), "{gone:?}");
+    stuck.kill().unwrap();
+    assert!(wait_for(&mut stuck).is_some(), "the caller {}", state_of(stuck.id()));
+    let gone = within(ANSWERED, "unmount of what has a request at the server", || abandoned.unmount(&[]));
+    assert!(gone.status.success(), "{gone:?}");
+
+    thread::sleep(CUT.saturating_sub(begun.elapsed()));
     assert_eq!(Load::rounds(&stage.server("")), before, "the load waited");
     drop(outage);
     wait_until(RECOVERS, || Load::rounds(&stage.server("")) > before + 16).expect("the load goes on");
@@ -94,12 +115,18 @@ fn cut(stage: &Stage) {
     load.end(&stage.server(""));
 }
 
-/// A shell of the pod's that begins once its standard input is closed, with a name of its own as `$1`.
+/// A shell of the pod's that begins once its standard input is closed, with a name in a directory of its own as `$1`: in one
+/// directory the kernel lets one make a name at a time, and who waits for that cannot be killed, here as on any file system.
 fn caller(stage: &Stage, script: &str) -> Child {
-    let name = format!("caller-{}", script.len());
+    let directory = stage.pod(format!("caller-{}", script.len()));
+    POD.run(|| fs::create_dir(&directory).unwrap());
+    caller_at(&directory.join("name"), script)
+}
+
+fn caller_at(path: &Path, script: &str) -> Child {
     Command::new("sh")
         .args(["-c", script, "sh"])
-        .arg(stage.pod(name))
+        .arg(path)
         .uid(POD.uid)
         .gid(POD.gid)
         .stdin(Stdio::piped())
@@ -199,6 +226,46 @@ fn withdrawn(stage: &Stage) {
     wait_until(RECOVERS, works).expect("it works again");
     goes_on(stage);
     POD.run(|| fs::rename(stage.pod("d/f"), stage.pod("f")).unwrap());
+}
+
+fn beside(stage: &Stage) {
+    const CALLERS: usize = 100;
+    let room = tempfile::tempdir().unwrap();
+    for name in ["", "fine", "hung"] {
+        fs::create_dir_all(room.path().join(name)).unwrap();
+        chown(room.path().join(name), Some(2001), Some(2001)).unwrap();
+    }
+    let (hung, nothing) = (room.path().join("hung"), None::<&str>);
+    mount(Some(&stage.client("")), &hung, nothing, MsFlags::MS_BIND, nothing).unwrap();
+    let pods = Pods::mount(room.path(), AIRFLOW);
+    POD.run(|| fs::write(pods.at("hung/f"), "content").unwrap());
+    let outage = Outage::cut();
+    // Until nobody believes any more that `hung` is what it was.
+    thread::sleep(Duration::from_millis(1500));
+    let mut callers: Vec<_> = (0..CALLERS)
+        .map(|number| caller_at(&pods.at(format!("hung/{number}")), "read -r _; echo content >\"$1\""))
+        .collect();
+    callers.iter_mut().for_each(|caller| drop(caller.stdin.take()));
+    thread::sleep(Duration::from_secs(3));
+    assert!(callers.iter_mut().all(|caller| matches!(caller.try_wait(), Ok(None))), "they wait");
+    for round in 0..5 {
+        within(ANSWERED, "work beside them", || {
+            POD.run(|| {
+                fs::write(pods.at("fine/new"), "fine").unwrap();
+                fs::rename(pods.at("fine/new"), pods.at(format!("fine/{round}"))).unwrap();
+                assert_eq!(fs::read_dir(pods.at("")).unwrap().count(), 2);
+            });
+        });
+    }
+    drop(outage);
+    for caller in &mut callers {
+        assert!(caller.wait().unwrap().success());
+    }
+    for number in 0..CALLERS {
+        assert_eq!(fs::read_to_string(stage.server(number.to_string())).unwrap(), "content\n");
+    }
+    drop(pods);
+    umount2(&hung, MntFlags::MNT_DETACH).unwrap();
 }
 
 #[track_caller]
