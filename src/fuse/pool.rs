@@ -74,6 +74,8 @@ pub(crate) struct Pool {
     dismissed: AtomicUsize,
     /// Workers that were held up at the last look.
     held_up: AtomicUsize,
+    /// That the system gave no thread was told.
+    short_of_threads: AtomicBool,
     ended: AtomicBool,
     crew: Mutex<Crew>,
     summons: Condvar,
@@ -117,6 +119,7 @@ impl Pool {
             lookout: OnceLock::new(),
             dismissed: AtomicUsize::new(0),
             held_up: AtomicUsize::new(0),
+            short_of_threads: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             crew: Mutex::new(Crew::default()),
             summons: Condvar::new(),
@@ -199,7 +202,9 @@ impl Pool {
             self.summons.notify_one();
         } else if crew.started >= self.most(&crew) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-        } else if let Err(error) = self.hire(&mut crew, None) {
+        } else if let Err(error) = self.hire(&mut crew, None)
+            && !self.short_of_threads.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(%error, workers = crew.started, "no further worker can be started");
         }
     }
