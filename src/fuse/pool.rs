@@ -18,8 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, Thread};
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
-
 use super::counters::{Counters, WorkerCounters};
 use super::device::{Device, Received};
 use super::in_hand::Looked;
@@ -350,25 +348,25 @@ impl Drop for Aside<'_> {
     }
 }
 
-/// Memory that begins at a page, so that the kernel's copies do.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(4096))]
-struct Page([u8; PAGE]);
-
-/// A worker's memory for a request and its answer; pages that were never used take none.
+/// A worker's memory for a request and its answer. It begins at a page, so that the kernel's copies do; pages that were never
+/// used take none, which an allocation that is aligned by the allocator would not give: that one is zeroed by hand.
 #[derive(Debug)]
 struct Buffer {
-    pages: Vec<Page>,
+    bytes: Vec<u8>,
+    /// Where the first page begins.
+    begin: usize,
 }
 
 impl Buffer {
     fn new() -> Self {
-        let pages = Page::new_vec_zeroed(PAGES).expect("a mebibyte of address space");
-        Self { pages }
+        let bytes = vec![0; (PAGES + 1) * PAGE];
+        // An answer of "cannot be known" exists for constants only; then the whole is not aligned, and as good.
+        let begin = Some(bytes.as_ptr().align_offset(PAGE)).filter(|begin| *begin < PAGE).unwrap_or_default();
+        Self { bytes, begin }
     }
 
     fn all(&mut self) -> &mut [u8] {
-        self.pages.as_mut_slice().as_mut_bytes()
+        &mut self.bytes[self.begin..][..PAGES * PAGE]
     }
 
     /// The request that was read, and what is free for its answer. A request longer than a page brings data, and then
