@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs, SuidBits, WriteHow};
+pub use crate::backing::{BackingFs, ByteRange, LockKind, MountIndex, NewTime, StatFs, SuidBits, WriteHow};
 pub use crate::caller::{CallerId, Pid};
 use crate::policy::{FileKind, Permissions, PodGid, PodUid, ShownAttr};
 pub use crate::sys::{Errno, Name};

@@ -80,7 +80,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// As [`Self::readdir`], with a lookup for each entry: each counts one lookup to forget. An entry that cannot be
-    /// looked up is listed all the same.
+    /// looked up, or on which another mount begins, is listed all the same.
     ///
     /// # Errors
     /// As [`Self::readdir`].
@@ -158,6 +158,10 @@ impl<B: BackingFs> Filesystem<B> {
     fn entry_for(&self, at: &Visit<B>, who: &Credentials, raw: &RawEntry<'_>) -> Option<super::Entry> {
         // `.` and `..` are no names: their lookups would never be forgotten.
         let name = Name::new(raw.name).ok()?;
+        if self.doors.leads_to(at.inode.id, name).is_some() {
+            // Whose server may hang: listing this directory does not depend on it.
+            return None;
+        }
         let found = self.backing.find(who, at.node(self).ok()?, name).ok()?;
         self.enter(at, name, found).ok()
     }

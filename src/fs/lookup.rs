@@ -59,6 +59,9 @@ impl<B: BackingFs> Filesystem<B> {
         found: Identified<B::Node>,
     ) -> Result<(Entry, Arc<Inode<B>>), Errno> {
         let stored = found.attr;
+        if found.id.mount != at.inode.object.mount {
+            self.doors.remember(at.inode.id, name, found.id.mount);
+        }
         let inode = self.inodes.enter(&self.backing, found)?;
         // A file with several names may be reached by paths under different rules.
         let several = stored.kind != FileKind::Directory && stored.nlink > 1;

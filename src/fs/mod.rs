@@ -12,6 +12,7 @@ mod attr;
 mod content;
 mod create;
 mod dir;
+mod doors;
 mod handles;
 mod inodes;
 mod io;
@@ -40,6 +41,7 @@ use arc_swap::ArcSwap;
 
 pub use api::*;
 use dir::Listings;
+use doors::Doors;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
@@ -66,6 +68,7 @@ pub struct Filesystem<B: BackingFs> {
     handles: Handles<B>,
     directories: DirectoryCache<B>,
     names: Names,
+    doors: Doors,
     listings: Listings<B>,
     readers: Readers<B>,
     waiters: LockWaiters<B>,
@@ -110,13 +113,7 @@ impl<B: BackingFs> Filesystem<B> {
         filesystem
     }
 
-    fn of(
-        backing: B,
-        reign: Reign,
-        state: Arc<State>,
-        inodes: InodeTable<B>,
-        handles: Handles<B>,
-    ) -> Self {
+    fn of(backing: B, reign: Reign, state: Arc<State>, inodes: InodeTable<B>, handles: Handles<B>) -> Self {
         let backing = Arc::new(backing);
         let has_birth = state.get(HeaderWord::HasBirth) != 0;
         let waiters = LockWaiters::new(Arc::clone(&backing));
@@ -128,6 +125,7 @@ impl<B: BackingFs> Filesystem<B> {
             state,
             directories: DirectoryCache::default(),
             names: Names::default(),
+            doors: Doors::default(),
             listings: Listings::default(),
             readers: Readers::default(),
             waiters,

@@ -20,6 +20,7 @@ use std::thread::{self, JoinHandle, Thread};
 
 use super::counters::{Counters, WorkerCounters};
 use super::device::{Device, Received};
+use super::in_hand::Looked;
 use super::negotiate::MAX_WRITE;
 use crate::fs::Errno;
 use crate::state::layout::{MAX_SLOTS, SLOT_BUFFER};
@@ -31,8 +32,14 @@ mod lookout;
 
 use lookout::{Bell, Meter};
 
-/// Workers per session. With all of them in calls that do not return, the mount waits too.
+/// Workers per session, not counting those that are held up.
 pub const MAX_WORKERS: usize = 64;
+/// Workers that may be held up beside them: in calls that a server, or a part of the export, does not answer. With all of
+/// these and the others in such calls, the mount waits too. A worker that waits takes some 60 KiB.
+pub const MAX_HELD_UP: usize = 960;
+
+/// Workers whose memory is all there from the beginning, a mebibyte for each.
+const READY_AT_ONCE: usize = 8;
 
 /// Workers that may die at one request before its caller gets EIO.
 const MAX_TRIES: u64 = 3;
@@ -53,6 +60,10 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn serve(&self, message: &[u8], space: &mut [u8], ledger: &Ledger<'_>, counters: &WorkerCounters);
     /// Refuses a request at which several workers have died.
     fn give_up(&self, message: &[u8], ledger: &Ledger<'_>, counters: &WorkerCounters);
+    /// Looks at what the workers have in hand; called now and then while that is anything.
+    fn look_around(&self, _workers: &[Arc<WorkerCounters>]) -> Looked {
+        Looked::default()
+    }
 }
 
 /// The workers of one session.
@@ -71,6 +82,10 @@ pub(crate) struct Pool {
     lookout: OnceLock<Thread>,
     /// Workers that are to park after their next request.
     dismissed: AtomicUsize,
+    /// Workers that were held up at the last look.
+    held_up: AtomicUsize,
+    /// That the system gave no thread was told.
+    short_of_threads: AtomicBool,
     ended: AtomicBool,
     crew: Mutex<Crew>,
     summons: Condvar,
@@ -116,6 +131,8 @@ impl Pool {
             bell: Bell::default(),
             lookout: OnceLock::new(),
             dismissed: AtomicUsize::new(0),
+            held_up: AtomicUsize::new(0),
+            short_of_threads: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             crew: Mutex::new(Crew::default()),
             summons: Condvar::new(),
@@ -217,11 +234,18 @@ impl Pool {
         if crew.parked > crew.summoned {
             crew.summoned += 1;
             self.summons.notify_one();
-        } else if crew.started >= MAX_WORKERS + crew.aside {
+        } else if crew.started >= self.most(&crew) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-        } else if let Err(error) = self.hire(&mut crew, None) {
+        } else if let Err(error) = self.hire(&mut crew, None)
+            && !self.short_of_threads.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(%error, workers = crew.started, "no further worker can be started");
         }
+    }
+
+    /// How many workers there may be now.
+    fn most(&self, crew: &Crew) -> usize {
+        MAX_WORKERS + crew.aside + self.held_up.load(Ordering::Relaxed).min(MAX_HELD_UP)
     }
 
     /// Starts a worker that counts as waiting already; it does not where this fails.
@@ -271,8 +295,9 @@ impl Pool {
         self.crew().meters.push(Meter::of_this_thread());
         journal::keep_for(&slot.control);
         // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it
-        // gives the request up.
-        slot.buffer.populate();
+        // gives the request up. Those that are hired while others wait for a server have long requests only by and by.
+        let mut ready_for = if self.crew().started <= READY_AT_ONCE { slot.buffer.len() } else { 4 * PAGE };
+        slot.buffer.populate(ready_for);
         let mut free_since = cycles::now();
         if let Left::Request(length) = slot.left() {
             self.serve(length, &mut slot, &mut free_since, counters);
@@ -282,6 +307,10 @@ impl Pool {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
                     self.serve(length, &mut slot, &mut free_since, counters);
+                    if length > ready_for {
+                        ready_for = slot.buffer.len();
+                        slot.buffer.populate(ready_for);
+                    }
                 }
                 Ok(Received::End) => return self.end(None),
                 Err(error) => return self.end(Some(error)),

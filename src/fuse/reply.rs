@@ -25,8 +25,8 @@ pub(crate) struct Reply<'a> {
     counters: &'a WorkerCounters,
     /// Where the answer is written down before it is sent.
     ledger: &'a Ledger<'a>,
-    /// What to do where the answer is ESTALE.
-    stale: &'a dyn Fn(),
+    /// What to do where the answer is ESTALE; true where the operation is to be tried again instead of answered.
+    stale: &'a dyn Fn() -> bool,
 }
 
 impl<'a> Reply<'a> {
@@ -35,7 +35,7 @@ impl<'a> Reply<'a> {
         to: RequestId,
         counters: &'a WorkerCounters,
         ledger: &'a Ledger<'a>,
-        stale: &'a dyn Fn(),
+        stale: &'a dyn Fn() -> bool,
     ) -> Self {
         Self { device, to, counters, ledger, stale }
     }
@@ -45,14 +45,14 @@ impl<'a> Reply<'a> {
         self.to
     }
 
-    /// Refuses.
+    /// Refuses; or leaves it unanswered, where a stale descriptor was to blame and whoever holds the request tries again.
     pub(crate) fn error(self, error: Errno) {
+        if error == Errno::ESTALE && (self.stale)() {
+            return;
+        }
         // That there is none of what was asked for is an answer, and a frequent one.
         if error != Errno::ENOENT && error != Errno::ENODATA {
             self.counters.error();
-        }
-        if error == Errno::ESTALE {
-            (self.stale)();
         }
         self.send(-error.raw(), &[]);
     }

@@ -21,8 +21,10 @@ use crate::sys::{self, Errno};
 /// How long umount(2) may take. It only takes long where the kernel waits for the mount's process; then the connection
 /// is aborted, and nobody waits any more.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a process may take to leave by itself, and again after each signal.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process may take to leave by itself, and again after each signal. Three times this is what an unmount may take
+/// while the server is gone and holds on to a thread of it. There is nothing left then that it could be needed for: what it
+/// has written lies with the NFS client, which brings it to the server by itself.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What became of the mount.

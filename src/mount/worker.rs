@@ -94,12 +94,16 @@ impl Work<'_> {
 
     /// The rules that are in force: those that a worker before this one put there, or those of the plan.
     fn policy(&self) -> Arc<Policy> {
-        let judged = self.plan.rules.as_ref().zip(self.state.rules.read()).map(|(source, text)| source.judge(&text));
+        let judged =
+            self.plan.rules.as_ref().zip(self.state.rules.read()).map(|(source, text)| source.judge(&text));
         match judged {
             Some(Ok(policy)) => Arc::new(policy),
             // They were judged before they were put in force.
             Some(Err(errors)) => {
-                tracing::error!(?errors, "the rules that were in force cannot be read; those of the mount's beginning hold");
+                tracing::error!(
+                    ?errors,
+                    "the rules that were in force cannot be read; those of the mount's beginning hold"
+                );
                 Arc::clone(&self.plan.policy)
             }
             None => Arc::clone(&self.plan.policy),
@@ -140,7 +144,7 @@ impl Work<'_> {
         let slots = keeper::put_in_order(self.state).map_err(MountFailure::NoProcess)?;
         let left = || {
             let device = descriptors::adopt(self.state.session.device().ok_or(Errno::ENODEV)?)?;
-            let backing = PosixBacking::left_in(self.state)?;
+            let backing = PosixBacking::left_in(self.state, self.export)?;
             let filesystem = Filesystem::go_on(backing, self.policy(), Arc::clone(self.state));
             Ok((Device::from(device), Arc::new(filesystem)))
         };

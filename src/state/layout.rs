@@ -18,11 +18,12 @@ pub const MAX_WAITING: usize = 1 << 14;
 /// Mounts that make up an export.
 pub const MAX_MOUNTS: usize = 1 << 14;
 /// Requests in hand at once: one for each thread that serves.
-pub const MAX_SLOTS: usize = 160;
+pub const MAX_SLOTS: usize = 1152;
 /// Descriptors of the keeper's own.
 pub const MAX_KEPT: usize = 64;
 
-const PAGE: usize = 4096;
+/// Bytes of a page: every part begins at one.
+pub(super) const PAGE: usize = 4096;
 const WORD: usize = 8;
 
 /// Bytes of rules.
@@ -76,7 +77,7 @@ pub const TEXTS: Region = Region::after(SESSION, 2 * PAGE);
 /// The rules in force, twice.
 pub const RULES: Region = Region::after(TEXTS, 2 * MAX_RULES + 2 * PAGE);
 /// Requests in hand.
-pub const SLOTS: Region = Region::after(RULES, MAX_SLOTS * SLOT);
+pub const SLOTS: Region = Region::after(RULES, PAGE + MAX_SLOTS * SLOT);
 /// Mounts of the export.
 pub const MOUNTS: Region = Region::after(SLOTS, MAX_MOUNTS * MOUNT_WORDS * WORD + PAGE);
 /// Lock owners.

@@ -108,7 +108,10 @@ impl State {
             waiting: WaitingRecords::new(words(layout::WAITING)?),
             mounts: MountRecords::new(words(layout::MOUNTS)?),
             session: SessionRecord::new(words(layout::SESSION)?),
-            slots: Slots::new(Arc::clone(&memory)),
+            slots: Slots::new(
+                Arc::clone(&memory),
+                memory.words(layout::SLOTS.at, layout::PAGE / 8).ok_or(Errno::EPROTO)?,
+            ),
             texts: Texts::new(words(layout::TEXTS)?),
             rules: RulesText::new(words(layout::RULES)?),
             memory,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::journal::MAX_EVIDENCE;
-use super::layout::{MAX_SLOTS, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
+use super::layout::{MAX_SLOTS, PAGE, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
 use crate::sys::Errno;
 use crate::sys::shared_memory::{SharedBytes, SharedMemory, SharedWords};
 
@@ -33,6 +33,8 @@ const SHORT: usize = (ANSWER.end - ANSWER.start) * 8;
 #[derive(Debug)]
 pub struct Slots {
     memory: Arc<SharedMemory>,
+    /// How many have ever been taken: the memory of the others was never touched.
+    used: SharedWords,
     /// Those that some thread of this process has.
     taken: Mutex<Vec<bool>>,
     /// The evidence in those in which something was left.
@@ -82,8 +84,8 @@ pub enum Left {
 }
 
 impl Slots {
-    pub(super) fn new(memory: Arc<SharedMemory>) -> Self {
-        Self { memory, taken: Mutex::new(vec![false; MAX_SLOTS]), noted: Mutex::default() }
+    pub(super) fn new(memory: Arc<SharedMemory>, used: SharedWords) -> Self {
+        Self { memory, used, taken: Mutex::new(vec![false; MAX_SLOTS]), noted: Mutex::default() }
     }
 
     /// A slot for the calling thread, whatever is left in it.
@@ -95,6 +97,7 @@ impl Slots {
         let index = taken.iter().position(|taken| !taken).ok_or(Errno::EAGAIN)?;
         let mut slot = self.slot(index).ok_or(Errno::EAGAIN)?;
         taken[index] = true;
+        self.used[0].fetch_max(u64::try_from(index + 1).unwrap_or_default(), Ordering::Release);
         if slot.left() == Left::Empty {
             // Whoever had it may have died before it had cleared all of it.
             slot.clear();
@@ -107,8 +110,8 @@ impl Slots {
     pub fn left(&self) -> Vec<Slot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = Vec::new();
-        for (index, taken) in taken.iter_mut().enumerate() {
-            // An empty slot's memory was perhaps never touched; it stays so.
+        let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
+        for (index, taken) in taken.iter_mut().enumerate().take(used) {
             let Some(slot) = self.slot(index) else { continue };
             if slot.message_length() > 0 {
                 *taken = true;
@@ -128,7 +131,7 @@ impl Slots {
     }
 
     fn slot(&self, index: usize) -> Option<Slot> {
-        let at = SLOTS.at + index * SLOT;
+        let at = SLOTS.at + PAGE + index * SLOT;
         let control = Arc::new(Control { words: self.memory.words(at, SLOT_CONTROL / 8)? });
         Some(Slot { buffer: self.memory.bytes(at + SLOT_CONTROL, SLOT_BUFFER)?, control })
     }

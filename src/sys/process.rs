@@ -74,6 +74,35 @@ pub fn open_file_of(process: u32, fd: RawFd) -> Result<OwnedFd, Errno> {
     new_fd(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
 }
 
+/// Whether a thread is on its way out by a signal that cannot be handled, or is not: killed, or ended by a signal and now
+/// closing its files. False where nothing is known of it, as for a thread of another pid namespace (0).
+#[must_use]
+pub fn is_dying(thread: u32) -> bool {
+    let read = |file| fs::read(format!("/proc/{thread}/{file}"));
+    thread != 0
+        && (read("status").is_ok_and(|status| has_sigkill(&status))
+            || read("stat").is_ok_and(|stat| ends_by_signal(&stat) == Some(true)))
+}
+
+/// Of proc_pid_status(5): any signal that ends a process without a core is made a SIGKILL of each of its threads.
+fn has_sigkill(status: &[u8]) -> bool {
+    let pending = |line: &[u8]| {
+        let mask = line.strip_prefix(b"SigPnd:").or_else(|| line.strip_prefix(b"ShdPnd:"))?;
+        u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok()
+    };
+    status.split(|&byte| byte == b'\n').filter_map(pending).any(|mask| mask >> (libc::SIGKILL - 1) & 1 == 1)
+}
+
+/// Of proc_pid_stat(5): PF_EXITING in `flags` (field 9), and a signal in `exit_code` (field 52).
+fn ends_by_signal(stat: &[u8]) -> Option<bool> {
+    const PF_EXITING: u64 = 4;
+    // After the name, which may hold anything, a bracket included.
+    let name = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(name + 1..)?).ok()?;
+    let field = |number: usize| fields.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
+    Some(field(9)? & PF_EXITING != 0 && field(52)? & 0x7f != 0)
+}
+
 /// The new descriptor that a system call has answered with.
 fn new_fd(answer: libc::c_long) -> Result<OwnedFd, Errno> {
     let fd = RawFd::try_from(super::check(answer)?).map_err(|_| Errno::EBADF)?;
@@ -89,6 +118,22 @@ mod tests {
     fn a_process_with_threads_is_not_forked() {
         // The test harness runs tests in threads of their own.
         assert_eq!(fork(), Err(Errno::EBUSY));
+    }
+
+    #[test]
+    fn a_thread_is_dying_where_it_was_killed_or_ends_by_a_signal() {
+        assert!(has_sigkill(b"Name:\tx\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
+        assert!(has_sigkill(b"SigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n"));
+        assert!(!has_sigkill(b"SigPnd:\t0000000000004000\nSigCgt:\t0000000000000100\n"));
+        let stat = |flags: &str, code: &str| {
+            let between = ["0"; 42].join(" ");
+            format!("7 (a ) b) D 1 1 1 0 -1 {flags} {between} {code}\n")
+        };
+        assert_eq!(ends_by_signal(stat("4194308", "9").as_bytes()), Some(true));
+        assert_eq!(ends_by_signal(stat("4194308", "256").as_bytes()), Some(false), "exit(1)");
+        assert_eq!(ends_by_signal(stat("4194304", "9").as_bytes()), Some(false));
+        assert_eq!(ends_by_signal(b"7 (x"), None);
+        assert!(!is_dying(std::process::id()) && !is_dying(0));
     }
 
     #[test]

@@ -176,10 +176,12 @@ impl DerefMut for SharedBytes {
 }
 
 impl SharedBytes {
-    /// Makes every page present, so that the kernel can copy to it without a fault on the way. Changes nothing.
-    pub fn populate(&mut self) {
+    /// Makes the pages of the first `length` bytes present, so that the kernel can copy to them without a fault on the way. Changes
+    /// nothing.
+    pub fn populate(&mut self, length: usize) {
         const PAGE: usize = 4096;
-        for page in self.chunks_mut(PAGE) {
+        let length = length.min(self.len());
+        for page in self[..length].chunks_mut(PAGE) {
             // SAFETY: one byte of a range that is exclusively ours, read and written back; volatile, or it would be
             // optimised away.
             unsafe { ptr::write_volatile(page.as_mut_ptr(), ptr::read_volatile(page.as_ptr())) };
@@ -229,7 +231,7 @@ mod tests {
         let memory = SharedMemory::new("test", 1 << 14).unwrap();
         let mut bytes = memory.bytes(0, 1 << 14).unwrap();
         bytes[5] = 9;
-        bytes.populate();
+        bytes.populate(1 << 14);
         assert_eq!(bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>(), 9);
     }
 }

@@ -30,6 +30,14 @@ pub fn statx(fd: BorrowedFd<'_>, known: bool) -> Result<Statx, Errno> {
     call(fd, c"", libc::AT_EMPTY_PATH | sync)
 }
 
+/// Whether a server still knows what `fd` refers to: asks it, whatever this node knows (AT_STATX_FORCE_SYNC).
+///
+/// # Errors
+/// Those of statx(2): ESTALE where it does not.
+pub fn is_known_to_server(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    call(fd, c"", libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC).map(drop)
+}
+
 /// Attributes of `name` in the directory `dir`, of a symlink itself; nothing is mounted for it.
 ///
 /// # Errors

@@ -38,6 +38,8 @@ use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions,
 pub struct PosixBacking {
     /// SOURCE, O_PATH.
     root: OwnedFd,
+    /// How to come to it again, should the server replace it.
+    way: source::Way,
     mounts: MountTable,
     features: BackingFeatures,
 }
@@ -98,7 +100,11 @@ impl BackingFs for PosixBacking {
     }
 
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
-        resolve::resolve(&self.mounts, who, id)
+        if self.way.leads_to(id) {
+            self.way.root_again(&self.mounts, who, id)
+        } else {
+            resolve::resolve(&self.mounts, who, id)
+        }
     }
     fn path(&self, node: &Node) -> Option<Vec<u8>> {
         path::below(self.root.as_fd(), node.as_fd())

@@ -78,6 +78,11 @@ pub(super) fn identify_as(mounts: &MountTable, file: &File, stat: &Statx) -> Res
     Ok(Identified { pin, id, attr: attr::stored(stat, file.mount)? })
 }
 
+/// SOURCE itself, as `fd` has found it again.
+pub(super) fn root_node(fd: OwnedFd) -> Node {
+    Node { fd, mount: MountIndex(0) }
+}
+
 pub(super) fn reference(file: &File) -> Result<Node, Errno> {
     Ok(Node { fd: reopen(file.as_fd(), REFERENCE)?, mount: file.mount })
 }

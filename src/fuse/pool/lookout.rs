@@ -25,6 +25,10 @@ const QUIET: u32 = 50;
 
 /// Looks from one review of the crew's size to the next.
 const REVIEW: u32 = 64;
+/// How often somebody looks at those who have long been at work, while nothing else happens.
+const LOOK_AROUND: Duration = Duration::from_millis(250);
+/// Workers for which one look every [`TICK`] is cheap: it costs a system call for each.
+const CHEAP: usize = 128;
 
 /// Wakes the lookout where it sleeps.
 #[derive(Debug, Default)]
@@ -159,13 +163,16 @@ impl Pool {
                 (looks, quiet) = (0, 0);
                 (before, reviewed) = (self.sight(), self.sight());
             }
-            thread::sleep(TICK);
+            thread::sleep(self.tick());
             looks += 1;
             if looks % REVIEW == 0 {
+                self.look_around();
                 reviewed = self.review(&reviewed);
                 before = reviewed;
             } else if self.waiting.load(Ordering::SeqCst) > 0 {
                 quiet += 1;
+            } else if self.is_full() {
+                quiet = 0;
             } else {
                 quiet = 0;
                 before = self.look(&before, cpus);
@@ -214,10 +221,37 @@ impl Pool {
     fn sleep(&self) {
         self.bell.awake.store(false, Ordering::SeqCst);
         // Who took a request just before that has rung no bell.
-        if self.waiting.load(Ordering::SeqCst) > 0 && !self.bell.awake.load(Ordering::SeqCst) {
-            thread::park();
+        while self.waiting.load(Ordering::SeqCst) > 0
+            && !self.bell.awake.load(Ordering::SeqCst)
+            && !self.ended.load(Ordering::SeqCst)
+        {
+            if self.look_around() {
+                thread::park_timeout(LOOK_AROUND);
+            } else {
+                thread::park();
+            }
         }
         self.bell.awake.store(true, Ordering::SeqCst);
+    }
+
+    /// Sees who is held up; whether anybody is at work at all.
+    fn look_around(&self) -> bool {
+        let workers = self.crew().counters.clone();
+        let looked = self.service.look_around(&workers);
+        self.held_up.store(looked.held_up, Ordering::Relaxed);
+        looked.at_work > 0
+    }
+
+    /// Whether there can be no more workers.
+    fn is_full(&self) -> bool {
+        let crew = self.crew();
+        crew.parked == 0 && crew.started >= self.most(&crew)
+    }
+
+    /// Longer where there are many workers to look at.
+    fn tick(&self) -> Duration {
+        let workers = self.crew().started;
+        TICK * u32::try_from(workers / CHEAP + 1).unwrap_or(1)
     }
 
     fn sight(&self) -> Sight {

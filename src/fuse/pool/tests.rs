@@ -14,6 +14,7 @@ struct Echo {
     device: Arc<Device>,
     permits: Mutex<Receiver<()>>,
     refuses: bool,
+    held_up: Arc<AtomicUsize>,
 }
 
 impl Service for Echo {
@@ -35,16 +36,31 @@ impl Service for Echo {
     fn give_up(&self, _message: &[u8], _ledger: &Ledger<'_>, _counters: &WorkerCounters) {
         self.device.answer(crate::fs::RequestId(1), b"given up").unwrap();
     }
+
+    fn look_around(&self, _workers: &[Arc<WorkerCounters>]) -> Looked {
+        let held_up = self.held_up.load(Ordering::Relaxed);
+        Looked { at_work: held_up, held_up }
+    }
 }
 
 fn pool(refuses: bool) -> (Arc<Pool>, UnixStream, Sender<()>) {
+    pool_held_up(refuses, &Arc::default())
+}
+
+/// One that sees so many workers held up.
+fn pool_held_up(refuses: bool, held_up: &Arc<AtomicUsize>) -> (Arc<Pool>, UnixStream, Sender<()>) {
     let (ours, kernel) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
     let kernel = UnixStream::from(kernel);
     kernel.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let device = Arc::new(Device::from(ours));
     let (permit, permits) = channel();
-    let service = Echo { device: Arc::clone(&device), permits: Mutex::new(permits), refuses };
+    let service = Echo {
+        device: Arc::clone(&device),
+        permits: Mutex::new(permits),
+        refuses,
+        held_up: Arc::clone(held_up),
+    };
     (Pool::new(device, Box::new(service), State::new().unwrap()), kernel, permit)
 }
 
@@ -104,6 +120,28 @@ fn at_the_bound_requests_wait_and_are_served_in_the_end() {
     answers.sort();
     assert_eq!(answers[0], b"quick");
     assert_eq!(pool.crew().started, MAX_WORKERS);
+    drop(kernel);
+    pool.join().unwrap();
+}
+
+#[test]
+fn workers_that_are_held_up_do_not_count_up_to_their_bound() {
+    let held_up = Arc::new(AtomicUsize::new(0));
+    let (pool, mut kernel, permit) = pool_held_up(false, &held_up);
+    pool.start(1).unwrap();
+    for _ in 0..MAX_WORKERS + 10 {
+        ask(&mut kernel, b"wait");
+    }
+    ask(&mut kernel, b"quick");
+    settled(|| pool.waiting.load(Ordering::SeqCst) == 0 && pool.crew().started == MAX_WORKERS);
+    held_up.store(MAX_WORKERS, Ordering::Relaxed);
+    assert_eq!(answer(&mut kernel), b"quick");
+    held_up.store(usize::MAX, Ordering::Relaxed);
+    settled(|| pool.most(&pool.crew()) == MAX_WORKERS + MAX_HELD_UP);
+    for _ in 0..MAX_WORKERS + 10 {
+        permit.send(()).unwrap();
+        answer(&mut kernel);
+    }
     drop(kernel);
     pool.join().unwrap();
 }
