@@ -138,6 +138,17 @@ impl Session {
         self.settled.allows(policy, &self.features)
     }
 
+    /// From now on no request is begun; those in hand are ended.
+    pub fn stop(&self) {
+        self.pool.stop();
+    }
+
+    /// Whether nothing is in hand any more, and will not be.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.pool.has_stopped()
+    }
+
     /// What was agreed on with the kernel.
     #[must_use]
     pub fn features(&self) -> &Features {

@@ -45,6 +45,12 @@ impl NfsMount {
         }
     }
 
+    /// The one that a program before this one has mounted.
+    #[must_use]
+    pub fn resume(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Where the export is.
     #[must_use]
     pub fn path(&self) -> &Path {
