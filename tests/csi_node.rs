@@ -183,7 +183,9 @@ fn unpublish_and_stats_end_where_the_daemon_is_stopped() {
     node.calls.unpublish("vol", &target).unwrap();
     assert!(begin.elapsed() < Duration::from_secs(50), "{:?}", begin.elapsed());
     assert!(!target.exists() && node.mounts().is_empty());
-    let _ = kill(daemon, Signal::SIGKILL);
+    assert!(csi_room::is_gone(daemon), "the daemon is left behind");
+    assert_eq!(node.left(), Vec::<String>::new());
+    assert_eq!(node.waiting_threads(), 0, "the host's threads hang");
 }
 
 #[test]

@@ -40,18 +40,51 @@ pub enum Unmounted {
 /// Where nothing, or something else, is mounted there; where it is in use; where it lives on elsewhere.
 pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
     let table = MountTable::read()?;
-    let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
-    if !entry.is_permfs() {
-        let (kind, from) = (entry.kind.clone(), entry.source.clone());
-        return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+    let found = Found::at(path, &table)?;
+    found.take_down(lazy, &table)
+}
+
+/// Unmounts what permfs mounted on `path` and ends its process, whoever hangs in it: the connection is aborted first, so
+/// that everybody who waits for it gets ECONNABORTED and lets go. For a mount that does not answer any more.
+///
+/// # Errors
+/// As [`unmount`]; where the connection cannot be aborted, it is unmounted all the same.
+pub fn abort(path: &Path) -> Result<Unmounted, MountFailure> {
+    let table = MountTable::read()?;
+    let found = Found::at(path, &table)?;
+    let aborted = Connections::open(RuntimeDir::from_env().path()).and_then(|all| all.abort(found.device));
+    if let Err(error) = aborted {
+        tracing::warn!(target = %found.target.display(), %error, "cannot abort the connection");
     }
-    let (target, device) = (entry.target.clone(), entry.device);
-    let runtime = RuntimeDir::from_env();
-    let trace = runtime.find(device, &target);
-    take_down(&target, device, lazy, &table)?;
-    match trace {
-        Some(trace) => see_off(&target, device, lazy, &trace),
-        None => Ok(Unmounted::Gone),
+    found.take_down(true, &table)
+}
+
+/// A mount of permfs, and what its process left of itself.
+struct Found {
+    target: PathBuf,
+    device: DeviceNumber,
+    trace: Option<Trace>,
+}
+
+impl Found {
+    fn at(path: &Path, table: &MountTable) -> Result<Self, MountFailure> {
+        let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
+        if !entry.is_permfs() {
+            let (kind, from) = (entry.kind.clone(), entry.source.clone());
+            return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+        }
+        let (target, device) = (entry.target.clone(), entry.device);
+        let trace = RuntimeDir::from_env().find(device, &target);
+        Ok(Self { target, device, trace })
+    }
+
+    fn take_down(self, lazy: bool, table: &MountTable) -> Result<Unmounted, MountFailure> {
+        let Self { target, device, trace } = self;
+        take_down(&target, device, lazy, table)?;
+        match trace {
+            Some(trace) => see_off(&target, device, lazy, &trace),
+            None => Ok(Unmounted::Gone),
+        }
     }
 }
 

@@ -228,6 +228,39 @@ impl Node {
         fs::read_dir(self.room.path().join("run/host")).map_or(0, Iterator::count)
     }
 
+    /// What mounts have left in the runtime directory.
+    pub fn left(&self) -> Vec<String> {
+        let names = fs::read_dir(self.room.path().join("run")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "host" && name != ".guard").collect()
+    }
+
+    /// How many threads of the host wait for something that may hang.
+    pub fn waiting_threads(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.host.id())).unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name == "patience\n").count()
+    }
+
+    /// A file system of its own at `hung/` in the export, and the process that can be stopped so that it hangs.
+    pub fn share_that_may_hang(&self) -> (PathBuf, Pid) {
+        let (source, target) = (self.room.path().join("behind"), self.export().join("hung"));
+        fs::create_dir_all(source.join("d")).unwrap();
+        fs::create_dir(&target).unwrap();
+        let rules = self.room.path().join("transparent.toml");
+        let keep = "version = 1\n[profile.p.unmapped]\npod = \"keep\"\nnfs = \"keep\"\nroot = \"keep\"\n";
+        fs::write(&rules, keep).unwrap();
+        for path in [&source, &source.join("d")] {
+            chown(path, Some(2001), Some(2001)).unwrap();
+        }
+        let mut mount = command(self.room.path());
+        mount.arg("mount").args([&source, &target]).arg("--config").arg(&rules);
+        let log = File::create(self.room.path().join("hung.log")).unwrap();
+        assert!(mount.stdout(Stdio::null()).stderr(log).status().unwrap().success());
+        let process = self.daemon(&target);
+        (target, process)
+    }
+
     /// Ends a process with a signal and waits for it.
     pub fn end(process: &mut Child, signal: Signal) -> std::process::ExitStatus {
         kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
@@ -256,6 +289,12 @@ impl Drop for Node {
             let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);
         }
     }
+}
+
+/// Whether a process is gone. Where nobody buries orphans it stays listed.
+pub fn is_gone(process: Pid) -> bool {
+    let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    state.is_empty() || state.contains(") Z ")
 }
 
 /// Filesystem, any number of writers, no flags.

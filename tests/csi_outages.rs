@@ -1,0 +1,96 @@
+//! Volumes on shares that do not answer, beside others that do: a share that is dead costs its own pods and nobody else.
+//! Needs root and /dev/fuse, and fails without.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod csi_room;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use csi_room::{Node, done_as_pod, text};
+use nix::sys::signal::{Signal, kill};
+use tonic::Code;
+
+/// What kubelet would call long for a volume that nothing is wrong with.
+const LONG: Duration = Duration::from_secs(4);
+/// The cached attributes of a share are too old by then.
+const STALE: Duration = Duration::from_millis(1500);
+
+/// Goes on when dropped, or the room could not be taken down.
+struct Stopped(nix::unistd::Pid);
+
+impl Stopped {
+    fn now(process: nix::unistd::Pid) -> Self {
+        kill(process, Signal::SIGSTOP).unwrap();
+        Self(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn a_dead_share_holds_up_no_other_volume_however_many_pods_ask_for_it_and_how_often() {
+    let node = Node::new();
+    let (hung, process) = node.share_that_may_hang();
+    let (good, other) = (node.target("good"), node.target("other"));
+    node.calls.publish(node.request("good", &good)).unwrap();
+    let request = |pod: &str| {
+        let mut request = node.request(pod, &node.target(pod));
+        request.volume_context.insert("path".into(), text(&hung.join("d")));
+        request
+    };
+    node.calls.publish(request("before")).unwrap();
+    node.calls.unpublish("before", &node.target("before")).unwrap();
+
+    let stopped = Stopped::now(process);
+    sleep(STALE);
+    for round in 0..2 {
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            for pod in 0..150 {
+                let (node, request) = (&node, request(&pod.to_string()));
+                scope.spawn(move || {
+                    assert_eq!(node.calls.publish(request).unwrap_err().code(), Code::Unavailable);
+                });
+            }
+        });
+        assert!(round == 0 || begin.elapsed() < LONG, "told at once: {:?}", begin.elapsed());
+        assert!(node.waiting_threads() <= 8, "{} threads", node.waiting_threads());
+    }
+    let begin = Instant::now();
+    node.calls.publish(node.request("other", &other)).unwrap();
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", other.display()));
+    for (volume, target) in [("good", &good), ("other", &other)] {
+        node.calls.unpublish(volume, target).unwrap();
+    }
+    assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+    drop(stopped);
+
+    let begin = Instant::now();
+    while node.calls.publish(request("0")).is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "it answers again");
+        sleep(Duration::from_millis(50));
+    }
+    node.calls.unpublish("0", &node.target("0")).unwrap();
+    assert_eq!((node.ledger(), node.waiting_threads()), (0, 0));
+}
+
+#[test]
+fn a_pod_that_is_tried_again_on_a_dead_share_costs_one_thread() {
+    let node = Node::new();
+    let (hung, process) = node.share_that_may_hang();
+    let _stopped = Stopped::now(process);
+    sleep(STALE);
+    let target = node.target("one");
+    let mut request = node.request("vol", &target);
+    request.volume_context.insert("path".into(), text(&hung.join("d")));
+    for _ in 0..5 {
+        assert_eq!(node.calls.publish(request.clone()).unwrap_err().code(), Code::Unavailable);
+        node.calls.unpublish("vol", &target).unwrap();
+        assert_eq!(node.waiting_threads(), 1);
+    }
+}
