@@ -480,3 +480,79 @@ fn secrets_and_mount_flags_stand_in_no_log_whatever_its_level() {
     assert!(logs.contains("published") && logs.contains("refused"), "{logs}");
     assert!(!logs.contains("hunter"), "{logs}");
 }
+
+#[test]
+fn a_claims_namespace_in_the_attributes_opens_no_profile_to_a_pod() {
+    let rules = RULES.replace("[profile.airflow]\n", "[profile.airflow]\nnamespaces = [\"airflow\"]\n");
+    let node = Node::with_rules(&rules);
+    let target = node.target("one");
+    let mut request = node.request("vol", &target);
+    request.volume_context.insert("csi.storage.k8s.io/pvc/namespace".into(), "airflow".into());
+    let refused = node.calls.publish(request.clone()).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    request.volume_context.insert("csi.storage.k8s.io/pod.namespace".into(), "airflow".into());
+    node.calls.publish(request).unwrap();
+}
+
+#[test]
+fn a_file_or_a_symlink_in_the_place_of_a_target_is_taken_away() {
+    let node = Node::new();
+    let target = node.target("one");
+    fs::write(&target, "").unwrap();
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(!target.exists());
+    symlink(node.export(), &target).unwrap();
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(fs::symlink_metadata(&target).is_err() && node.export().is_dir());
+}
+
+#[test]
+fn what_a_pods_event_says_names_the_path_and_the_key_to_write() {
+    let node = Node::new();
+    let target = node.target("one").with_file_name("absent").join("mount");
+    let refused = node.calls.publish(node.request("vol", &target)).unwrap_err();
+    assert!(refused.message().contains(&text(&target)), "{refused:?}");
+    node.write_rules(&format!("{RULES}[profile.other]\nuid = [{{ pod = 1, nfs = 2 }}]\n"));
+    let refused = node.calls.publish(node.request("vol", &node.target("two"))).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().contains("the key profile") && !refused.message().contains("--profile"),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("airflow, other"), "{refused:?}");
+}
+
+#[test]
+fn a_mount_of_which_nothing_is_known_is_kept_where_it_answers_and_made_anew_where_not() {
+    let node = Node::new();
+    let target = node.target("one");
+    let request = node.request("vol", &target);
+    node.calls.publish(request.clone()).unwrap();
+    let daemon = node.daemon(&target);
+    node.forget();
+    node.calls.publish(request.clone()).unwrap();
+    assert!(!csi_room::is_gone(daemon), "it served");
+    kill(daemon, Signal::SIGKILL).unwrap();
+    sleep(Duration::from_millis(300));
+    node.forget();
+    node.calls.publish(request).unwrap();
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
+}
+
+#[test]
+fn a_host_of_an_older_version_keeps_mounts_whose_records_it_cannot_read() {
+    let mut node = Node::new();
+    let target = node.target("one");
+    let request = node.request("vol", &target);
+    node.calls.publish(request.clone()).unwrap();
+    let record = target.ancestors().nth(3).unwrap().join("run/host/0/record.json");
+    let newer = fs::read_to_string(&record).unwrap().replace("\"volume_id\"", "\"volume\"");
+    fs::write(&record, newer).unwrap();
+    node.crash_host();
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
+    node.calls.publish(request).unwrap();
+    done_as_pod(50000, 0, "", &format!("echo hi >> {}/file", target.display()));
+    assert!(node.calls.stats("vol", &target).is_ok());
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(node.mounts().is_empty() && node.ledger() == 0);
+}

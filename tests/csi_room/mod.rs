@@ -228,6 +228,13 @@ impl Node {
         fs::read_dir(self.room.path().join("run/host")).map_or(0, Iterator::count)
     }
 
+    /// Loses what mounts' processes wrote down of themselves.
+    pub fn forget(&self) {
+        for name in self.left() {
+            fs::remove_dir_all(self.room.path().join("run").join(name)).unwrap();
+        }
+    }
+
     /// What mounts have left in the runtime directory.
     pub fn left(&self) -> Vec<String> {
         let names = fs::read_dir(self.room.path().join("run")).unwrap();
