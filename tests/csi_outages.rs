@@ -76,7 +76,8 @@ fn a_dead_share_holds_up_no_other_volume_however_many_pods_ask_for_it_and_how_of
         sleep(Duration::from_millis(50));
     }
     node.calls.unpublish("0", &node.target("0")).unwrap();
-    assert_eq!((node.ledger(), node.waiting_threads()), (0, 0));
+    assert_eq!(node.ledger(), 0);
+    node.has_waiting_threads(0);
 }
 
 #[test]
@@ -91,6 +92,26 @@ fn a_pod_that_is_tried_again_on_a_dead_share_costs_one_thread() {
     for _ in 0..5 {
         assert_eq!(node.calls.publish(request.clone()).unwrap_err().code(), Code::Unavailable);
         node.calls.unpublish("vol", &target).unwrap();
-        assert_eq!(node.waiting_threads(), 1);
+        node.has_waiting_threads(1);
     }
+}
+
+#[test]
+fn a_host_in_a_new_container_takes_away_one_volume_and_no_mount_of_another() {
+    let mut node = Node::with_contained_host();
+    let inner = node.export().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    csi_room::mount_shared(&inner);
+    std::fs::write(inner.join("file"), "mounted").unwrap();
+    let (one, other) = (node.target("one"), node.target("other"));
+    for (volume, target) in [("vol-1", &one), ("vol-2", &other)] {
+        node.calls.publish(node.request(volume, target)).unwrap();
+    }
+    node.crash_host_and_daemons();
+    node.calls.unpublish("vol-1", &one).unwrap();
+    assert_eq!(std::fs::read_to_string(inner.join("file")).unwrap(), "mounted");
+    node.calls.unpublish("vol-2", &other).unwrap();
+    assert_eq!(std::fs::read_to_string(inner.join("file")).unwrap(), "mounted");
+    assert_eq!(node.mounts().len(), 4, "export, inner, run, kubelet: {:?}", node.mounts());
+    assert_eq!(node.ledger(), 0);
 }

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use permfs::csi::spec::controller_client::ControllerClient;
@@ -118,6 +118,8 @@ pub struct Node {
     pub host: Child,
     pub plugin: Child,
     pub calls: Calls,
+    /// Whether the host has a mount namespace of its own, as in its container.
+    contained: bool,
 }
 
 impl Node {
@@ -126,19 +128,33 @@ impl Node {
     }
 
     pub fn with_rules(rules: &str) -> Self {
+        Self::make(rules, false)
+    }
+
+    /// With a host in a mount namespace of its own, of which this one sees what is mounted in the export, the runtime directory
+    /// and kubelet's: all three are shared mounts.
+    pub fn with_contained_host() -> Self {
+        Self::make(RULES, true)
+    }
+
+    fn make(rules: &str, contained: bool) -> Self {
         let fuse = File::options().read(true).write(true).open("/dev/fuse");
         assert!(nix::unistd::geteuid().is_root() && fuse.is_ok(), "this test needs root and /dev/fuse");
         let room = tempfile::Builder::new().prefix("permfs-csi-").tempdir().unwrap();
         fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let export = room.path().join("export");
         fs::create_dir(&export).unwrap();
-        chown(&export, Some(2001), Some(2001)).unwrap();
         fs::create_dir(room.path().join("kubelet")).unwrap();
+        fs::create_dir(room.path().join("run")).unwrap();
+        for shared in ["export", "run", "kubelet"].iter().filter(|_| contained) {
+            mount_shared(&room.path().join(shared));
+        }
+        chown(&export, Some(2001), Some(2001)).unwrap();
         write_rules(room.path(), rules);
-        let host = start_host(room.path());
+        let host = start_host(room.path(), contained);
         let plugin = start_plugin(room.path());
         let calls = Calls::new(room.path().join("csi.sock"));
-        Self { room, host, plugin, calls }
+        Self { room, host, plugin, calls, contained }
     }
 
     pub fn export(&self) -> PathBuf {
@@ -167,7 +183,17 @@ impl Node {
     pub fn crash_host(&mut self) {
         self.host.kill().unwrap();
         self.host.wait().unwrap();
-        self.host = start_host(self.room.path());
+        self.host = start_host(self.room.path(), self.contained);
+    }
+
+    /// As the container's end has it: host and daemons are gone at once.
+    pub fn crash_host_and_daemons(&mut self) {
+        for mount in self.status() {
+            for pid in ["keeper_pid", "pid"].iter().filter_map(|key| mount[key].as_i64()) {
+                let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL);
+            }
+        }
+        self.crash_host();
     }
 
     /// A request to publish the whole export at `target`.
@@ -242,7 +268,17 @@ impl Node {
         names.filter(|name| name != "host" && name != ".guard").collect()
     }
 
-    /// How many threads of the host wait for something that may hang.
+    /// Whether so many threads of the host wait for something that may hang. One that has its answer is listed for a moment.
+    #[track_caller]
+    pub fn has_waiting_threads(&self, expected: usize) {
+        let begin = Instant::now();
+        while self.waiting_threads() != expected {
+            let waiting = self.waiting_threads();
+            assert!(begin.elapsed() < Duration::from_secs(3), "{waiting} threads wait, not {expected}");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn waiting_threads(&self) -> usize {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.host.id())).unwrap();
         let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -355,9 +391,24 @@ fn command(room: &Path) -> Command {
     command
 }
 
-fn start_host(room: &Path) -> Child {
+/// A tmpfs whose mounts appear in every copy of this mount namespace.
+pub fn mount_shared(place: &Path) {
+    let none = None::<&str>;
+    mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    mount(none, place, none, MsFlags::MS_SHARED, none).unwrap();
+    fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn start_host(room: &Path, contained: bool) -> Child {
     let socket = room.join("host.sock");
-    let host = logged(&mut command(room), &room.join("host.log"))
+    let mut program = command(room);
+    if contained {
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "--propagation", "unchanged"]).arg(program.get_program());
+        apart.env("PERMFS_RUNTIME_DIR", room.join("run")).stdin(Stdio::null());
+        program = apart;
+    }
+    let host = logged(&mut program, &room.join("host.log"))
         .arg("host")
         .arg("--socket")
         .arg(&socket)
