@@ -364,6 +364,41 @@ fn changed_rules_hold_at_the_next_publish_and_a_bad_file_is_told_with_its_line()
 }
 
 #[test]
+fn changed_rules_reach_the_volumes_that_are_shown_and_a_bad_file_leaves_them_as_they_are() {
+    let node = Node::new();
+    let targets = ["one", "other"].map(|pod| node.target(pod));
+    for target in &targets {
+        node.calls.publish(node.request("vol", target)).unwrap();
+    }
+    let daemons = targets.each_ref().map(|target| node.daemon(target));
+    let shown = |uid: &str| {
+        let look = |target: &std::path::PathBuf| fs::metadata(target).unwrap().uid().to_string() == uid;
+        targets.iter().all(look)
+    };
+    let within = |what: &str, holds: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_secs(40), "{what} does not come:\n{}", node.logs());
+            sleep(Duration::from_millis(100));
+        }
+    };
+    node.write_rules(&RULES.replace("50000", "60000"));
+    within("the new uid", &|| shown("60000"));
+    node.write_rules(&RULES.replace("nfs = 2001", "nfs = 0"));
+    let refused = || node.status().iter().all(|mount| mount["rules"]["refused"].is_string());
+    within("the refusal", &refused);
+    assert!(shown("60000"));
+    done_as_pod(60000, 0, "", &format!("echo hi > {}/file", targets[0].display()));
+    node.write_rules(RULES);
+    within("the first uid", &|| shown("50000"));
+    assert_eq!(daemons, targets.each_ref().map(|target| node.daemon(target)));
+    for target in &targets {
+        node.calls.unpublish("vol", target).unwrap();
+    }
+    assert_eq!((node.ledger(), node.mounts().len()), (0, 0));
+}
+
+#[test]
 fn a_volume_for_one_pod_is_published_once() {
     let node = Node::new();
     let (one, other) = (node.target("one"), node.target("other"));

@@ -16,6 +16,7 @@ mod man;
 mod mount;
 mod mount_options;
 mod output;
+mod reload;
 mod rules;
 mod status;
 mod unmount;
@@ -62,6 +63,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Reload(reload::Reload),
     Bench(bench::Bench),
     Demo(demo::Demo),
     Csi(csi::Csi),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Reload(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Csi(command) => command.run(),

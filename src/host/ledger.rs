@@ -23,6 +23,7 @@ pub(super) const MAX_ENTRIES: usize = 4096;
 const RECORD: &str = "record.json";
 const DRAFT: &str = "record.json.new";
 const RULES: &str = "rules.toml";
+const RULES_DRAFT: &str = "rules.toml.new";
 const SAID: &str = "said";
 const SOURCE: &str = "source";
 const EXPORT: &str = "export";
@@ -190,6 +191,13 @@ impl Entry {
         self.path.join(RULES)
     }
 
+    /// Replaces the daemon's rules, in one step: it may be reading them.
+    pub(super) fn write_rules(&self, text: &str) -> io::Result<()> {
+        let draft = self.path.join(RULES_DRAFT);
+        fs::write(&draft, text)?;
+        fs::rename(draft, self.rules())
+    }
+
     /// Where goes what the daemon says before it serves.
     pub(super) fn said(&self) -> PathBuf {
         self.path.join(SAID)
@@ -222,7 +230,7 @@ fn clear(path: &Path) {
         let _ = sys::mount::unmount(&mount, true);
         let _ = fs::remove_dir(&mount);
     }
-    for file in [RULES, SAID, DRAFT, RECORD] {
+    for file in [RULES, RULES_DRAFT, SAID, DRAFT, RECORD] {
         let _ = fs::remove_file(path.join(file));
     }
     if let Err(error) = fs::remove_dir(path) {

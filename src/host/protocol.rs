@@ -32,6 +32,11 @@ pub enum Request {
         /// Where it was shown.
         target: PathBuf,
     },
+    /// Have all published volumes follow a changed rules file.
+    Renew {
+        /// Its content, right or wrong.
+        text: String,
+    },
     /// Space, inodes and condition of a published volume.
     Stats {
         /// The volume that is asked about.

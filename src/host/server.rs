@@ -202,6 +202,7 @@ impl Host {
                 tracing::info!(target = %target.display(), "unpublished");
                 Ok(Answer::Done)
             }
+            Request::Renew { text } => self.renew(&text).map(|()| Answer::Done),
             Request::Stats { volume_id, path } => self.stats(&volume_id, &path).map(Answer::Stats),
             Request::MakeVolume(make) => self.make_volume(*make).map(Answer::Volume),
             Request::RemoveVolume(remove) => self.remove_volume(*remove).map(|()| Answer::Done),

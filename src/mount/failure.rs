@@ -186,6 +186,14 @@ pub enum MountFailure {
         /// What is mounted.
         from: String,
     },
+    /// The mount's process says nothing.
+    #[error("the process of the mount on {} does not answer: {why}; see `permfs status`", path.display())]
+    NoAnswer {
+        /// TARGET.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// TARGET is in use.
     #[error("{} is busy: {users}; end that first, or use `permfs unmount --lazy {}`", path.display(), path.display())]
     InUse {

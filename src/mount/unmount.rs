@@ -14,15 +14,17 @@ use super::MountFailure;
 use super::connections::{self, Connections};
 use super::holders::{holders, sentence};
 use super::patience::within;
-use super::runtime::{Record, RuntimeDir, Trace, start_time};
+use super::runtime::{Record, RuntimeDir, Trace};
 use super::table::{DeviceNumber, MountTable};
 use crate::sys::{self, Errno};
 
 /// How long umount(2) may take. It only takes long where the kernel waits for the mount's process; then the connection
 /// is aborted, and nobody waits any more.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a process may take to leave by itself, and again after each signal.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process may take to leave by itself, and again after each signal. Three times this is what an unmount may take
+/// while the server is gone and holds on to a thread of it. There is nothing left then that it could be needed for: what it
+/// has written lies with the NFS client, which brings it to the server by itself.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What became of the mount.
@@ -149,8 +151,8 @@ fn see_off(
     trace: &Trace,
 ) -> Result<Unmounted, MountFailure> {
     let Some(record) = &trace.record else { return Ok(Unmounted::Gone) };
-    let pid = record.pid;
-    if trace.is_alive() && !connections::is_over(pid).unwrap_or(true) {
+    let pid = record.worker.pid;
+    if trace.is_alive() && !is_over(record).unwrap_or(true) {
         // The filesystem lives on, so its number is still its own.
         return match (MountTable::read()?.of_device(device).next(), lazy) {
             (Some(other), _) => Err(elsewhere(target, format!("on {}", other.target.display()), pid)),
@@ -172,15 +174,25 @@ fn elsewhere(target: &Path, elsewhere: String, pid: u32) -> MountFailure {
     MountFailure::Elsewhere { path: target.to_owned(), elsewhere, pid }
 }
 
-/// Ends a process that has nothing left to serve and does not leave.
+/// Whether the kernel is through with the mount, as its processes see it: both hold it.
+fn is_over(record: &Record) -> Option<bool> {
+    let living = [record.keeper, record.worker].into_iter().find(|process| process.lives())?;
+    connections::is_over(living.pid)
+}
+
+/// Ends processes that have nothing left to serve and do not leave.
 fn end(record: &Record, trace: &Trace) -> bool {
-    let Ok(pid) = i32::try_from(record.pid) else { return false };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // The lock says that it lives, its start time that the number is still its own. Without a look at its connection
+        // The lock says that one lives, its start time that the number is still its own. Without a look at its connection
         // nobody knows whether another namespace still uses the mount: then it is left alone.
-        let useless = connections::is_over(record.pid) == Some(true);
-        if useless && start_time(record.pid) == Some(record.started) {
-            let _ = kill(Pid::from_raw(pid), signal);
+        if is_over(record) == Some(true) {
+            for process in [record.keeper, record.worker] {
+                if process.lives()
+                    && let Ok(pid) = i32::try_from(process.pid)
+                {
+                    let _ = kill(Pid::from_raw(pid), signal);
+                }
+            }
         }
         if left(trace, LEAVE_PATIENCE) {
             return true;

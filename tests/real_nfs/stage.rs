@@ -216,6 +216,11 @@ impl Outage {
         Self::between("cut", "heal")
     }
 
+    /// The server exports nothing any more.
+    pub fn withdrawn() -> Self {
+        Self::between("withdraw", "export")
+    }
+
     /// One process does both, because nobody can be started in between: a new process begins by closing its copies of
     /// all open files, and that close waits for the server.
     fn between(begin: &str, end: &str) -> Self {

@@ -1,0 +1,237 @@
+//! The process that serves a mount: from the beginning, or from where another has died.
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+
+use super::control::{Counters, Office, Report};
+use super::patience::{SOURCE_PATIENCE, within};
+use super::reloader::{Reloaded, Reloader, Standing};
+use super::run::Plan;
+use super::{MountFailure, control, preflight, signals};
+use crate::backing::posix::PosixBacking;
+use crate::fs::{Filesystem, Population};
+use crate::fuse::{self, Device, MountOptions, Session, SessionOptions};
+use crate::keeper;
+use crate::policy::{DataPath, Policy};
+use crate::state::State;
+use crate::state::layout::HeaderWord;
+use crate::state::texts::Text;
+use crate::sys::{Errno, descriptors};
+
+/// What a worker needs to know.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
+    pub(super) plan: &'a Plan,
+    /// The export on this node.
+    pub(super) export: &'a Path,
+    /// TARGET, resolved.
+    pub(super) target: &'a Path,
+    pub(super) state: &'a Arc<State>,
+    pub(super) control: &'a UnixListener,
+}
+
+impl Work<'_> {
+    /// Serves until the mount is over: true; or it cannot be served: false. Calls `begun` once requests are answered.
+    pub(super) fn serve(&self, begun: &mut dyn FnMut()) -> bool {
+        let started = if self.state.has_begun() { self.go_on() } else { self.begin() };
+        let (filesystem, session) = match started {
+            Ok(started) => started,
+            Err(failure) => {
+                tracing::error!(%failure, "a worker cannot begin");
+                let kind = if failure.is_usage() { "usage" } else { "failed" };
+                self.state.texts.leave(Text::LastWords, &format!("{kind} {failure}"));
+                return false;
+            }
+        };
+        if let Err(failure) = self.be_reached(&filesystem, &session) {
+            // It serves all the same.
+            tracing::warn!(%failure, "`permfs status` and `permfs reload` will not reach this mount");
+        }
+        begun();
+        match session.join() {
+            Ok(()) => {
+                self.state.set(HeaderWord::Ended, 1);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the session ended with an error");
+                false
+            }
+        }
+    }
+
+    /// From now on it answers, and hears of new rules.
+    fn be_reached(
+        &self,
+        filesystem: &Arc<Filesystem<PosixBacking>>,
+        session: &Arc<Session>,
+    ) -> Result<(), MountFailure> {
+        let failed = |error: io::Error| MountFailure::NoProcess(error.into());
+        let reloader = Arc::new(Reloader::new(self.plan.rules.clone(), filesystem, session));
+        if self.state.get(HeaderWord::Reloading) != 0 {
+            // The worker before this one died before the kernel had forgotten what was shown under the old rules.
+            reloader.finish_in_background();
+        }
+        let report = self.reporter(filesystem, session);
+        let listener = self.control.try_clone().map_err(failed)?;
+        control::serve(listener, Desk { report, reloader: Arc::clone(&reloader) })?;
+        if self.plan.watch {
+            reloader.watch().map_err(failed)?;
+        }
+        // The keeper passes on what asks for it; the others are the keeper's alone.
+        signals::deliver(move |signal| {
+            if signal == Signal::SIGHUP {
+                reloader.reload_in_background();
+            }
+        })
+        .map_err(failed)
+    }
+
+    /// The rules that are in force: those that a worker before this one put there, or those of the plan.
+    fn policy(&self) -> Arc<Policy> {
+        let judged =
+            self.plan.rules.as_ref().zip(self.state.rules.read()).map(|(source, text)| source.judge(&text));
+        match judged {
+            Some(Ok(policy)) => Arc::new(policy),
+            // They were judged before they were put in force.
+            Some(Err(errors)) => {
+                tracing::error!(
+                    ?errors,
+                    "the rules that were in force cannot be read; those of the mount's beginning hold"
+                );
+                Arc::clone(&self.plan.policy)
+            }
+            None => Arc::clone(&self.plan.policy),
+        }
+    }
+
+    fn begin(&self) -> Result<(Arc<Filesystem<PosixBacking>>, Arc<Session>), MountFailure> {
+        let filesystem = open(self.export, Arc::clone(&self.plan.policy), self.state)?;
+        let session = self.mount(&filesystem)?;
+        preflight::answers(self.target)?;
+        fuse::raise_read_ahead(self.target, fuse::READ_AHEAD_KIB);
+        Ok((filesystem, session))
+    }
+
+    /// Mounts and begins to serve.
+    fn mount(&self, filesystem: &Arc<Filesystem<PosixBacking>>) -> Result<Arc<Session>, MountFailure> {
+        let plan = self.plan;
+        let failed = |reason: String| MountFailure::Fuse { target: self.target.to_owned(), reason };
+        let options = MountOptions {
+            source: plan.told_source(),
+            read_only: plan.read_only,
+            no_exec: plan.no_exec,
+            selinux_context: plan.context.clone(),
+        };
+        let device = fuse::mount(self.target, &options).map_err(|error| failed(error.to_string()))?;
+        self.state.set(HeaderWord::Mounted, 1);
+        let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
+            .map_err(|error| failed(error.to_string()))?;
+        if plan.policy.cache().data == DataPath::Passthrough && !session.features().has_passthrough() {
+            return Err(MountFailure::NoPassthrough);
+        }
+        Ok(Arc::new(session))
+    }
+
+    /// Where another worker has died. Asks neither the export nor, but for its answers, the kernel.
+    fn go_on(&self) -> Result<(Arc<Filesystem<PosixBacking>>, Arc<Session>), MountFailure> {
+        let failed = |reason: String| MountFailure::Fuse { target: self.target.to_owned(), reason };
+        let slots = keeper::put_in_order(self.state).map_err(MountFailure::NoProcess)?;
+        let left = || {
+            let device = descriptors::adopt(self.state.session.device().ok_or(Errno::ENODEV)?)?;
+            let backing = PosixBacking::left_in(self.state, self.export)?;
+            let filesystem = Filesystem::go_on(backing, self.policy(), Arc::clone(self.state));
+            Ok((Device::from(device), Arc::new(filesystem)))
+        };
+        let (device, filesystem) = left().map_err(|error: Errno| {
+            failed(format!("what the worker before this one left is not whole: {error}"))
+        })?;
+        let session = Session::go_on(device, &filesystem, SessionOptions::default(), slots)
+            .map_err(|error| failed(error.to_string()))?;
+        Ok((filesystem, Arc::new(session)))
+    }
+
+    /// What the control socket tells.
+    fn reporter(
+        &self,
+        filesystem: &Arc<Filesystem<PosixBacking>>,
+        session: &Arc<Session>,
+    ) -> impl Fn() -> Report + Send + Sync + use<> {
+        let known = Report {
+            target: self.target.to_owned(),
+            source: self.plan.told_source(),
+            profile: self.plan.profile.clone(),
+            pid: process::id(),
+            keeper_pid: 0,
+            rules: Standing { in_force_since: 0, refused: None },
+            features: features(filesystem, session),
+            counters: Counters::new(),
+        };
+        let state = Arc::clone(self.state);
+        let (filesystem, session) = (Arc::clone(filesystem), Arc::clone(session));
+        move || {
+            let mut report = known.clone();
+            report.keeper_pid = u32::try_from(state.get(HeaderWord::Keeper)).unwrap_or_default();
+            report.counters = counters(filesystem.population(), &session.counters());
+            report.counters.insert("takeovers".to_owned(), state.get(HeaderWord::Takeovers).into());
+            report
+        }
+    }
+}
+
+/// What the control socket answers.
+struct Desk<R> {
+    report: R,
+    reloader: Arc<Reloader>,
+}
+
+impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
+    fn status(&self) -> Report {
+        Report { rules: self.reloader.standing(), ..(self.report)() }
+    }
+    fn reload(&self) -> Reloaded {
+        self.reloader.reload()
+    }
+}
+
+/// Opens the export on a thread that may hang there, and that keeps its credentials to itself.
+fn open(
+    path: &Path,
+    policy: Arc<Policy>,
+    state: &Arc<State>,
+) -> Result<Arc<Filesystem<PosixBacking>>, MountFailure> {
+    let (asked, state) = (path.to_owned(), Arc::clone(state));
+    let path: PathBuf = path.to_owned();
+    let open = move || {
+        let backing = PosixBacking::open_for_a_mount(&asked, &state)?;
+        Filesystem::begin(backing, policy, state)
+    };
+    match within(SOURCE_PATIENCE, open) {
+        Some(Ok(filesystem)) => Ok(Arc::new(filesystem)),
+        Some(Err(errno)) => Err(MountFailure::SourceUnreachable { path, errno }),
+        None => Err(MountFailure::SourceHangs { path, waited: SOURCE_PATIENCE }),
+    }
+}
+
+/// What the kernel agreed to, and what the export has.
+fn features(filesystem: &Filesystem<PosixBacking>, session: &Session) -> Vec<String> {
+    let export = filesystem.features();
+    let has = [("nfs", export.nfs), ("handles", export.handles)];
+    let has = has.into_iter().filter_map(|(name, has)| has.then_some(name));
+    session.features().names().chain(has).map(str::to_owned).collect()
+}
+
+fn counters(population: Population, session: &fuse::Counters) -> Counters {
+    let mut counters = match serde_json::to_value(session) {
+        Ok(serde_json::Value::Object(counted)) => counted,
+        _ => Counters::new(),
+    };
+    counters.insert("inodes".to_owned(), population.inodes.into());
+    counters.insert("open".to_owned(), population.open.into());
+    counters
+}
