@@ -138,7 +138,7 @@ fn a_crashed_daemon_touches_its_own_volume_alone_and_unpublish_ends() {
     for (volume, target) in [("vol-1", &one), ("vol-2", &other)] {
         node.calls.publish(node.request(volume, target)).unwrap();
     }
-    kill(node.daemon(&one), Signal::SIGKILL).unwrap();
+    node.crash_daemon(&one);
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", other.display()));
     let wait = Instant::now();
     let condition = loop {
@@ -159,7 +159,7 @@ fn a_volume_whose_daemon_crashed_is_shown_again_by_the_next_publish() {
     let target = node.target("one");
     let request = node.request("vol", &target);
     node.calls.publish(request.clone()).unwrap();
-    kill(node.daemon(&target), Signal::SIGKILL).unwrap();
+    node.crash_daemon(&target);
     sleep(Duration::from_millis(200));
     node.calls.publish(request).unwrap();
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
@@ -171,8 +171,7 @@ fn unpublish_and_stats_end_where_the_daemon_is_stopped() {
     let node = Node::new();
     let target = node.target("one");
     node.calls.publish(node.request("vol", &target)).unwrap();
-    let daemon = node.daemon(&target);
-    kill(daemon, Signal::SIGSTOP).unwrap();
+    kill(node.daemon(&target), Signal::SIGSTOP).unwrap();
     let begin = Instant::now();
     for _ in 0..3 {
         let condition = node.calls.stats("vol", &target).unwrap().volume_condition.unwrap();
@@ -183,7 +182,7 @@ fn unpublish_and_stats_end_where_the_daemon_is_stopped() {
     node.calls.unpublish("vol", &target).unwrap();
     assert!(begin.elapsed() < Duration::from_secs(50), "{:?}", begin.elapsed());
     assert!(!target.exists() && node.mounts().is_empty());
-    assert!(csi_room::is_gone(daemon), "the daemon is left behind");
+    assert_eq!(node.processes(&target), [], "left behind");
     assert_eq!(node.left(), Vec::<String>::new());
     node.has_waiting_threads(0);
 }
@@ -563,11 +562,14 @@ fn a_mount_of_which_nothing_is_known_is_kept_where_it_answers_and_made_anew_wher
     let target = node.target("one");
     let request = node.request("vol", &target);
     node.calls.publish(request.clone()).unwrap();
-    let daemon = node.daemon(&target);
+    let processes = node.processes(&target);
     node.forget();
     node.calls.publish(request.clone()).unwrap();
-    assert!(!csi_room::is_gone(daemon), "it served");
-    kill(daemon, Signal::SIGKILL).unwrap();
+    assert_eq!(node.status().len(), 1);
+    for process in processes {
+        assert!(!csi_room::is_gone(process), "it served");
+    }
+    node.crash_daemon(&target);
     sleep(Duration::from_millis(300));
     node.forget();
     node.calls.publish(request).unwrap();

@@ -189,11 +189,32 @@ impl Node {
     /// As the container's end has it: host and daemons are gone at once.
     pub fn crash_host_and_daemons(&mut self) {
         for mount in self.status() {
-            for pid in ["keeper_pid", "pid"].iter().filter_map(|key| mount[key].as_i64()) {
-                let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL);
-            }
+            self.crash_daemon(Path::new(mount["target"].as_str().unwrap()));
         }
         self.crash_host();
+    }
+
+    /// kill -9 to all that serves a mount, however one starts another.
+    pub fn crash_daemon(&self, target: &Path) {
+        let begin = Instant::now();
+        while let [first, ..] = self.processes(target)[..] {
+            assert!(begin.elapsed() < PATIENCE, "{first} lives");
+            for process in self.processes(target) {
+                let _ = kill(process, Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// All that serves a mount, known by its command line. Those who ended and are not buried have none.
+    pub fn processes(&self, target: &Path) -> Vec<Pid> {
+        let ours = |pid: i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|&byte| byte == 0);
+            words.nth(1) == Some(b"mount") && words.any(|word| word == target.as_os_str().as_encoded_bytes())
+        };
+        let names =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok()).filter(|&pid| ours(pid)).map(Pid::from_raw).collect()
     }
 
     /// A request to publish the whole export at `target`.

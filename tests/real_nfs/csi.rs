@@ -12,7 +12,7 @@ use permfs::csi::spec::{
 };
 use tonic::Code;
 
-use super::csi_room::{Node, RULES, capability, done_as_pod, is_gone, text};
+use super::csi_room::{Node, RULES, capability, done_as_pod, text};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::stage::{Outage, SERVER_ADDRESS, Stage, mount_table, within};
@@ -167,7 +167,6 @@ fn without_server(stage: &Stage) {
     // On this node's own disk: nothing that happens to the server concerns it.
     let local = node.target("local");
     node.calls.publish(node.request("other", &local)).unwrap();
-    let daemon = node.daemon(&target);
     let outage = Outage::cut();
     let told = within(Duration::from_secs(15), "stats", || node.calls.stats("vol", &target).unwrap());
     assert!(told.volume_condition.unwrap().abnormal);
@@ -175,7 +174,7 @@ fn without_server(stage: &Stage) {
     within(GOING, "unstage", || unstage(&node, "vol", &staging));
     assert!(!target.exists());
     // Though a thread of the host's hung in the question for its space.
-    assert!(is_gone(daemon), "the daemon is left behind");
+    assert_eq!(node.processes(&target), [], "left behind");
     assert_eq!(node.left().len(), 1, "the other's: {:?}", node.left());
     fs::write(node.export().join("from-below"), "undisturbed").unwrap();
     assert!(!node.calls.stats("other", &local).unwrap().volume_condition.unwrap().abnormal);
