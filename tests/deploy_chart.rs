@@ -186,8 +186,7 @@ fn labels_that_are_the_charts_own_are_refused_and_no_key_stands_twice() {
     for values in ["customLabels", "node.podLabels", "host.podLabels", "controller.podLabels"] {
         let json = |key: &str| {
             let inner = format!("{{\"{key}\":\"x\"}}");
-            let whole = values.rsplit('.').fold(inner, |inner, name| format!("{{\"{name}\":{inner}}}"));
-            whole
+            values.rsplit('.').fold(inner, |inner, name| format!("{{\"{name}\":{inner}}}"))
         };
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("values.json");

@@ -34,6 +34,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const ATTACH_PATIENCE: Duration = Duration::from_secs(50);
 /// How long all of it may take, within what the plugin waits.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(105);
+/// What a daemon is given in any case.
+const DAEMON_LEAST: Duration = Duration::from_secs(5);
 /// The mode of a target: the mount covers it.
 const TARGET_MODE: u32 = 0o750;
 
@@ -126,7 +128,12 @@ impl Host {
         prepare(entry, order, rules, &found.fd)
             .map_err(|(what, error)| Refusal::new(Code::Internal, format!("cannot {what}: {error}")))?;
         drop(found);
-        daemon::start(entry, order, rule.as_deref(), PUBLISH_PATIENCE.saturating_sub(begin.elapsed()))
+        daemon::start(
+            entry,
+            order,
+            rule.as_deref(),
+            PUBLISH_PATIENCE.saturating_sub(begin.elapsed()).max(DAEMON_LEAST),
+        )
     }
 
     /// Where the share is reached from.
