@@ -361,7 +361,7 @@ fn a_mount_can_be_unmounted_while_its_reload_hangs() {
 fn the_control_socket_speaks_lines_of_json() {
     let mount = prepared(&rules_for(50000, ""));
     let runtime = std::env::var_os("PERMFS_RUNTIME_DIR").map_or_else(|| "/run/permfs".into(), PathBuf::from);
-    let socket = runtime.join(mount.daemon().to_string()).join("control");
+    let socket = runtime.join(mount.keeper().to_string()).join("control");
     let ask = |line: &str| {
         let mut connection = UnixStream::connect(&socket).unwrap();
         connection.write_all(line.as_bytes()).unwrap();

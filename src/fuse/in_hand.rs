@@ -8,11 +8,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::device::Device;
 use crate::fs::{Errno, Pid, RequestId};
+use crate::state::slot::Control;
 use crate::sys::process::is_dying;
 
 /// After this long with one request a worker counts as held up: longer than a server that works takes.
@@ -24,9 +25,24 @@ pub(crate) struct InHand {
     /// Its number; 0 where there is none.
     request: AtomicU64,
     caller: AtomicU32,
+    /// Where a successor would find it.
+    control: OnceLock<Arc<Control>>,
 }
 
 impl InHand {
+    /// The worker's requests are those of this slot.
+    pub(crate) fn belongs_to(&self, control: &Arc<Control>) {
+        // A worker has one slot.
+        let _ = self.control.set(Arc::clone(control));
+    }
+
+    /// Its caller is answered from beside.
+    fn abandon(&self, request: RequestId) {
+        if let Some(control) = self.control.get() {
+            control.abandon(request.0);
+        }
+    }
+
     /// The worker begins.
     pub(crate) fn take(&self, request: RequestId, caller: Pid) {
         self.caller.store(caller.0, Ordering::Relaxed);
@@ -74,13 +90,16 @@ impl Overseer {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut still = HashMap::new();
         let mut looked = Looked::default();
-        for (request, caller) in workers.filter_map(InHand::get) {
+        for (worker, request, caller) in
+            workers.filter_map(|worker| worker.get().map(|(request, caller)| (worker, request, caller)))
+        {
             let mut this = seen.get(&request).copied().unwrap_or(Seen { since: now, given_up: false });
             looked.at_work += 1;
             if now - this.since >= HELD_UP_AFTER {
                 looked.held_up += 1;
                 if !this.given_up && is_dying(caller.0) {
                     this.given_up = true;
+                    worker.abandon(request);
                     // The worker may have answered by now; then the request is no more.
                     let _ = device.refuse(request, Errno::EINTR);
                 }

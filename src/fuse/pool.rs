@@ -294,6 +294,7 @@ impl Pool {
         }
         self.crew().meters.push(Meter::of_this_thread());
         journal::keep_for(&slot.control);
+        counters.in_hand.belongs_to(&slot.control);
         // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it
         // gives the request up. Those that are hired while others wait for a server have long requests only by and by.
         let mut ready_for = if self.crew().started <= READY_AT_ONCE { slot.buffer.len() } else { 4 * PAGE };

@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::reply::later;
 use super::settled::{Settled, Unsettled};
 use super::wire::{IN_HEADER, InitIn};
-use crate::fs::{BackingFs, Errno, Filesystem};
+use crate::fs::{BackingFs, Errno, Filesystem, RequestId};
 use crate::policy::Policy;
 use crate::state::session::SessionData;
 use crate::state::slot::{Left, Slot};
@@ -106,6 +106,11 @@ impl Session {
             match slot.left() {
                 // ENOENT: it was sent already.
                 Left::Answer(answer) => _ = pool.device().answer_again(&answer),
+                Left::Abandoned => {
+                    if let Some(request) = slot.request() {
+                        let _ = pool.device().refuse(RequestId(request), Errno::EINTR);
+                    }
+                }
                 Left::Request(_) if fs.is_waiting(slot) => {}
                 Left::Request(_) | Left::Empty => continue,
             }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::control::{Counters, Office, Report};
 use super::patience::{SOURCE_PATIENCE, within};
@@ -83,10 +84,15 @@ impl Work<'_> {
         if self.plan.watch {
             reloader.watch().map_err(failed)?;
         }
-        // The keeper passes on what asks for it; the others are the keeper's alone.
-        signals::deliver(move |signal| {
-            if signal == Signal::SIGHUP {
-                reloader.reload_in_background();
+        let state = Arc::clone(self.state);
+        signals::deliver(move |signal| match signal {
+            Signal::SIGHUP => reloader.reload_in_background(),
+            // The end is the keeper's affair, whichever of the two was told.
+            signal => {
+                let keeper = i32::try_from(state.get(HeaderWord::Keeper)).unwrap_or_default();
+                if keeper > 1 {
+                    let _ = kill(Pid::from_raw(keeper), signal);
+                }
             }
         })
         .map_err(failed)

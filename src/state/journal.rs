@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::State;
-use super::slot::{ATTEMPTS, COUNTED, Control, JOURNAL, Slot};
+use super::slot::{ATTEMPTS, COUNTED, Control, JOURNAL, Left, Slot};
 use super::table::RecordId;
 
 /// Not 0 where anything stands below.
@@ -164,7 +164,7 @@ pub(super) fn evidence(control: &Control) -> [u64; MAX_EVIDENCE] {
 /// Brings to an end what a dead worker was in the middle of, and takes back what it has counted and opened for answers
 /// that it has not written down. To be called for all slots before anything is read from the records.
 pub fn take_back(state: &State, slots: &[Slot]) {
-    let unanswered = |slot: &&Slot| matches!(slot.left(), super::slot::Left::Request(_));
+    let unanswered = |slot: &&Slot| matches!(slot.left(), Left::Request(_) | Left::Abandoned);
     // What was being forgotten knows what it leaves: so that comes before anything else is taken off.
     for slot in slots.iter().filter(unanswered) {
         finish_forgetting(state, &slot.control);

@@ -20,8 +20,10 @@ const ANSWER_PLACE: usize = 1;
 pub(super) const ATTEMPTS: usize = 2;
 /// The answer itself, where it is short.
 const ANSWER: Range<usize> = 64..192;
+/// The number of a request that was given up. Numbers are never used again, so it is never taken back.
+const ABANDONED: usize = 63;
 /// Words that the journal may use.
-pub(super) const JOURNAL: Range<usize> = 3..64;
+pub(super) const JOURNAL: Range<usize> = 3..63;
 pub(super) const COUNTED: Range<usize> = 192..SLOT_CONTROL / 8;
 
 /// Bytes of an answer's head (`struct fuse_out_header`).
@@ -81,6 +83,8 @@ pub enum Left {
     Request(usize),
     /// An answer that may not have been sent.
     Answer(Vec<u8>),
+    /// A request for which somebody else than its worker answers, since its caller is dying: it is not to be done again.
+    Abandoned,
 }
 
 impl Slots {
@@ -143,6 +147,7 @@ impl Slot {
     pub fn left(&self) -> Left {
         match self.message_length() {
             0 => Left::Empty,
+            _ if self.request().is_some_and(|request| self.control.is_abandoned(request)) => Left::Abandoned,
             length => self.control.answer(&self.buffer).map_or(Left::Request(length), Left::Answer),
         }
     }
@@ -180,6 +185,15 @@ impl Slot {
 impl Control {
     pub(super) fn word(&self, index: usize) -> &AtomicU64 {
         &self.words[index]
+    }
+
+    /// Somebody else is about to answer this request: whoever takes over must not begin it again.
+    pub fn abandon(&self, request: u64) {
+        self.words[ABANDONED].store(request, Ordering::Release);
+    }
+
+    fn is_abandoned(&self, request: u64) -> bool {
+        self.words[ABANDONED].load(Ordering::Acquire) == request
     }
 
     /// Counts the tries at this request, of this process and of those before it: 1 for the first.
@@ -287,5 +301,17 @@ mod tests {
         let taken: Vec<_> = (0..MAX_SLOTS).map(|_| state.slots.take().unwrap()).collect();
         assert_eq!(state.slots.take().unwrap_err(), Errno::EAGAIN);
         drop(taken);
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_is_not_begun_again_and_the_next_one_is() {
+        let state = State::new().unwrap();
+        let mut slot = state.slots.take().unwrap();
+        request(&mut slot, 40);
+        slot.buffer[8..16].copy_from_slice(&7_u64.to_ne_bytes());
+        slot.control.abandon(7);
+        assert_eq!(slot.left(), Left::Abandoned);
+        slot.buffer[8..16].copy_from_slice(&9_u64.to_ne_bytes());
+        assert_eq!(slot.left(), Left::Request(40));
     }
 }

@@ -35,7 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
         run: replaced,
     },
     Scenario {
-        name: "outages: an export that is withdrawn is an error, and works again when it is back",
+        name: "outages: an export that is withdrawn or has another fsid is an error, and works again when it is back",
         run: withdrawn,
     },
 ];
@@ -216,15 +216,21 @@ fn withdrawn(stage: &Stage) {
         fs::create_dir(stage.pod("d")).unwrap();
         fs::write(stage.pod("d/f"), "content").unwrap();
     });
-    let outage = Outage::withdrawn();
-    let refused = within(RECOVERS, "a caller of a withdrawn export", || {
-        POD.run(|| fs::create_dir(stage.pod("d/new")).unwrap_err())
-    });
-    assert!(matches!(refused.raw_os_error(), Some(libc::ESTALE | libc::EACCES | libc::EIO)), "{refused:?}");
-    drop(outage);
-    let works = || POD.run(|| fs::read_to_string(stage.pod("d/f")).is_ok_and(|content| content == "content"));
-    wait_until(RECOVERS, works).expect("it works again");
-    goes_on(stage);
+    for outage in [Outage::withdrawn, Outage::renumbered] {
+        let outage = outage();
+        let refused = within(RECOVERS, "a caller of an export that is not there", || {
+            POD.run(|| fs::create_dir(stage.pod("d/new")).unwrap_err())
+        });
+        assert!(
+            matches!(refused.raw_os_error(), Some(libc::ESTALE | libc::EACCES | libc::EIO)),
+            "{refused:?}"
+        );
+        drop(outage);
+        let works =
+            || POD.run(|| fs::read_to_string(stage.pod("d/f")).is_ok_and(|content| content == "content"));
+        wait_until(RECOVERS, works).expect("it works again");
+        goes_on(stage);
+    }
     POD.run(|| fs::rename(stage.pod("d/f"), stage.pod("f")).unwrap());
 }
 
