@@ -4,6 +4,8 @@
 
 mod csi_room;
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -114,4 +116,46 @@ fn a_host_in_a_new_container_takes_away_one_volume_and_no_mount_of_another() {
     assert_eq!(std::fs::read_to_string(inner.join("file")).unwrap(), "mounted");
     assert_eq!(node.mounts().len(), 4, "export, inner, run, kubelet: {:?}", node.mounts());
     assert_eq!(node.ledger(), 0);
+}
+
+/// While a process hangs in the middle of execve(2), /proc does not tell what it has open, and whoever asks hangs too.
+#[test]
+fn a_process_that_hangs_on_a_dead_share_keeps_no_busy_volume_from_being_taken_away() {
+    let node = Node::new();
+    let (hung, process) = node.share_that_may_hang();
+    let target = node.target("one");
+    node.calls.publish(node.request("vol", &target)).unwrap();
+    let pod = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=50000", "--regid=0", "--clear-groups", program]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let at = text(&target);
+    let mut user = pod("sh", &["-c", &format!("cd {at} && echo ready && exec sleep 60")]);
+    let file = text(&hung.join("d/file"));
+    let script = "import os, sys; f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT); print('ready', flush=True); \
+        sys.stdin.readline(); os.execvp('sleep', ['sleep', '60'])";
+    let mut hanging = Command::new("python3")
+        .args(["-c", script, &file])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for child in [&mut user, &mut hanging] {
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+    }
+    let stopped = Stopped::now(process);
+    hanging.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    sleep(Duration::from_millis(500));
+    let begin = Instant::now();
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(!target.exists());
+    drop(stopped);
+    for child in [&mut user, &mut hanging] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -208,6 +208,10 @@ impl Node {
     /// All that serves a mount, known by its command line. Those who ended and are not buried have none.
     pub fn processes(&self, target: &Path) -> Vec<Pid> {
         let ours = |pid: i32| {
+            // Of others' processes that hang, nothing more is asked.
+            if fs::read_to_string(format!("/proc/{pid}/comm")).ok().as_deref() != Some("permfs\n") {
+                return false;
+            }
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split(|&byte| byte == 0);
             words.nth(1) == Some(b"mount") && words.any(|word| word == target.as_os_str().as_encoded_bytes())
