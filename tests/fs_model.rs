@@ -95,6 +95,26 @@ impl DirSink for Names {
 }
 
 #[test]
+fn over_nfs_each_close_of_a_writer_is_told_of_wherever_locks_are_kept() {
+    for scope in ["server", "node"] {
+        // The model is such an export.
+        let fs = filesystem(
+            &ModelBacking::default(),
+            &format!("{AIRFLOW}[profile.airflow.locks]\nscope = \"{scope}\"\n"),
+        );
+        let made = named("f", |name| {
+            fs.create(pod(), NodeId::ROOT, name, OFlag::O_WRONLY | OFlag::O_CREAT, mode(0o666), mode(0o022))
+        });
+        let (file, opened) = made.unwrap();
+        assert!(!opened.silent, "{scope}");
+        for (flags, silent) in [(OFlag::O_RDONLY, true), (OFlag::O_WRONLY, false), (OFlag::O_RDWR, false)] {
+            let opened = fs.open(pod(), file.node, flags).unwrap();
+            assert_eq!(opened.silent, silent, "{scope}, {flags:?}");
+        }
+    }
+}
+
+#[test]
 fn a_pod_makes_objects_as_the_mapped_user_with_the_held_modes() {
     let (backing, fs) = airflow();
     let dir = mkdir(&fs, NodeId::ROOT, "d").unwrap();

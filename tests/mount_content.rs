@@ -284,6 +284,29 @@ fn mapped_writes_reach_the_export() {
 }
 
 #[test]
+fn what_was_stored_through_a_mapping_is_on_the_export_after_a_close_wherever_locks_are_kept() {
+    for scope in ["server", "node"] {
+        for way in ["passthrough", "page"] {
+            let locks = format!("[profile.airflow.locks]\nscope = \"{scope}\"\n");
+            let mount = Mount::of(&format!("{}{locks}", airflow(way)));
+            POD.run(|| fs::write(mount.at("mapped"), [0; 8192]).unwrap());
+            let stored = File::open(mount.source().join("mapped")).unwrap();
+            POD.run(|| {
+                let file = OpenOptions::new().read(true).write(true).open(mount.at("mapped")).unwrap();
+                with_shared_mapping(&file, 8192, |bytes| {
+                    bytes[5000] = 9;
+                    // The mapping goes on; one descriptor of several is closed.
+                    drop(file.try_clone().unwrap());
+                    let mut byte = [0];
+                    stored.read_exact_at(&mut byte, 5000).unwrap();
+                    assert_eq!(byte, [9], "{scope}, {way}");
+                });
+            });
+        }
+    }
+}
+
+#[test]
 fn a_size_and_a_time_that_changed_by_writing_are_shown_at_once() {
     for way in WAYS {
         let mount = Mount::of(&airflow(way));

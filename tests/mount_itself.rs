@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use live::mount::permfs;
 use live::{AIRFLOW, Mount, POD, TRANSPARENT, errno};
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 #[test]
@@ -126,7 +126,8 @@ fn umount_8_is_as_good() {
 #[test]
 fn a_mount_whose_process_died_can_be_unmounted_and_mounted_again() {
     let mut mount = Mount::of(AIRFLOW);
-    kill(daemon(&mount), Signal::SIGKILL).unwrap();
+    // All of them at once: keeper, reserve and worker are one process group.
+    killpg(keeper(&mount), Signal::SIGKILL).unwrap();
     let begun = Instant::now();
     while fs::metadata(mount.at("x")).map_err(|error| error.raw_os_error()).err()
         != Some(Some(libc::ENOTCONN))
@@ -225,6 +226,10 @@ fn daemon(mount: &Mount) -> Pid {
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("status --json is JSON");
     let pid = status[0]["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {status}"));
     Pid::from_raw(i32::try_from(pid).unwrap())
+}
+
+fn keeper(mount: &Mount) -> Pid {
+    Pid::from_raw(i32::try_from(mount.keeper()).unwrap())
 }
 
 /// Waits until a process has ended.

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,10 @@ fn in_a_process<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 fn open(path: impl AsRef<Path>) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
+
+/// Where locks are kept.
+const SCOPES: [&str; 2] =
+    ["\n[profile.airflow.locks]\nscope = \"server\"\n", "\n[profile.airflow.locks]\nscope = \"node\"\n"];
 
 /// A mount with an empty file `f`.
 fn mount_with_a_file(more: &str) -> Mount {
@@ -128,14 +133,43 @@ fn one_process_never_conflicts_with_itself() {
 
 #[test]
 fn closing_any_descriptor_of_the_file_drops_the_processs_byte_ranges() {
-    let mount = mount_with_a_file("");
-    in_a_process(|| {
-        let ours = open(mount.at("f"));
-        posix(&ours, WRITE, 0, 10).unwrap();
-        in_a_process(|| assert_eq!(posix(&open(mount.at("f")), WRITE, 0, 10), BUSY));
-        drop(open(mount.at("f")));
-        in_a_process(|| posix(&open(mount.at("f")), WRITE, 0, 10).unwrap());
-    });
+    for scope in SCOPES {
+        let mount = mount_with_a_file(scope);
+        in_a_process(|| {
+            let ours = open(mount.at("f"));
+            posix(&ours, WRITE, 0, 10).unwrap();
+            in_a_process(|| assert_eq!(posix(&open(mount.at("f")), WRITE, 0, 10), BUSY));
+            drop(open(mount.at("f")));
+            in_a_process(|| posix(&open(mount.at("f")), WRITE, 0, 10).unwrap());
+        });
+    }
+}
+
+#[test]
+fn an_owners_close_drops_its_byte_ranges_though_a_child_has_the_file_open_still() {
+    for scope in SCOPES {
+        let mount = mount_with_a_file(scope);
+        in_a_process(|| {
+            let ours = open(mount.at("f"));
+            posix(&ours, WRITE, 0, 10).unwrap();
+            let (inherited, has_inherited) = mpsc::channel();
+            let (may_end, end) = mpsc::channel::<()>();
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    // A table of files of its own, with the parent's in it: a fork, as far as files go.
+                    unshare(CloneFlags::CLONE_FILES).unwrap();
+                    inherited.send(()).unwrap();
+                    // Until the parent is through.
+                    let _ = end.recv();
+                });
+                has_inherited.recv().unwrap();
+                in_a_process(|| assert_eq!(posix(&open(mount.at("f")), WRITE, 0, 10), BUSY));
+                drop(ours);
+                in_a_process(|| posix(&open(mount.at("f")), WRITE, 0, 10).unwrap());
+                drop(may_end);
+            });
+        });
+    }
 }
 
 #[test]

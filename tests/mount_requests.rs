@@ -64,6 +64,20 @@ fn a_create_costs_four_requests_and_in_the_page_cache_one_for_the_write() {
 }
 
 #[test]
+fn where_the_node_keeps_the_locks_a_local_export_is_not_told_of_closes() {
+    let node = format!(
+        "{AIRFLOW}[profile.airflow.cache]\nattr_timeout = \"60s\"\nentry_timeout = \"60s\"\n[profile.airflow.locks]\nscope = \"node\"\n"
+    );
+    let mount = Mount::of(&node);
+    let created = cost(&mount, 100, |n| make(&mount.at(format!("{n}"))));
+    costs(&[("lookup", 1), ("create", 1), ("release", 1)], 100, &created);
+    let opened = cost(&mount, 100, |n| {
+        OpenOptions::new().append(true).open(mount.at(format!("{n}"))).unwrap().write_all(b"more").unwrap();
+    });
+    costs(&[("open", 1), ("release", 1)], 100, &opened);
+}
+
+#[test]
 fn removing_renaming_and_making_a_directory_cost_themselves_and_a_lookup() {
     let mount = mount("auto");
     POD.run(|| (0..100).for_each(|n| make(&mount.at(format!("{n}")))));

@@ -24,6 +24,8 @@ group_write = true
 setgid = true
 [profile.airflow.cache]
 data = "DATA"
+[profile.airflow.locks]
+scope = "SCOPE"
 "#;
 /// Whom the pod runs as.
 const POD: (u32, u32) = (50_000, 0);
@@ -60,10 +62,12 @@ pub fn mount_all(
     source: &Path,
     options: &Options,
 ) -> Result<(Vec<Candidate>, Vec<String>), String> {
-    let mut candidates = vec![permfs(export, source, "permfs", "auto")?];
+    let mut candidates = vec![permfs(export, source, "permfs", ("auto", "server"))?];
     let mut missing = Vec::new();
-    if options.wants("permfs-page") {
-        candidates.push(permfs(export, source, "permfs-page", "page")?);
+    for (name, settings) in [("permfs-page", ("page", "server")), ("permfs-node", ("auto", "node"))] {
+        if options.wants(name) {
+            candidates.push(permfs(export, source, name, settings)?);
+        }
     }
     let peers: [(&'static str, Mounter); 3] =
         [("bindfs", bindfs), ("mergerfs", mergerfs), ("fuse-overlayfs", fuse_overlayfs)];
@@ -82,18 +86,19 @@ pub fn mount_all(
 
 type Mounter = fn(&Export, &Path, &Path) -> Result<(String, (u32, u32)), String>;
 
-/// permfs on `source`, with `cache.data` as given.
+/// permfs on `source`, with `cache.data` and `locks.scope` as given.
 pub fn permfs(
     export: &mut Export,
     source: &Path,
     name: &'static str,
-    data: &str,
+    (data, scope): (&str, &str),
 ) -> Result<Candidate, String> {
     let (at, rules) = (export.new_directory(name)?, export.file(&format!("{name}.toml")));
-    options::write(&rules, &RULES.replace("DATA", data))?;
+    options::write(&rules, &RULES.replace("DATA", data).replace("SCOPE", scope))?;
     export::run(program().arg("mount").args([source, &at]).arg("--config").arg(&rules))?;
     export.has_mounted(&at);
-    Ok(Candidate { name, how: format!("cache.data = \"{data}\""), path: at, work_as: POD })
+    let how = format!("cache.data = \"{data}\", locks.scope = \"{scope}\"");
+    Ok(Candidate { name, how, path: at, work_as: POD })
 }
 
 /// The program under test; `PERMFS_TEST_BINARY` names another one, e.g. an installed one.

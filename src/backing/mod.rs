@@ -10,7 +10,7 @@ pub mod model;
 pub mod posix;
 
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 
@@ -166,7 +166,8 @@ pub struct StatFs {
 pub struct BackingFeatures {
     /// It is NFS: an open reference makes unlink silly-rename, the server has the last word.
     pub nfs: bool,
-    /// It belongs to this kernel alone: rights are looked at when a file is opened, and not when it is read or written.
+    /// SOURCE's own mount belongs to this kernel alone: rights are looked at when a file is opened, and not when it is
+    /// read or written, and what is written is there for everybody at once. Others may be mounted below it.
     pub local: bool,
     /// POSIX ACLs (system.posix_acl_*).
     pub posix_acl: bool,
@@ -190,8 +191,30 @@ pub trait BackingFs: Send + Sync + 'static {
     /// SOURCE itself.
     fn root(&self) -> Result<Found<Self::Node>, Errno>;
 
+    /// The descriptor behind a reference, for a successor to take over. None where there is no such thing.
+    fn node_descriptor(&self, _node: &Self::Node) -> Option<RawFd> {
+        None
+    }
+    /// The descriptor behind an open file, likewise.
+    fn file_descriptor(&self, _file: &Self::File) -> Option<RawFd> {
+        None
+    }
+    /// A reference that another process has left. EOPNOTSUPP where there is no such thing.
+    fn adopt_node(&self, _fd: OwnedFd, _mount: MountIndex) -> Result<Self::Node, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// An open file that another process has left, opened with these flags. EOPNOTSUPP likewise.
+    fn adopt_file(&self, _fd: OwnedFd, _mount: MountIndex, _flags: OFlag) -> Result<Self::File, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// Finds an object again by its handle. ESTALE where it is gone, or `id` has no handle.
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Self::Node, Errno>;
+    /// Where an object lies below SOURCE, as this node knows it: names with slashes between them. None where that is not known:
+    /// it was found by its handle, or has no name any more.
+    fn path(&self, _node: &Self::Node) -> Option<Vec<u8>> {
+        None
+    }
     /// Finds a name in a directory, without following a symlink.
     fn lookup(
         &self,
@@ -323,8 +346,17 @@ pub trait BackingFs: Send + Sync + 'static {
         file: &Self::File,
         call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Result<T, Errno>;
-    /// openat(2) with O_CREAT: never follows a symlink, never blocks on a FIFO. ESTALE where the name is, by now,
-    /// something else than a regular file.
+    /// openat(2) with O_CREAT, and what [`Self::identify`] says of it: never follows a symlink, never blocks on a FIFO.
+    /// ESTALE where the name is, by now, something else than a regular file.
+    fn create_identified(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+        flags: OFlag,
+        mode: NewMode,
+    ) -> Result<(Self::File, Identified<Self::Node>), Errno>;
+    /// [`Self::create_identified`] for who needs the file alone.
     fn create(
         &self,
         who: &Credentials,
@@ -332,7 +364,9 @@ pub trait BackingFs: Send + Sync + 'static {
         name: Name<'_>,
         flags: OFlag,
         mode: NewMode,
-    ) -> Result<Self::File, Errno>;
+    ) -> Result<Self::File, Errno> {
+        self.create_identified(who, parent, name, flags, mode).map(|(file, _)| file)
+    }
     /// open(2) with O_TMPFILE.
     fn tmpfile(
         &self,
@@ -413,6 +447,16 @@ pub trait BackingFs: Send + Sync + 'static {
         name: &CStr,
         buffer: &mut [u8],
     ) -> Result<usize, Errno>;
+    /// [`Self::getxattr`] of an open file.
+    fn getxattr_file(
+        &self,
+        who: &Credentials,
+        file: &Self::File,
+        name: &CStr,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        self.getxattr(who, &self.reference(file)?, name, buffer)
+    }
     /// listxattr(2): as [`Self::getxattr`].
     fn listxattr(&self, who: &Credentials, node: &Self::Node, buffer: &mut [u8]) -> Result<usize, Errno>;
     /// setxattr(2); `flags` 0, XATTR_CREATE or XATTR_REPLACE.

@@ -1,8 +1,9 @@
 //! What a subcommand that fails says, and with which code it ends.
 
 use super::output::{self, Style};
+use super::reload;
 use crate::config::ConfigError;
-use crate::mount::MountFailure;
+use crate::mount::{Complaint, MountFailure};
 
 /// Something went wrong on the way.
 const FAILED: u8 = 1;
@@ -16,6 +17,8 @@ pub(super) enum Failure {
     Sentence { code: u8, text: String },
     /// Errors of a rules file, with the quoted lines.
     Config(Vec<ConfigError>),
+    /// Rules that a running mount has refused.
+    Rules(Vec<Complaint>),
     /// A mount or unmount that could not be.
     Mount(MountFailure),
 }
@@ -35,7 +38,7 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Sentence { code, .. } => *code,
-            Self::Config(_) => USAGE,
+            Self::Config(_) | Self::Rules(_) => USAGE,
             Self::Mount(_) => FAILED,
         }
     }
@@ -53,6 +56,7 @@ impl Failure {
         match self {
             Self::Sentence { text, .. } => output::error(text),
             Self::Mount(failure) => output::error(&failure.to_string()),
+            Self::Rules(complaints) => reload::complain(complaints),
             Self::Config(errors) => {
                 let colour = Style::of_stderr().is_coloured();
                 for error in errors {

@@ -16,9 +16,12 @@ mod man;
 mod mount;
 mod mount_options;
 mod output;
+mod reload;
+mod resume;
 mod rules;
 mod status;
 mod unmount;
+mod upgrade;
 mod values;
 
 use std::env;
@@ -62,6 +65,10 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Reload(reload::Reload),
+    Upgrade(upgrade::Upgrade),
+    #[command(hide = true)]
+    Resume(resume::Resume),
     Bench(bench::Bench),
     Demo(demo::Demo),
     Csi(csi::Csi),
@@ -99,6 +106,9 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Reload(command) => command.run(),
+        Command::Upgrade(command) => command.run(),
+        Command::Resume(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Csi(command) => command.run(),

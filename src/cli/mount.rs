@@ -26,9 +26,12 @@ pub(super) struct Mount {
     target: PathBuf,
     #[command(flatten)]
     rules: RulesArgs,
-    /// Mount options: ro, noexec, config=, profile=, map_uid=, map_gid=, context=, and nfs:OPTION for the NFS mount.
+    /// Mount options: ro, noexec, watch, config=, profile=, map_uid=, map_gid=, context=, and nfs:OPTION for the NFS mount.
     #[arg(short = 'o', value_name = "OPT,...")]
     options: Vec<String>,
+    /// Follow the rules file: when its content has changed, its rules hold. As -o watch.
+    #[arg(long)]
+    watch: bool,
     /// Stay in the foreground and log to standard error.
     #[arg(long, short)]
     foreground: bool,
@@ -36,7 +39,8 @@ pub(super) struct Mount {
 
 impl Mount {
     pub(super) fn run(self) -> Outcome {
-        let options = MountOptions::parse(&self.options, false)?;
+        let mut options = MountOptions::parse(&self.options, false)?;
+        options.watch |= self.watch;
         let plan = plan(&self.source, self.target, &self.rules, options)?;
         if self.foreground {
             run(&plan, &mut Readiness::in_foreground())?;
@@ -54,9 +58,26 @@ pub(super) fn plan(
     flags: &RulesArgs,
     options: MountOptions,
 ) -> Result<Plan, Failure> {
-    let Rules { policy, profile } = options.rules(flags)?.load()?;
+    let Rules { policy, profile, source: rules, flags } = options.rules(flags)?.load()?;
+    let watch = options.watch;
+    if watch && rules.is_none() {
+        return Err(Failure::usage("there is no rules file to watch: add --config FILE, or leave out watch"));
+    }
     let source = Source::parse(source, options.nfs);
     let (read_only, no_exec) = (options.read_only, options.no_exec);
     let (context, shown_source) = (options.context, options.shown_source);
-    Ok(Plan { source, target, policy, profile, read_only, no_exec, context, shown_source }.absolute())
+    Ok(Plan {
+        source,
+        target,
+        policy,
+        rules,
+        flags,
+        watch,
+        profile,
+        read_only,
+        no_exec,
+        context,
+        shown_source,
+    }
+    .absolute())
 }

@@ -6,10 +6,11 @@ use super::failure::Failure;
 use super::rules::RulesArgs;
 
 /// Words that mean something here. Also what a misspelt word is compared with.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "ro",
     "rw",
     "noexec",
+    "watch",
     "config",
     "profile",
     "map_uid",
@@ -59,6 +60,8 @@ const IMPOSSIBLE: [(&str, &str); 3] = [
 pub(super) struct MountOptions {
     pub(super) read_only: bool,
     pub(super) no_exec: bool,
+    /// Follow the rules file.
+    pub(super) watch: bool,
     pub(super) config: Option<PathBuf>,
     pub(super) profile: Option<String>,
     pub(super) map_uid: Vec<String>,
@@ -98,6 +101,7 @@ impl MountOptions {
             "rw" => self.read_only = false,
             "noexec" => self.no_exec = true,
             "exec" => self.no_exec = false,
+            "watch" => self.watch = true,
             "config" => self.config = Some(needed()?.into()),
             "profile" => self.profile = Some(needed()?.to_owned()),
             "map_uid" => self.map_uid.push(needed()?.to_owned()),
@@ -153,7 +157,7 @@ fn unknown(key: &str) -> Failure {
     Failure::usage(match closest {
         Some((_, known)) => format!("unknown mount option `{key}`: did you mean `{known}`?"),
         None => format!(
-            "unknown mount option `{key}`: permfs knows ro, noexec, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
+            "unknown mount option `{key}`: permfs knows ro, noexec, watch, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
         ),
     })
 }

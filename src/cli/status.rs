@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
 use super::Outcome;
 use super::output::{self, Style};
-use crate::mount::{MountStatus, State, status};
+use crate::mount::{MountStatus, Standing, State, status};
 
 /// Show the permfs mounts of this node; never hangs on one.
 #[derive(Debug, Args)]
@@ -78,6 +79,9 @@ fn details(mount: &MountStatus, style: Style) -> String {
     let keys = ["target", "source", "profile", "pid", "state"];
     let mut lines: Vec<_> =
         keys.map(str::to_owned).into_iter().zip([target, source, profile, pid, state]).collect();
+    if let Some(standing) = &mount.rules {
+        lines.push(("rules".to_owned(), rules(standing)));
+    }
     lines.push(("features".to_owned(), mount.features.join(" ")));
     for (name, value) in &mount.counters {
         match value.as_object() {
@@ -88,6 +92,15 @@ fn details(mount: &MountStatus, style: Style) -> String {
         }
     }
     lines.iter().map(|(key, value)| format!("{}  {value}\n", style.dim(format_args!("{key:<16}")))).collect()
+}
+
+fn rules(Standing { in_force_since, refused }: &Standing) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let age = now.saturating_sub(*in_force_since);
+    match refused {
+        None => format!("in force for {age} s"),
+        Some(why) => format!("in force for {age} s; newer ones refused: {why}"),
+    }
 }
 
 fn state(state: State) -> &'static str {

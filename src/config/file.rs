@@ -44,6 +44,11 @@ impl RulesFile {
         Self::parse_all(&text, &path.display().to_string())
     }
 
+    /// A file's text, of at most [`MAX_FILE_SIZE`], for [`Self::parse_all`].
+    pub fn text(path: &Path) -> Result<String, ConfigError> {
+        read(path)
+    }
+
     /// Reads `text`, which errors call `name`; its first fault otherwise.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         Self::parse_all(text, name).map_err(first)
@@ -158,7 +163,8 @@ fn first(errors: Vec<ConfigError>) -> ConfigError {
         .unwrap_or_else(|| ConfigError::unplaced("the rules are refused", "run permfs check"))
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// A file's text, of at most [`MAX_FILE_SIZE`].
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |error: std::io::Error| ConfigError::unreadable(path, &error);
     let file = File::open(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {

@@ -17,6 +17,7 @@ mod profile;
 mod reader;
 mod source;
 mod values;
+mod watch;
 
 pub use csi::Csi;
 pub use error::{ConfigError, Warning};
@@ -25,3 +26,4 @@ pub use flags::Overrides;
 pub use keys::TABLES;
 pub use reader::MAX_FAULTS;
 pub use values::MAX_TIMEOUT;
+pub use watch::{WATCH_INTERVAL, Watch};

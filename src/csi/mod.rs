@@ -12,6 +12,7 @@ mod controller;
 mod identity;
 pub mod mounter;
 mod node;
+mod renewal;
 pub mod rulebook;
 pub mod server;
 pub mod spec;

@@ -19,13 +19,13 @@ use super::mounter::Mounter;
 use super::spec::controller_server::ControllerServer;
 use super::spec::identity_server::IdentityServer;
 use super::spec::node_server::NodeServer;
-use super::{ControllerService, IdentityService, NodeService, Rulebook, capability};
+use super::{ControllerService, IdentityService, NodeService, Rulebook, capability, renewal};
 use crate::host::Client;
 
-/// The most calls that may block at once; more wait for their turn.
-const MAX_BLOCKING: usize = 128;
+/// The most calls that may block at once; more wait for their turn. More than a node has pods, as in the host.
+const MAX_BLOCKING: usize = 512;
 /// The most calls at once on one connection: kubelet has one.
-const MAX_CALLS_PER_CONNECTION: usize = 256;
+const MAX_CALLS_PER_CONNECTION: usize = 512;
 /// How long calls under way may take to end once the plugin is to stop. What they began goes on in the host.
 const PARTING_PATIENCE: Duration = Duration::from_secs(10);
 /// Sidecars need not be root: their group may be given the socket.
@@ -125,6 +125,9 @@ async fn run(options: Options) -> Result<(), PluginError> {
         async move { drop(stop.wait_for(|stop| *stop).await) }
     };
     let listener = listen(&path)?;
+    if node {
+        renewal::follow(config.clone(), Client::new(host_socket.clone())).map_err(failed)?;
+    }
     let (mounter, rules) = (Arc::new(Client::new(host_socket)), Rulebook::new(config));
     let services = Services { controller, node: node.then_some((node_id, selinux_context)) };
     tracing::info!(socket = %path.display(), controller, node, "the CSI plugin serves");

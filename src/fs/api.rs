@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-pub use crate::backing::{BackingFs, ByteRange, LockKind, NewTime, StatFs, SuidBits, WriteHow};
+pub use crate::backing::{BackingFs, ByteRange, LockKind, MountIndex, NewTime, StatFs, SuidBits, WriteHow};
 pub use crate::caller::{CallerId, Pid};
 use crate::policy::{FileKind, Permissions, PodGid, PodUid, ShownAttr};
 pub use crate::sys::{Errno, Name};
@@ -73,7 +73,7 @@ pub enum Content {
 }
 
 /// The kernel's name for a file that it was given to read and write by itself (FUSE_DEV_IOC_BACKING_OPEN).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BackingId(pub i32);
 
 /// An open file.
@@ -188,6 +188,13 @@ pub type LockReply = Box<dyn FnOnce(Result<(), Errno>) + Send>;
 pub trait Kernel: Send + Sync + fmt::Debug {
     /// Forgets a file's cached content and attributes, or a directory's cached listing (FUSE_NOTIFY_INVAL_INODE).
     fn forget_content(&self, node: NodeId);
+    /// Forgets an inode's cached attributes and ACLs, and nothing of its content: never waits for a request.
+    fn forget_attributes(&self, node: NodeId);
+    /// Forgets every name it knows, so that each is looked up anew; false where it cannot (before Linux 6.16), and believes
+    /// them for as long as it was told.
+    fn forget_names(&self) -> bool;
+    /// Whether the mount is served no more: then nobody is left to forget anything.
+    fn has_ended(&self) -> bool;
     /// Whether it reads and writes files by itself where it is given them.
     fn passes_through(&self) -> bool;
     /// Gives it a file, to be used with the calling thread's credentials.

@@ -1,8 +1,6 @@
 //! Attributes: looking at them and changing them.
 
-use std::sync::Arc;
-
-use super::visit::{Visit, errno_of, last_owner};
+use super::visit::{Visit, errno_of};
 use super::{Attributes, CallerId, Errno, FileHandleId, Filesystem, NewTime, NodeId, SetAttr};
 use crate::backing::{BackingFs, Freshness};
 use crate::policy::{ChownOutcome, Operation, StoredAttr};
@@ -22,9 +20,10 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Attributes, Errno> {
         if let Some(handle) = handle.filter(|handle| *handle != FileHandleId::NONE) {
             let open = self.handles.file(handle)?;
-            let policy = self.policy();
+            let policy = self.reign.load_full();
             let stored = self.backing.stat_file(&open.file, Freshness::AsStat)?;
-            let attr = policy.present(&stored, policy.scopes().rules(open.inode.scope()));
+            let scope = self.scope(&policy, &open.opener, &open.inode);
+            let attr = policy.present(&stored, policy.scopes().rules(scope));
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
         }
         let at = self.visit_to_look(caller, node)?;
@@ -91,18 +90,6 @@ impl<B: BackingFs> Filesystem<B> {
         }
         let who = self.actor(&at, Operation::Open, at.rules())?;
         self.as_shown(&at, &who, |who| self.backing.access(who, at.node(self)?, mask))
-    }
-
-    /// As [`Self::visit`], but a caller that the rules deny looks as the object's owner.
-    pub(super) fn visit_to_look(&self, caller: CallerId, node: NodeId) -> Result<Visit<B>, Errno> {
-        match self.visit(caller, node) {
-            Err(Errno::EACCES) => {
-                let inode = self.inode(node)?;
-                let caller = last_owner(&inode);
-                Ok(Visit::new(&self.policy(), Arc::new(caller), inode))
-            }
-            visited => visited,
-        }
     }
 
     fn attributes(&self, at: &Visit<B>, stored: &StoredAttr) -> Attributes {

@@ -16,10 +16,12 @@ use nix::fcntl::OFlag;
 use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
 use super::{BackingId, Content, Errno, Filesystem};
-use crate::backing::BackingFs;
+use crate::backing::{BackingFs, MountIndex};
 use crate::policy::{
     Credentials, DataPath, FileKind, LockScope, OpenPolicy, Permissions, Policy, StoredAttr, Timestamp,
 };
+use crate::state::journal;
+use crate::state::layout::{self, HeaderWord};
 
 /// For how long a change leaves doubt: within one tick of the server's clock (4 ms on Linux, more elsewhere) a second
 /// change has the first one's times. Generous, since the server's clock is not this node's.
@@ -27,6 +29,12 @@ const DOUBT: Duration = Duration::from_secs(2);
 
 /// Bytes up to which a file that is only read is kept in the page cache, rather than passed through.
 const SMALL: u64 = 64 << 10;
+
+/// The piece of evidence that is a registered file.
+const BACKING: usize = 2;
+
+/// Files that may be in the middle of being registered at once.
+const UNDER_WAY: u64 = layout::MAX_SLOTS as u64;
 
 /// How an inode's open files reach its content.
 #[derive(Debug, Default)]
@@ -51,8 +59,8 @@ enum Way {
 #[derive(Debug, Clone)]
 struct Shared {
     id: BackingId,
-    /// Whose credentials it uses.
-    opener: Credentials,
+    /// Whose credentials it uses; a worker that took over knows only what they were good for.
+    opener: Option<Credentials>,
     /// Whether these are known to open the file for reading, and for writing.
     reads: bool,
     writes: bool,
@@ -60,7 +68,7 @@ struct Shared {
 
 impl Shared {
     fn new(id: BackingId, open: &OpenAs<'_>) -> Self {
-        Self { id, opener: open.opener.clone(), reads: reads(open.flags), writes: writes(open.flags) }
+        Self { id, opener: Some(open.opener.clone()), reads: reads(open.flags), writes: writes(open.flags) }
     }
 
     fn serves(&self, flags: OFlag) -> bool {
@@ -84,6 +92,26 @@ pub(super) struct OpenAs<'a> {
     pub(super) flags: OFlag,
     /// The file as it is now.
     pub(super) attr: &'a StoredAttr,
+}
+
+impl<B: BackingFs> OpenFile<B> {
+    /// Goes on as it was opened, in a process that has taken over: the kernel still holds the inode to that way.
+    pub(super) fn go_on(&self) {
+        let mut state = lock(&self.inode.live().content);
+        match (self.content, &mut state.way) {
+            (Content::Direct, _) => return,
+            (Content::Kept | Content::Revalidated, way) => *way = Way::Pages,
+            (Content::Passthrough(_), Way::Passthrough(shared)) => {
+                shared.reads |= reads(self.flags);
+                shared.writes |= writes(self.flags);
+            }
+            (Content::Passthrough(id), way) => {
+                let (reads, writes) = (reads(self.flags), writes(self.flags));
+                *way = Way::Passthrough(Shared { id, opener: None, reads, writes });
+            }
+        }
+        state.opens += 1;
+    }
 }
 
 impl<B: BackingFs> Filesystem<B> {
@@ -121,6 +149,9 @@ impl<B: BackingFs> Filesystem<B> {
         if content == Content::Direct {
             return;
         }
+        if let Content::Passthrough(id) = content {
+            self.write_down_backing(id);
+        }
         let ended = {
             let mut state = lock(&inode.live().content);
             state.opens = state.opens.saturating_sub(1);
@@ -131,11 +162,21 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
-    /// Whether the kernel need not tell of each close: nothing was written, and no lock hangs on it. A lock that is taken
-    /// later goes with the open file.
+    /// Whether the kernel need not tell of each close: nothing waits for it to go to the export, and no lock hangs on it.
+    ///
+    /// A reader's lock that is taken later goes with the open file. A writer's must go when its owner closes the file,
+    /// though a child of theirs may have it open still; only where the kernel keeps the locks does it see to that itself.
     pub(super) fn closes_in_silence(&self, policy: &Policy, open: &OpenFile<B>) -> bool {
-        let unlocked = || lock(&open.inode.live().locks).is_empty();
-        !open.writes() && (policy.lock_scope() == LockScope::Node || unlocked())
+        let kept_by_kernel = policy.lock_scope() == LockScope::Node;
+        if open.writes() {
+            return kept_by_kernel && self.is_local(&open.inode) && !maps_pages(open);
+        }
+        kept_by_kernel || lock(&open.inode.live().locks).is_empty()
+    }
+
+    /// Whether an object lies on a filesystem that is known to be this kernel's alone.
+    pub(super) fn is_local(&self, inode: &Inode<B>) -> bool {
+        self.backing.features().local && inode.object.mount == MountIndex(0)
     }
 
     fn passes_through(&self) -> bool {
@@ -157,7 +198,7 @@ impl<B: BackingFs> Filesystem<B> {
                     Way::Pages => return Ok(None),
                     Way::Free => None,
                     Way::Passthrough(shared)
-                        if shared.opener == *open.opener && shared.serves(open.flags) =>
+                        if shared.opener.as_ref() == Some(open.opener) && shared.serves(open.flags) =>
                     {
                         let id = shared.id;
                         state.opens += 1;
@@ -199,7 +240,33 @@ impl<B: BackingFs> Filesystem<B> {
             let node = self.backing.reference(file)?;
             self.backing.open(open.opener, &node, open.flags & (OFlag::O_ACCMODE | OFlag::O_DIRECT))?;
         }
-        self.backing.hand_over(open.opener, file, |file| kernel.pass_through(file))
+        let id = self.backing.hand_over(open.opener, file, |file| kernel.pass_through(file))?;
+        self.write_down_backing(id);
+        Ok(id)
+    }
+
+    /// The kernel keeps a registered file until it is given back: a successor must know of it until it stands in the record
+    /// of an open file, and from when it does not any more.
+    fn write_down_backing(&self, id: BackingId) {
+        let id = u64::try_from(id.0).unwrap_or_default();
+        journal::note(BACKING, id);
+        self.state.raise(HeaderWord::HighestBacking, id);
+    }
+
+    /// Gives back what a process that has died had registered and nobody has open: what stands in the journals of its
+    /// requests, and what it did not come to write down.
+    pub fn give_back_registered(&self) {
+        let Some(kernel) = self.kernel.get().filter(|kernel| kernel.passes_through()) else { return };
+        let used = self.handles.registered();
+        // The kernel counts up, and no more requests than these were under way.
+        let highest = self.state.get(HeaderWord::HighestBacking);
+        let doubtful = highest.saturating_sub(UNDER_WAY)..=highest + UNDER_WAY;
+        let noted = self.state.slots.noted(BACKING);
+        for id in noted.into_iter().chain(doubtful).filter_map(|id| i32::try_from(id).ok()) {
+            if id > 0 && !used.contains(&BackingId(id)) {
+                kernel.take_back(BackingId(id));
+            }
+        }
     }
 
     /// Makes `ours` the inode's shared file, unless another open was faster: then none, or to be tried again.
@@ -228,15 +295,16 @@ impl<B: BackingFs> Filesystem<B> {
     /// Whether the credentials of a shared file can also do what this open asks for. On a local filesystem nobody asks
     /// after the open, which was made as the caller; elsewhere they must be able to open it themselves.
     fn may_share(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> bool {
-        if shared.serves(open.flags) || self.backing.features().local {
+        if shared.serves(open.flags) || self.is_local(inode) {
             return true;
         }
+        let Some(opener) = &shared.opener else { return false };
         let Some(known) = inode.live_if_any().and_then(|live| lock(&live.open).first().cloned()) else {
             return false;
         };
         self.backing
             .reference(&known.file)
-            .and_then(|node| self.backing.open(&shared.opener, &node, open.flags & OFlag::O_ACCMODE))
+            .and_then(|node| self.backing.open(opener, &node, open.flags & OFlag::O_ACCMODE))
             .is_ok()
     }
 
@@ -266,6 +334,13 @@ fn join(state: &mut OpenContent, seen: &Shared, flags: OFlag) -> Option<Content>
     shared.writes |= writes(flags);
     state.opens += 1;
     Some(Content::Passthrough(shared.id))
+}
+
+/// Whether what is stored through a mapping of the file may be in the kernel's page cache for it, and not in the export's. A
+/// mapping that may be stored to takes a descriptor that may also be read (mmap(2)).
+fn maps_pages<B: BackingFs>(open: &OpenFile<B>) -> bool {
+    let passed_through = matches!(open.content, Content::Passthrough(_));
+    !passed_through && reads(open.flags) && writes(open.flags)
 }
 
 /// Whether the file has suid or sgid: writing clears that, by who writes, and under passthrough the kernel asks only as

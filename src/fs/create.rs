@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::AccessFlags;
 
 use super::content::OpenAs;
+use super::replay;
 use super::visit::Visit;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NewNode, NodeId, Opened};
 use crate::backing::{BackingFs, Freshness, Identified};
@@ -28,14 +29,16 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
-        self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode))?;
+        let again = replay::attempt();
+        let made = self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode));
+        again.made(made, || self.made_by(&at, &who, name, FileKind::Directory).map(drop))?;
         let mut found = self.backing.find(&who, at.node(self)?, name)?;
         if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
             // Half made is not made; where even this fails there is nothing left to try.
             let _ = self.backing.rmdir(&who, at.node(self)?, name);
             return Err(error);
         }
-        Ok(self.enter(&at, name, found))
+        self.enter(&at, name, found)
     }
 
     /// mknod(2).
@@ -52,15 +55,17 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(new.kind, new.permissions, new.umask, owner, at.child_rules(name));
-        self.as_shown(&at, &who, |who| {
+        let again = replay::attempt();
+        let made = self.as_shown(&at, &who, |who| {
             self.backing.mknod(who, at.node(self)?, name, new.kind, mode, new.rdev)
-        })?;
+        });
+        again.made(made, || self.made_by(&at, &who, name, new.kind).map(drop))?;
         let mut found = self.backing.find(&who, at.node(self)?, name)?;
         if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
             let _ = self.backing.unlink(&who, at.node(self)?, name);
             return Err(error);
         }
-        Ok(self.enter(&at, name, found))
+        self.enter(&at, name, found)
     }
 
     /// symlink(2). The target is the pod's own text: it is never followed here.
@@ -76,9 +81,11 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Entry, Errno> {
         let at = self.visit(caller, parent)?;
         let (who, _) = self.creator(&at, name)?;
-        self.as_shown(&at, &who, |who| self.backing.symlink(who, target, at.node(self)?, name))?;
+        let again = replay::attempt();
+        let made = self.as_shown(&at, &who, |who| self.backing.symlink(who, target, at.node(self)?, name));
+        again.made(made, || self.made_link(&at, &who, name, target))?;
         let found = self.backing.find(&who, at.node(self)?, name)?;
-        Ok(self.enter(&at, name, found))
+        self.enter(&at, name, found)
     }
 
     /// open(2) with O_CREAT.
@@ -98,10 +105,15 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(FileKind::Regular, permissions, umask, owner, at.child_rules(name));
-        let file = self.as_shown(&at, &who, |who| {
-            self.backing.create(who, at.node(self)?, name, self.backing_flags(flags), mode)
+        let create = |who: &Credentials, flags| {
+            self.backing.create_identified(who, at.node(self)?, name, self.backing_flags(flags), mode)
+        };
+        let again = replay::attempt();
+        let made = self.as_shown(&at, &who, |who| create(who, flags));
+        let (file, mut found) = again.made(made, || {
+            let found = self.made_by(&at, &who, name, FileKind::Regular)?;
+            if found.attr.size > 0 { None } else { create(&who, flags.difference(OFlag::O_EXCL)).ok() }
         })?;
-        let mut found = self.backing.identify(&file)?;
         if found.attr.uid == who.uid
             && found.attr.size == 0
             && let Some(held) = held_beside(&at, name, &found)
@@ -137,6 +149,16 @@ impl<B: BackingFs> Filesystem<B> {
         self.enter_open(&at, name, found, file, &who, flags)
     }
 
+    /// The symlink `name`, if it is as a worker that died would have left it.
+    fn made_link(&self, at: &Visit<B>, who: &Credentials, name: Name<'_>, target: &CStr) -> Option<()> {
+        let found = self.made_by(at, who, name, FileKind::Symlink)?;
+        let node = match found.pin {
+            Some(node) => node,
+            None => self.backing.resolve(who, &found.id).ok()?,
+        };
+        (self.backing.readlink(who, &node).ok()? == target.to_bytes()).then_some(())
+    }
+
     /// Who makes `name` in the visited directory, and the directory's owner.
     ///
     /// A new object takes the directory's group under `setgid = true`. A maker that is no member of it first shows that
@@ -147,6 +169,7 @@ impl<B: BackingFs> Filesystem<B> {
         name: Name<'_>,
     ) -> Result<(Cow<'a, Credentials>, Owner), Errno> {
         at.child_writable(name)?;
+        self.inodes.has_room()?;
         let rules = at.child_rules(name);
         // Where neither the group that is handed down nor the choice of groups depends on it, as it was last seen.
         let matters = rules.setgid || at.policy.owner_matters(Operation::Create, &at.caller, rules);
@@ -191,11 +214,11 @@ impl<B: BackingFs> Filesystem<B> {
         flags: OFlag,
     ) -> Result<(Entry, Opened), Errno> {
         let attr = found.attr;
-        let (entry, inode) = self.enter_inode(at, name, found);
+        let (entry, inode) = self.enter_inode(at, name, found)?;
         match self.opened(&at.policy, inode, file, OpenAs { opener, flags, attr: &attr }) {
             Ok(opened) => Ok((entry, opened)),
             Err(error) => {
-                self.forget(entry.node, 1);
+                self.forget_unanswered(entry.node);
                 Err(error)
             }
         }

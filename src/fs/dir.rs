@@ -16,6 +16,7 @@ use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
 use crate::policy::{Credentials, Operation, Policy};
+use crate::state::journal;
 
 /// Listings that were begun and not read to the end, per mount: each keeps a descriptor.
 const MAX_LISTINGS: usize = 64;
@@ -79,7 +80,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// As [`Self::readdir`], with a lookup for each entry: each counts one lookup to forget. An entry that cannot be
-    /// looked up is listed all the same.
+    /// looked up, or on which another mount begins, is listed all the same.
     ///
     /// # Errors
     /// As [`Self::readdir`].
@@ -157,8 +158,12 @@ impl<B: BackingFs> Filesystem<B> {
     fn entry_for(&self, at: &Visit<B>, who: &Credentials, raw: &RawEntry<'_>) -> Option<super::Entry> {
         // `.` and `..` are no names: their lookups would never be forgotten.
         let name = Name::new(raw.name).ok()?;
+        if self.doors.leads_to(at.inode.id, name).is_some() {
+            // Whose server may hang: listing this directory does not depend on it.
+            return None;
+        }
         let found = self.backing.find(who, at.node(self).ok()?, name).ok()?;
-        Some(self.enter(at, name, found))
+        self.enter(at, name, found).ok()
     }
 }
 
@@ -168,7 +173,7 @@ fn offer(
     raw: &RawEntry<'_>,
     entry: impl FnOnce() -> Option<super::Entry>,
 ) -> ControlFlow<()> {
-    if !sink.has_room(raw.name.count_bytes()) {
+    if !sink.has_room(raw.name.count_bytes()) || !journal::has_room_to_count() {
         return ControlFlow::Break(());
     }
     sink.push(&DirEntry { name: raw.name, ino: raw.ino, kind: raw.kind, next: raw.next, entry: entry() });

@@ -1,18 +1,26 @@
 //! Open files: what the kernel's file handles stand for.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashSet;
+use std::num::NonZeroU64;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use nix::fcntl::OFlag;
 
-use super::inodes::{Inode, lock};
-use super::{Content, Errno, FileHandleId};
+use super::inodes::{Inode, InodeTable, lock};
+use super::{BackingId, Content, Errno, FileHandleId, NodeId};
 use crate::backing::BackingFs;
-use crate::policy::Credentials;
+use crate::policy::{Credentials, NfsGid, NfsUid};
+use crate::state::State;
+use crate::state::file::FileData;
+use crate::state::layout::{self, HeaderWord};
+use crate::state::table::RecordId;
+use crate::sys::descriptors;
 
 /// Open files of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
-pub(crate) const MAX_OPEN: usize = 1 << 19;
+pub(crate) const MAX_OPEN: usize = layout::MAX_FILES;
 
 /// An open file.
 #[derive(Debug)]
@@ -27,9 +35,21 @@ pub(crate) struct OpenFile<B: BackingFs> {
     /// What flock(2) is taken on, once it was asked for. Not `file`: under passthrough the kernel may hold that for
     /// others who have the same file open, and the lock with it.
     pub(super) flocked: OnceLock<B::File>,
+    /// Where it is written down, once it is.
+    record: OnceLock<RecordId>,
 }
 
 impl<B: BackingFs> OpenFile<B> {
+    pub(super) fn new(
+        inode: Arc<Inode<B>>,
+        file: B::File,
+        opener: Credentials,
+        flags: OFlag,
+        content: Content,
+    ) -> Self {
+        Self { inode, file, opener, flags, content, flocked: OnceLock::new(), record: OnceLock::new() }
+    }
+
     /// Whether it was opened for writing.
     pub(super) fn writes(&self) -> bool {
         self.flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
@@ -40,13 +60,48 @@ impl<B: BackingFs> OpenFile<B> {
 #[derive(Debug)]
 pub(crate) struct Handles<B: BackingFs> {
     files: DashMap<FileHandleId, Arc<OpenFile<B>>>,
-    next: AtomicU64,
     open: AtomicUsize,
+    state: Arc<State>,
 }
 
 impl<B: BackingFs> Handles<B> {
-    pub(crate) fn new() -> Self {
-        Self { files: DashMap::new(), next: AtomicU64::new(1), open: AtomicUsize::new(0) }
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        Self { files: DashMap::new(), open: AtomicUsize::new(0), state }
+    }
+
+    /// The handles that another process has left in `state`.
+    pub(crate) fn left_in(backing: &B, inodes: &InodeTable<B>, state: Arc<State>) -> Self {
+        state.files.find_free();
+        let handles = Self::new(state);
+        for record in handles.state.files.all() {
+            let left = handles.state.files.read(record);
+            let inode = left.as_ref().and_then(|left| inodes.get(NodeId(NonZeroU64::new(left.node)?)));
+            let (Some(left), Some(inode)) = (left, inode) else {
+                // The kernel closes a file before it forgets the inode, so nobody has this open.
+                handles.state.files.forget(record);
+                continue;
+            };
+            let flags = OFlag::from_bits_retain(left.flags);
+            let adopt = |fd: RawFd| {
+                let mount = inode.object.mount;
+                let adopted = descriptors::adopt(fd).and_then(|fd| backing.adopt_file(fd, mount, flags));
+                adopted.inspect_err(|error| tracing::error!(%error, fd, "an open file is gone")).ok()
+            };
+            let Some(file) = adopt(left.fd) else {
+                handles.state.files.forget(record);
+                continue;
+            };
+            let flocked = left.flocked.and_then(adopt);
+            let content = content_of(left.content, left.backing);
+            let open = OpenFile::new(Arc::clone(&inode), file, opener_of(&left), flags, content);
+            if let Some(flocked) = flocked {
+                let _ = open.flocked.set(flocked);
+            }
+            let _ = open.record.set(record);
+            open.go_on();
+            handles.enter(FileHandleId(left.handle), Arc::new(open));
+        }
+        handles
     }
 
     /// Room for one more, or ENFILE.
@@ -54,13 +109,35 @@ impl<B: BackingFs> Handles<B> {
         if self.len() < MAX_OPEN { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
-    pub(super) fn add_file(&self, open: OpenFile<B>) -> FileHandleId {
-        let open = Arc::new(open);
-        let id = self.fresh_id();
+    /// Enters an open file, and writes it down for a successor.
+    ///
+    /// # Errors
+    /// ENFILE where there is no room.
+    pub(super) fn add_file(&self, backing: &B, open: OpenFile<B>) -> Result<FileHandleId, Errno> {
+        let id = FileHandleId(self.state.count(HeaderWord::NextHandle));
+        if let Some(fd) = backing.file_descriptor(&open.file) {
+            let record = self.state.files.enter(&data_of(id, fd, &open))?;
+            // Nobody else has it yet.
+            let _ = open.record.set(record);
+        }
+        self.enter(id, Arc::new(open));
+        Ok(id)
+    }
+
+    fn enter(&self, id: FileHandleId, open: Arc<OpenFile<B>>) {
         self.open.fetch_add(1, Ordering::Relaxed);
         lock(&open.inode.live().open).push(Arc::clone(&open));
         self.files.insert(id, open);
-        id
+    }
+
+    /// What flock(2) is taken on from now on; where another thread was faster, it is that one's.
+    pub(super) fn add_flocked(&self, backing: &B, open: &OpenFile<B>, file: B::File) {
+        let fd = backing.file_descriptor(&file);
+        if open.flocked.set(file).is_ok()
+            && let (Some(fd), Some(record)) = (fd, open.record.get())
+        {
+            self.state.files.set_flocked(*record, fd);
+        }
     }
 
     /// EBADF for a handle that is not open.
@@ -77,15 +154,65 @@ impl<B: BackingFs> Handles<B> {
             others.swap_remove(at);
         }
         drop(others);
+        // Before its descriptors are closed, and their numbers another's.
+        if let Some(record) = open.record.get() {
+            self.state.files.forget(*record);
+        }
         Some(open)
+    }
+
+    /// The files registered for passthrough that somebody has open.
+    pub(super) fn registered(&self) -> HashSet<BackingId> {
+        let id = |content| if let Content::Passthrough(id) = content { Some(id) } else { None };
+        self.files.iter().filter_map(|open| id(open.content)).collect()
     }
 
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
+}
 
-    fn fresh_id(&self) -> FileHandleId {
-        FileHandleId(self.next.fetch_add(1, Ordering::Relaxed))
+fn data_of<B: BackingFs>(id: FileHandleId, fd: RawFd, open: &OpenFile<B>) -> FileData {
+    let (content, backing) = match open.content {
+        Content::Revalidated => (REVALIDATED, 0),
+        Content::Kept => (KEPT, 0),
+        Content::Direct => (DIRECT, 0),
+        Content::Passthrough(BackingId(id)) => (PASSTHROUGH, id),
+    };
+    FileData {
+        handle: id.0,
+        node: open.inode.id.0.get(),
+        fd,
+        flocked: None,
+        flags: open.flags.bits(),
+        content,
+        backing: u32::try_from(backing).unwrap_or_default(),
+        uid: open.opener.uid.get(),
+        gid: open.opener.gid.get(),
+        groups: open.opener.groups.iter().map(|group| group.get()).collect(),
     }
 }
+
+fn content_of(content: u8, backing: u32) -> Content {
+    match content {
+        REVALIDATED => Content::Revalidated,
+        KEPT => Content::Kept,
+        PASSTHROUGH => Content::Passthrough(BackingId(i32::try_from(backing).unwrap_or_default())),
+        _ => Content::Direct,
+    }
+}
+
+fn opener_of(left: &FileData) -> Credentials {
+    Credentials {
+        uid: NfsUid::new(left.uid).unwrap_or(NfsUid::NOBODY),
+        gid: NfsGid::new(left.gid).unwrap_or(NfsGid::NOBODY),
+        groups: left.groups.iter().filter_map(|group| NfsGid::new(*group)).collect(),
+    }
+}
+
+/// How [`Content`] is numbered in a record.
+const REVALIDATED: u8 = 0;
+const KEPT: u8 = 1;
+const DIRECT: u8 = 2;
+const PASSTHROUGH: u8 = 3;

@@ -9,18 +9,26 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::ops::ControlFlow;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dashmap::DashMap;
 use hashbrown::HashTable;
 
-use super::NodeId;
 use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
-use crate::backing::{BackingFs, Found, Identified, ObjectId};
-use crate::policy::{FileKind, NfsGid, NfsUid, Owner, ScopeId, Scopes};
+use super::places::Place;
+use super::{Errno, NodeId};
+use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
+use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
+use crate::state::inode::InodeData;
+use crate::state::layout::{self, HeaderWord};
+use crate::state::table::RecordId;
+use crate::state::{State, journal};
+use crate::sys::descriptors;
 
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
@@ -36,26 +44,21 @@ pub(crate) struct Inode<B: BackingFs> {
     pub(crate) kind: FileKind,
     /// What pins it, on a filesystem without handles.
     pub(super) pinned: Option<B::Node>,
-    /// Lookups that the kernel has not forgotten. Changes under the object's shard only.
-    lookups: AtomicU64,
-    /// Where in the tree of path rules it was last found.
-    scope: AtomicU16,
-    /// By which name in which directory, and how many moves ago; kept only where there are path rules.
-    place: Mutex<Option<Box<Place<B>>>>,
-    /// Owner and group when it was last looked at: as whom to find it again where the caller cannot.
-    owner: AtomicU64,
+    /// Where it is written down: how many lookups the kernel has not forgotten (changes under the object's shard only), and owner and
+    /// group when it was last looked at (as whom to find it again where the caller cannot).
+    record: RecordId,
+    state: Arc<State>,
+    /// Where in the tree of path rules it lies; kept only where there are path rules.
+    pub(super) place: Mutex<Option<Box<Place<B>>>>,
     /// When the kernel was given a listing of this directory; 0 where it has none.
     listed: AtomicU32,
     live: OnceLock<Box<Live<B>>>,
 }
 
-/// A name in a directory.
-#[derive(Debug)]
-struct Place<B: BackingFs> {
-    parent: Arc<Inode<B>>,
-    name: Box<[u8]>,
-    /// The value of [`super::Filesystem`]'s count of moves for which the inode's scope holds.
-    moves: u64,
+impl<B: BackingFs> Drop for Inode<B> {
+    fn drop(&mut self) {
+        self.state.inodes.give_back(self.record);
+    }
 }
 
 /// What an inode has only while somebody uses it.
@@ -75,35 +78,9 @@ pub(super) struct Live<B: BackingFs> {
 }
 
 impl<B: BackingFs> Inode<B> {
-    pub(super) fn scope(&self) -> ScopeId {
-        ScopeId::from_bits(self.scope.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_scope(&self, scope: ScopeId) {
-        self.scope.store(scope.bits(), Ordering::Relaxed);
-    }
-
-    /// It was found as `name` in `parent`, after so many moves of directories between path rules.
-    pub(super) fn set_place(&self, parent: &Arc<Self>, name: &[u8], moves: u64) {
-        *lock(&self.place) = Some(Box::new(Place { parent: Arc::clone(parent), name: name.into(), moves }));
-    }
-
-    /// Brings the scope up to date after a directory above may have been moved.
-    pub(super) fn follow_moves(&self, scopes: &Scopes, moves: u64) {
-        let (parent, name) = match lock(&self.place).as_mut() {
-            Some(place) if place.moves != moves => {
-                place.moves = moves;
-                (Arc::clone(&place.parent), place.name.clone())
-            }
-            _ => return,
-        };
-        parent.follow_moves(scopes, moves);
-        self.set_scope(scopes.child(parent.scope(), &name));
-    }
-
     /// Owner and group when last seen; whether it hands its group down is not kept.
     pub(super) fn last_owner(&self) -> Owner {
-        let packed = self.owner.load(Ordering::Relaxed).to_be_bytes();
+        let packed = self.state.inodes.owner(self.record).to_be_bytes();
         let [a, b, c, d, e, f, g, h] = packed;
         let (uid, gid) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
         Owner {
@@ -114,10 +91,7 @@ impl<B: BackingFs> Inode<B> {
     }
 
     pub(super) fn saw_owner(&self, owner: Owner) {
-        let packed = u64::from(owner.uid.get()) << 32 | u64::from(owner.gid.get());
-        if self.owner.load(Ordering::Relaxed) != packed {
-            self.owner.store(packed, Ordering::Relaxed);
-        }
+        self.state.inodes.set_owner(self.record, pack(owner));
     }
 
     /// The kernel was given a listing of this directory, at a moment that is never 0.
@@ -133,6 +107,14 @@ impl<B: BackingFs> Inode<B> {
     /// The kernel has no listing any more.
     pub(super) fn forget_listed(&self) {
         self.listed.store(0, Ordering::Relaxed);
+    }
+
+    /// It may be about to lose its last name, or not (none): how a successor reaches it then.
+    pub(super) fn about_to_go(&self, descriptor: Option<RawFd>) {
+        // A worker before this one may have seen it go.
+        if self.live().removed.get().is_none() {
+            self.state.inodes.set_removed(self.record, descriptor);
+        }
     }
 
     pub(super) fn live(&self) -> &Live<B> {
@@ -153,6 +135,15 @@ impl<B: BackingFs> Inode<B> {
     }
 }
 
+fn pack(owner: Owner) -> u64 {
+    u64::from(owner.uid.get()) << 32 | u64::from(owner.gid.get())
+}
+
+/// The type bits of a mode, which fit.
+fn kind_bits(kind: FileKind) -> u8 {
+    u8::try_from(kind.bits() >> 12 & 0xf).unwrap_or_default()
+}
+
 /// A mutex whose data stays meaningful after a panic elsewhere: every change under it is a single step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,20 +158,88 @@ pub(crate) struct InodeTable<B: BackingFs> {
     by_object: Box<[Shard<B>]>,
     by_id: DashMap<NodeId, Arc<Inode<B>>>,
     hasher: RandomState,
-    next: AtomicU64,
+    state: Arc<State>,
 }
 
 impl<B: BackingFs> InodeTable<B> {
     /// A table that knows the root, which is never forgotten.
-    pub(crate) fn new(root: Found<B::Node>) -> Self {
-        let table = Self {
+    ///
+    /// # Errors
+    /// ENFILE where `state` has no room.
+    pub(crate) fn new(backing: &B, root: Found<B::Node>, state: Arc<State>) -> Result<Self, Errno> {
+        let table = Self::empty(state);
+        table.enter(backing, root.into())?;
+        Ok(table)
+    }
+
+    fn empty(state: Arc<State>) -> Self {
+        Self {
             by_object: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
             by_id: DashMap::new(),
             hasher: RandomState::new(),
-            next: AtomicU64::new(NodeId::ROOT.0.get()),
-        };
-        table.enter(root.into(), |_| ScopeId::ROOT);
+            state,
+        }
+    }
+
+    /// The table that another process has left in `state`, after what it did not finish was taken back.
+    pub(crate) fn left_in(backing: &B, state: Arc<State>) -> Self {
+        state.inodes.find_free();
+        let table = Self::empty(state);
+        for record in table.state.inodes.all() {
+            let left = table.state.inodes.read(record);
+            let node = NonZeroU64::new(left.node).map(NodeId);
+            let known = table.state.inodes.lookups(record) > 0;
+            let (Some(id), true, Some(kind)) = (node, known, FileKind::from_mode(u32::from(left.kind) << 12))
+            else {
+                table.state.inodes.forget(record);
+                table.state.inodes.give_back(record);
+                continue;
+            };
+            let mount = MountIndex(left.mount);
+            let adopt = |fd: RawFd| {
+                let adopted = descriptors::adopt(fd).and_then(|fd| backing.adopt_node(fd, mount));
+                adopted.inspect_err(|error| tracing::error!(%error, fd, "an inode's descriptor is gone")).ok()
+            };
+            let pinned = left.pin.and_then(adopt);
+            let removed = table.state.inodes.removed(record).and_then(adopt);
+            let object = ObjectId { mount, ino: left.ino, handle: left.handle };
+            let inode = table.inode(id, object, kind, pinned, record);
+            if let Some(node) = removed {
+                let _ = inode.live().removed.set(Arc::new(node));
+            }
+            // When its listing was given is not known any more: long ago.
+            inode.set_listed(u32::from(kind == FileKind::Directory));
+            let hash = table.hasher.hash_one(&inode.object);
+            table.by_id.insert(id, Arc::clone(&inode));
+            lock(table.shard(hash)).insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));
+        }
         table
+    }
+
+    fn inode(
+        &self,
+        id: NodeId,
+        object: ObjectId,
+        kind: FileKind,
+        pinned: Option<B::Node>,
+        record: RecordId,
+    ) -> Arc<Inode<B>> {
+        Arc::new(Inode {
+            id,
+            object,
+            kind,
+            pinned,
+            record,
+            state: Arc::clone(&self.state),
+            place: Mutex::new(None),
+            listed: AtomicU32::new(0),
+            live: OnceLock::new(),
+        })
+    }
+
+    /// Room for one more, or ENFILE.
+    pub(super) fn has_room(&self) -> Result<(), Errno> {
+        if self.len() < layout::MAX_INODES { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<Arc<Inode<B>>> {
@@ -193,68 +252,90 @@ impl<B: BackingFs> InodeTable<B> {
         lock(self.shard(hash)).find(hash, |inode| inode.object == *object).cloned()
     }
 
-    /// The inode of what a lookup found, with one lookup more to forget. `place` gets the scope it had before, if the
-    /// inode is known, and answers with the one it has now.
-    pub(super) fn enter(
-        &self,
-        found: Identified<B::Node>,
-        place: impl FnOnce(Option<ScopeId>) -> ScopeId,
-    ) -> Arc<Inode<B>> {
+    /// The inode of what a lookup found, with one lookup more to forget.
+    ///
+    /// # Errors
+    /// ENFILE where there is no room for another.
+    pub(super) fn enter(&self, backing: &B, found: Identified<B::Node>) -> Result<Arc<Inode<B>>, Errno> {
         let Identified { pin, id: object, attr } = found;
         let hash = self.hasher.hash_one(&object);
         let mut shard = lock(self.shard(hash));
         if let Some(inode) = shard.find(hash, |inode| inode.object == object) {
-            inode.lookups.fetch_add(1, Ordering::Relaxed);
-            inode.set_scope(place(Some(inode.scope())));
+            self.count(inode.record);
             inode.saw_owner(attr.owner());
-            return Arc::clone(inode);
+            return Ok(Arc::clone(inode));
         }
         let id = NodeId(
-            NonZeroU64::new(self.next.fetch_add(1, Ordering::Relaxed))
+            NonZeroU64::new(self.state.count(HeaderWord::NextNode))
                 .expect("2^64 inodes take centuries to see"),
         );
-        let inode = Arc::new(Inode {
-            id,
-            pinned: pin,
-            object,
-            kind: attr.kind,
-            lookups: AtomicU64::new(1),
-            scope: AtomicU16::new(place(None).bits()),
-            place: Mutex::new(None),
-            owner: AtomicU64::new(0),
-            listed: AtomicU32::new(0),
-            live: OnceLock::new(),
-        });
-        inode.saw_owner(attr.owner());
+        let data = InodeData {
+            node: id.0.get(),
+            mount: object.mount.0,
+            ino: object.ino,
+            handle: object.handle.clone(),
+            kind: kind_bits(attr.kind),
+            pin: pin.as_ref().and_then(|pin| backing.node_descriptor(pin)),
+        };
+        let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
+        self.count(record);
+        let inode = self.inode(id, object, attr.kind, pin, record);
         self.by_id.insert(id, Arc::clone(&inode));
         shard.insert_unique(hash, Arc::clone(&inode), |inode| self.hasher.hash_one(&inode.object));
-        inode
+        Ok(inode)
+    }
+
+    /// Counts a lookup; under the object's shard.
+    fn count(&self, record: RecordId) {
+        let before = self.state.inodes.lookups(record);
+        journal::counting(record, before);
+        self.state.inodes.set_lookups(record, before + 1);
+        journal::counted();
     }
 
     /// Counts one lookup more of a known inode: a link's new name.
     pub(super) fn enter_again(&self, inode: &Arc<Inode<B>>) {
         let hash = self.hasher.hash_one(&inode.object);
         let _shard = lock(self.shard(hash));
-        inode.lookups.fetch_add(1, Ordering::Relaxed);
+        self.count(inode.record);
     }
 
     /// Takes `lookups` back; the inode goes with the last one. A number that is too large, or an id that is unknown, is
     /// the kernel's mistake and does nothing worse than that.
     pub(crate) fn forget(&self, id: NodeId, lookups: u64) {
-        if id == NodeId::ROOT {
-            return;
-        }
-        let Some(inode) = self.get(id) else { return };
+        let inode = if id == NodeId::ROOT { None } else { self.get(id) };
+        let Some(inode) = inode else { return journal::forgot() };
         let hash = self.hasher.hash_one(&inode.object);
         let mut shard = lock(self.shard(hash));
-        let left = inode.lookups.load(Ordering::Relaxed).saturating_sub(lookups);
-        inode.lookups.store(left, Ordering::Relaxed);
-        if left == 0 {
-            self.by_id.remove(&id);
+        let left = self.state.inodes.lookups(inode.record).saturating_sub(lookups);
+        journal::forgetting(inode.record, left);
+        self.state.inodes.set_lookups(inode.record, left);
+        // An inode that was forgotten twice at once has no record any more.
+        if left == 0 && self.by_id.remove(&id).is_some() {
             if let Ok(entry) = shard.find_entry(hash, |other| other.id == id) {
                 entry.remove();
             }
+            // Its place is free when the last who works with it is done.
+            self.state.inodes.forget(inode.record);
         }
+        journal::forgot();
+    }
+
+    /// The number that the next inode gets.
+    pub(super) fn next_id(&self) -> u64 {
+        self.state.get(HeaderWord::NextNode)
+    }
+
+    /// Gives `each` all inodes that the kernel knows, in batches and without a lock held; until it breaks off.
+    pub(super) fn for_each(
+        &self,
+        mut each: impl FnMut(&Arc<Inode<B>>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for shard in &self.by_object {
+            let batch: Vec<_> = lock(shard).iter().cloned().collect();
+            batch.iter().try_for_each(&mut each)?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// How many inodes the kernel knows.

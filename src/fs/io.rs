@@ -45,6 +45,9 @@ impl<B: BackingFs> Filesystem<B> {
         if how.suid == SuidBits::Keep && !self.reign.load().transparent {
             how.suid = SuidBits::AsOpener;
         }
+        if how.append && self.appended_before(&open, data)? {
+            return Ok(data.len());
+        }
         self.backing.write(&self.writer(caller, &open), &open.file, data, offset, how)
     }
 

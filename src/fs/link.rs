@@ -1,5 +1,6 @@
 //! link(2): one more name for a file. It stays one inode.
 
+use super::replay;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, Freshness};
 
@@ -20,12 +21,18 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         let to = self.visit_also(&at, new_parent)?;
         let (who, _) = self.creator(&to, new_name)?;
-        self.as_shown(&to, &who, |who| self.backing.link(who, at.node(self)?, to.node(self)?, new_name))?;
+        let again = replay::attempt();
+        let made =
+            self.as_shown(&to, &who, |who| self.backing.link(who, at.node(self)?, to.node(self)?, new_name));
+        again.made(made, || {
+            let found = self.backing.find(&who, to.node(self).ok()?, new_name).ok()?;
+            (found.id == at.inode.object).then_some(())
+        })?;
         let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         self.inodes.enter_again(&at.inode);
-        let here = to.child_scope(new_name);
-        at.inode.set_scope(at.policy.scopes().stricter(at.inode.scope(), here));
-        let attr = self.present(&at, &stored);
+        at.inode.saw_owner(stored.owner());
+        let scope = self.place_link(&at, &to, new_name);
+        let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();
         Ok(Entry {
             node: at.inode.id,

@@ -6,6 +6,8 @@
 //!
 //! What this cannot do: tell a deadlock (EDEADLK); OFD locks, like NFS, do not look for one.
 
+use std::num::NonZeroU64;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,6 +21,11 @@ use super::{
     NodeId, Pid, RequestId,
 };
 use crate::backing::BackingFs;
+use crate::state::lock::{LockData, WaitingData};
+use crate::state::slot::Slot;
+use crate::state::table::RecordId;
+use crate::state::{State, journal};
+use crate::sys::descriptors;
 
 /// Lock owners per mount: each holds a descriptor from its first lock on a file to its next close of it.
 const MAX_LOCK_OWNERS: usize = 1 << 16;
@@ -47,8 +54,50 @@ struct Holder<B: BackingFs> {
     /// The open file through which it last asked.
     handle: FileHandleId,
     pid: Pid,
-    file: Arc<LockFile<B>>,
     ranges: Vec<(LockKind, ByteRange)>,
+    // Before the file, so that the record goes before the descriptor does.
+    written: Option<Written>,
+    file: Arc<LockFile<B>>,
+}
+
+impl<B: BackingFs> Holder<B> {
+    fn write_down(&self) {
+        if let Some(written) = &self.written {
+            written.state.locks.update(written.record, &written.data(self));
+        }
+    }
+}
+
+/// Where an owner is written down for a successor. Gone with it.
+#[derive(Debug)]
+struct Written {
+    record: RecordId,
+    node: NodeId,
+    fd: RawFd,
+    state: Arc<State>,
+}
+
+impl Written {
+    fn data<B: BackingFs>(&self, held: &Holder<B>) -> LockData {
+        LockData {
+            owner: held.owner.0,
+            node: self.node.0.get(),
+            handle: held.handle.0,
+            pid: held.pid.0,
+            fd: self.fd,
+            ranges: held
+                .ranges
+                .iter()
+                .map(|(kind, range)| (*kind == LockKind::Exclusive, range.start, range.end))
+                .collect(),
+        }
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.state.locks.forget(self.record);
+    }
 }
 
 /// An owner's open file: what its locks hang on.
@@ -142,24 +191,107 @@ impl<B: BackingFs> Filesystem<B> {
             Err(Errno::EAGAIN) => {}
             done => return reply(done),
         }
-        let target = self.handles.file(handle).and_then(|open| {
-            let target = self.lockable(&open, handle, wanted)?.ok_or(Errno::EAGAIN)?;
-            Ok((open, target))
+        let record = match self.state.waiting.enter(&waiting_data(handle, wanted, request)) {
+            Ok(record) => record,
+            Err(error) => return reply(Err(error)),
+        };
+        journal::note(QUEUED, 1);
+        self.queue(handle, wanted, request, record, reply);
+    }
+
+    /// Queues a request that is written down as `record`.
+    fn queue(
+        self: &Arc<Self>,
+        handle: FileHandleId,
+        wanted: &LockRequest,
+        request: RequestId,
+        record: RecordId,
+        reply: LockReply,
+    ) {
+        let (state, filesystem, wanted) = (Arc::clone(&self.state), Arc::downgrade(self), *wanted);
+        let reply: LockReply = Box::new(move |outcome| {
+            if outcome.is_ok()
+                && let Some(filesystem) = filesystem.upgrade()
+                && let Ok(open) = filesystem.handles.file(handle)
+            {
+                filesystem.locked(&open.inode, handle, &wanted);
+            }
+            // Once it is answered the lock is its owner's to let go, and must not be taken again.
+            state.waiting.answer(record, outcome.err().map_or(0, Errno::raw));
+            reply(outcome);
+            state.waiting.forget(record);
         });
+        let target = self
+            .handles
+            .file(handle)
+            .and_then(|open| self.lockable(&open, handle, &wanted)?.ok_or(Errno::EAGAIN));
         match target {
             Err(error) => reply(Err(error)),
-            Ok((open, target)) => {
-                let (filesystem, wanted) = (Arc::downgrade(self), *wanted);
-                let reply: LockReply = Box::new(move |outcome| {
-                    if outcome.is_ok()
-                        && let Some(filesystem) = filesystem.upgrade()
-                    {
-                        filesystem.locked(&open.inode, handle, &wanted);
-                    }
-                    reply(outcome);
-                });
-                self.waiters.wait(Waiting { request, target, kind: wanted.kind, reply });
+            Ok(target) => self.waiters.wait(Waiting { request, target, kind: wanted.kind, reply }),
+        }
+    }
+
+    /// Goes on with the lock requests that waited when the process before this one died. `reply` makes the answer to one;
+    /// each was the business of no slot any more.
+    pub fn go_on_waiting(self: &Arc<Self>, reply: impl Fn(RequestId) -> LockReply) {
+        let left: Vec<RecordId> = self.state.waiting.all().collect();
+        for record in left {
+            let (handle, wanted, request) = waiting_of(&self.state.waiting.read(record));
+            match self.state.waiting.answered(record) {
+                Some(0) => self.answer_again(record, reply(request), Ok(())),
+                Some(error) => self.answer_again(record, reply(request), Err(Errno::from_raw(error))),
+                None => self.queue(handle, &wanted, request, record, reply(request)),
             }
+        }
+    }
+
+    /// Whether the request in a slot is written down as one that waits, and so is the slot's business no more.
+    pub fn is_waiting(&self, slot: &Slot) -> bool {
+        let request = slot.request();
+        let queued = journal::has_noted(&slot.control, QUEUED);
+        queued
+            || self.state.waiting.all().any(|record| Some(self.state.waiting.read(record).request) == request)
+    }
+
+    fn answer_again(&self, record: RecordId, reply: LockReply, outcome: Result<(), Errno>) {
+        reply(outcome);
+        self.state.waiting.forget(record);
+    }
+
+    /// The lock owners that another process has left.
+    pub(super) fn take_over_locks(&self) {
+        self.state.locks.find_free();
+        self.state.waiting.find_free();
+        let left: Vec<RecordId> = self.state.locks.all().collect();
+        for record in left {
+            let inode = |node| self.inodes.get(NodeId(NonZeroU64::new(node)?));
+            let data = self.state.locks.read(record);
+            let Some((data, inode)) = data.and_then(|data| inode(data.node).map(|inode| (data, inode)))
+            else {
+                self.state.locks.forget(record);
+                continue;
+            };
+            let mount = inode.object.mount;
+            let adopted = descriptors::adopt(data.fd)
+                .and_then(|fd| self.backing.adopt_file(fd, mount, OFlag::O_RDONLY))
+                .and_then(LockFile::new);
+            let Ok(file) = adopted.inspect_err(|error| tracing::error!(%error, "a lock is gone")) else {
+                self.state.locks.forget(record);
+                continue;
+            };
+            let written = Written { record, node: inode.id, fd: data.fd, state: Arc::clone(&self.state) };
+            lock(&inode.live().locks).owners.push(Holder {
+                owner: LockOwner(data.owner),
+                handle: FileHandleId(data.handle),
+                pid: Pid(data.pid),
+                ranges: data
+                    .ranges
+                    .iter()
+                    .map(|&(exclusive, start, end)| named(exclusive, start, end))
+                    .collect(),
+                written: Some(written),
+                file: Arc::new(file),
+            });
         }
     }
 
@@ -217,11 +349,28 @@ impl<B: BackingFs> Filesystem<B> {
             Some(file) => file,
             None if wanted.kind == LockKind::Unlock => return Ok(None),
             None => {
-                let file = Arc::new(LockFile::new(self.open_for_locks(open)?)?);
-                lock(table).adopt(wanted, handle, file)
+                let file = self.open_for_locks(open)?;
+                let written = self.write_down(open, handle, wanted, &file)?;
+                let file = Arc::new(LockFile::new(file)?);
+                lock(table).adopt(wanted, handle, file, written)
             }
         };
         Ok(Some(Lockable::Range(file, wanted.range)))
+    }
+
+    /// Writes a new owner down, where its file has a descriptor.
+    fn write_down(
+        &self,
+        open: &OpenFile<B>,
+        handle: FileHandleId,
+        wanted: &LockRequest,
+        file: &B::File,
+    ) -> Result<Option<Written>, Errno> {
+        let Some(fd) = self.backing.file_descriptor(file) else { return Ok(None) };
+        let (owner, node, handle, pid) = (wanted.owner.0, open.inode.id.0.get(), handle.0, wanted.pid.0);
+        let record =
+            self.state.locks.enter(&LockData { owner, node, handle, pid, fd, ranges: Vec::new() })?;
+        Ok(Some(Written { record, node: open.inode.id, fd, state: Arc::clone(&self.state) }))
     }
 
     fn lockable_as_a_whole(
@@ -235,8 +384,7 @@ impl<B: BackingFs> Filesystem<B> {
             }
             let node = self.resolve(&open.opener, &open.inode)?;
             let file = self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)?;
-            // Where another thread was faster, it is that one's.
-            let _ = open.flocked.set(file);
+            self.handles.add_flocked(&self.backing, open, file);
         }
         Ok(Some(Lockable::Whole(Arc::clone(open))))
     }
@@ -246,7 +394,9 @@ impl<B: BackingFs> Filesystem<B> {
     /// Locks are the open file's affair: whoever was handed the descriptor may set them, as whom it was opened.
     fn open_for_locks(&self, open: &OpenFile<B>) -> Result<B::File, Errno> {
         let node = self.resolve(&open.opener, &open.inode)?;
-        let read_only = self.policy().scopes().rules(open.inode.scope()).read_only;
+        let policy = self.reign.load_full();
+        let scope = self.scope(&policy, &open.opener, &open.inode);
+        let read_only = policy.scopes().rules(scope).read_only;
         if !read_only && let Ok(file) = self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
             return Ok(file);
         }
@@ -279,6 +429,7 @@ impl<B: BackingFs> LockTable<B> {
         wanted: &LockRequest,
         handle: FileHandleId,
         file: Arc<LockFile<B>>,
+        written: Option<Written>,
     ) -> Arc<LockFile<B>> {
         if let Some(known) = self.owners.iter().find(|held| held.owner == wanted.owner) {
             return Arc::clone(&known.file);
@@ -287,8 +438,9 @@ impl<B: BackingFs> LockTable<B> {
             owner: wanted.owner,
             handle,
             pid: wanted.pid,
-            file: Arc::clone(&file),
             ranges: Vec::new(),
+            written,
+            file: Arc::clone(&file),
         });
         file
     }
@@ -300,6 +452,7 @@ impl<B: BackingFs> LockTable<B> {
         if set.kind != LockKind::Unlock && held.ranges.len() < MAX_NAMED_RANGES {
             held.ranges.push((set.kind, set.range));
         }
+        held.write_down();
     }
 
     fn holder_of(&self, asking: LockOwner, range: ByteRange) -> Option<Pid> {
@@ -309,4 +462,30 @@ impl<B: BackingFs> LockTable<B> {
             .find(|held| held.owner != asking && held.ranges.iter().any(|(_, range)| overlaps(range)))
             .map(|held| held.pid)
     }
+}
+
+/// The piece of evidence that says that a request is written down as waiting, and is the slot's business no more.
+const QUEUED: usize = 3;
+
+fn named(exclusive: bool, start: u64, end: u64) -> (LockKind, ByteRange) {
+    (if exclusive { LockKind::Exclusive } else { LockKind::Shared }, ByteRange { start, end })
+}
+
+fn waiting_data(handle: FileHandleId, wanted: &LockRequest, request: RequestId) -> WaitingData {
+    WaitingData {
+        request: request.0,
+        handle: handle.0,
+        owner: wanted.owner.0,
+        range: (wanted.range.start, wanted.range.end),
+        pid: wanted.pid.0,
+        exclusive: wanted.kind == LockKind::Exclusive,
+        flock: wanted.flock,
+    }
+}
+
+fn waiting_of(data: &WaitingData) -> (FileHandleId, LockRequest, RequestId) {
+    let (kind, range) = named(data.exclusive, data.range.0, data.range.1);
+    let (owner, pid) = (LockOwner(data.owner), Pid(data.pid));
+    let wanted = LockRequest { owner, flock: data.flock, kind, range, pid };
+    (FileHandleId(data.handle), wanted, RequestId(data.request))
 }

@@ -1,13 +1,13 @@
 //! Names to inodes, and back to nothing when the kernel forgets them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::inodes::Inode;
 use super::visit::Visit;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, Identified, StatFs};
 use crate::policy::{FileKind, Operation};
+use crate::state::journal;
 
 impl<B: BackingFs> Filesystem<B> {
     /// Finds a name.
@@ -19,12 +19,18 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let who = self.actor(&at, Operation::Look, at.rules())?;
         let found = self.backing.find(&who, at.node(self)?, name)?;
-        Ok(self.enter(&at, name, found))
+        self.enter(&at, name, found)
     }
 
     /// Takes back `lookups` of the lookups that entries have counted.
     pub fn forget(&self, node: NodeId, lookups: u64) {
         self.inodes.forget(node, lookups);
+    }
+
+    /// Takes back a lookup that was counted for an answer which will not be given.
+    pub fn forget_unanswered(&self, node: NodeId) {
+        journal::uncount();
+        self.inodes.forget(node, 1);
     }
 
     /// statfs(2): the export's. Also for a caller that the rules deny.
@@ -37,8 +43,13 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// Enters what was found or made as `name` in the visited directory.
-    pub(super) fn enter(&self, at: &Visit<B>, name: Name<'_>, found: Identified<B::Node>) -> Entry {
-        self.enter_inode(at, name, found).0
+    pub(super) fn enter(
+        &self,
+        at: &Visit<B>,
+        name: Name<'_>,
+        found: Identified<B::Node>,
+    ) -> Result<Entry, Errno> {
+        Ok(self.enter_inode(at, name, found)?.0)
     }
 
     pub(super) fn enter_inode(
@@ -46,28 +57,24 @@ impl<B: BackingFs> Filesystem<B> {
         at: &Visit<B>,
         name: Name<'_>,
         found: Identified<B::Node>,
-    ) -> (Entry, Arc<Inode<B>>) {
+    ) -> Result<(Entry, Arc<Inode<B>>), Errno> {
         let stored = found.attr;
-        let here = at.child_scope(name);
-        let inode = self.inodes.enter(found, |before| match before {
-            // A file with several names may be reached by paths under different rules.
-            Some(there) if stored.kind != FileKind::Directory && stored.nlink > 1 => {
-                at.policy.scopes().stricter(there, here)
-            }
-            _ => here,
-        });
-        if !at.policy.scopes().is_trivial() {
-            inode.set_place(&at.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
+        if found.id.mount != at.inode.object.mount {
+            self.doors.remember(at.inode.id, name, found.id.mount);
         }
+        let inode = self.inodes.enter(&self.backing, found)?;
+        // A file with several names may be reached by paths under different rules.
+        let several = stored.kind != FileKind::Directory && stored.nlink > 1;
+        let scope = self.place(at, &inode, name, several);
         match inode.kind {
             FileKind::Regular => self.names.remember(inode.id, at.inode.id, name),
             FileKind::Directory => self.forget_listing(&at.policy, &inode),
             _ => {}
         }
-        let attr = at.policy.present(&stored, at.policy.scopes().rules(inode.scope()));
+        let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();
         let entry =
             Entry { node: inode.id, attr, entry_valid: cache.entry_timeout, attr_valid: cache.attr_timeout };
-        (entry, inode)
+        Ok((entry, inode))
     }
 }

@@ -12,6 +12,7 @@ mod attr;
 mod content;
 mod create;
 mod dir;
+mod doors;
 mod handles;
 mod inodes;
 mod io;
@@ -21,10 +22,14 @@ mod locks;
 mod lookup;
 mod names;
 mod open;
+mod places;
 mod readers;
+mod reign;
 mod releases;
 mod remove;
 mod rename;
+mod replay;
+mod succession;
 mod visit;
 mod xattr;
 
@@ -36,37 +41,34 @@ use arc_swap::ArcSwap;
 
 pub use api::*;
 use dir::Listings;
+use doors::Doors;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
 use names::Names;
 use readers::Readers;
+use reign::Reign;
 use releases::Releases;
+pub use succession::Succession;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
 use crate::backing::BackingFeatures;
-use crate::caller::Callers;
 use crate::policy::Policy;
-
-/// A policy, and what it made of the callers seen so far: they change together.
-#[derive(Debug)]
-struct Reign {
-    policy: Arc<Policy>,
-    callers: Callers,
-    /// [`Policy::is_transparent`], which every write asks for.
-    transparent: bool,
-}
+use crate::state::State;
+use crate::state::layout::HeaderWord;
 
 /// The translated filesystem of one mount.
 #[derive(Debug)]
 pub struct Filesystem<B: BackingFs> {
     backing: Arc<B>,
+    state: Arc<State>,
     reign: ArcSwap<Reign>,
     inodes: InodeTable<B>,
     handles: Handles<B>,
     directories: DirectoryCache<B>,
     names: Names,
+    doors: Doors,
     listings: Listings<B>,
     readers: Readers<B>,
     waiters: LockWaiters<B>,
@@ -86,18 +88,44 @@ impl<B: BackingFs> Filesystem<B> {
     /// # Errors
     /// Whatever the backing says of its root.
     pub fn new(backing: B, policy: Arc<Policy>) -> Result<Self, Errno> {
-        let backing = Arc::new(backing);
+        Self::begin(backing, policy, State::new()?)
+    }
+
+    /// As [`Self::new`], and keeps in `state` whatever a successor needs.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn begin(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Result<Self, Errno> {
         let root = backing.root()?;
-        let has_birth = root.attr.btime.is_some();
+        state.set(HeaderWord::HasBirth, root.attr.btime.is_some().into());
+        let inodes = InodeTable::new(&backing, root, Arc::clone(&state))?;
+        let handles = Handles::new(Arc::clone(&state));
+        Ok(Self::of(backing, Reign::first(policy), state, inodes, handles))
+    }
+
+    /// Goes on where another process has died, from what it has left in `state`. Asks neither kernel nor export. What is not whole
+    /// is left out, and logged.
+    pub fn go_on(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Self {
+        let inodes = InodeTable::left_in(&backing, Arc::clone(&state));
+        let handles = Handles::left_in(&backing, &inodes, Arc::clone(&state));
+        let filesystem = Self::of(backing, Reign::taken_over(policy), state, inodes, handles);
+        filesystem.take_over_locks();
+        filesystem
+    }
+
+    fn of(backing: B, reign: Reign, state: Arc<State>, inodes: InodeTable<B>, handles: Handles<B>) -> Self {
+        let backing = Arc::new(backing);
+        let has_birth = state.get(HeaderWord::HasBirth) != 0;
         let waiters = LockWaiters::new(Arc::clone(&backing));
-        let transparent = policy.is_transparent();
-        Ok(Self {
+        Self {
             backing,
-            reign: ArcSwap::from_pointee(Reign { policy, callers: Callers::default(), transparent }),
-            inodes: InodeTable::new(root),
-            handles: Handles::new(),
+            reign: ArcSwap::from_pointee(reign),
+            inodes,
+            handles,
+            state,
             directories: DirectoryCache::default(),
             names: Names::default(),
+            doors: Doors::default(),
             listings: Listings::default(),
             readers: Readers::default(),
             waiters,
@@ -106,7 +134,7 @@ impl<B: BackingFs> Filesystem<B> {
             has_birth,
             since: Instant::now(),
             moves: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Each serving thread calls this once, before its first request.
@@ -121,6 +149,11 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn attach_kernel(&self, kernel: Box<dyn Kernel>) {
         // A second session for one filesystem does not exist.
         let _ = self.kernel.set(kernel);
+    }
+
+    /// What outlives this process.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
     }
 
     /// What the export can do.

@@ -1,6 +1,6 @@
 //! Opening and closing files.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
@@ -68,9 +68,16 @@ impl<B: BackingFs> Filesystem<B> {
         let content = self.enter_content(policy, &inode, &file, open)?;
         let flags = self.backing_flags(open.flags);
         let opener = open.opener.clone();
-        let open = OpenFile { inode, file, opener, flags, content, flocked: OnceLock::new() };
+        let open = OpenFile::new(inode, file, opener, flags, content);
         let silent = self.closes_in_silence(policy, &open);
-        Ok(Opened { handle: self.handles.add_file(open), content, silent })
+        let (inode, content) = (Arc::clone(&open.inode), open.content);
+        match self.handles.add_file(&self.backing, open) {
+            Ok(handle) => Ok(Opened { handle, content, silent }),
+            Err(error) => {
+                self.leave_content(&inode, content);
+                Err(error)
+            }
+        }
     }
 
     /// close(2) of one descriptor, of perhaps several: the process's byte-range locks on the file go (fcntl(2)), and what
@@ -81,7 +88,8 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn flush(&self, node: NodeId, handle: FileHandleId, owner: LockOwner) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
         self.drop_locks(node, owner);
-        if open.writes() { self.backing.flush(&open.file) } else { Ok(()) }
+        // There is nobody to send it to where the export's filesystem is this kernel's own.
+        if open.writes() && !self.is_local(&open.inode) { self.backing.flush(&open.file) } else { Ok(()) }
     }
 
     /// The last descriptor is closed.

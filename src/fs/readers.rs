@@ -5,7 +5,7 @@
 //! to write back, and nobody on this node to remove a file through it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use nix::fcntl::OFlag;
 
@@ -78,7 +78,7 @@ impl<B: BackingFs> Filesystem<B> {
         let file = self.as_shown(&at, &who, |who| self.backing.open(who, at.node(self)?, flags))?;
         let inode = Arc::clone(&at.inode);
         let (opener, content) = (who.into_owned(), Content::Direct);
-        let open = Arc::new(OpenFile { inode, file, opener, flags, content, flocked: OnceLock::new() });
+        let open = Arc::new(OpenFile::new(inode, file, opener, flags, content));
         self.readers.keep(Arc::clone(&open));
         Ok(open)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::inodes::Inode;
+use super::replay;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
 use crate::backing::BackingFs;
@@ -18,8 +19,13 @@ impl<B: BackingFs> Filesystem<B> {
         at.child_writable(name)?;
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
-        self.as_shown(&at, &who, |who| self.backing.unlink(who, at.node(self)?, name))?;
-        keep(going);
+        let again = replay::attempt();
+        let removed = self.as_shown(&at, &who, |who| self.backing.unlink(who, at.node(self)?, name));
+        if let Err(error) = again.removed(removed, Errno::ENOENT) {
+            self.stays(going);
+            return Err(error);
+        }
+        self.keep(going);
         Ok(())
     }
 
@@ -32,8 +38,13 @@ impl<B: BackingFs> Filesystem<B> {
         at.child_writable(name)?;
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
-        self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name))?;
-        keep(going);
+        let again = replay::attempt();
+        let removed = self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name));
+        if let Err(error) = again.removed(removed, Errno::ENOENT) {
+            self.stays(going);
+            return Err(error);
+        }
+        self.keep(going);
         Ok(())
     }
 
@@ -52,18 +63,32 @@ impl<B: BackingFs> Filesystem<B> {
         let found = self.backing.lookup(who, at.node(self).ok()?, name).ok()?;
         let last = found.attr.kind == FileKind::Directory || found.attr.nlink == 1;
         let inode = last.then(|| self.inodes.find(&found.id)).flatten()?;
-        inode.pinned.is_none().then_some((inode, found.node))
+        if inode.pinned.is_some() {
+            return None;
+        }
+        // Before it goes: a successor must not be without it.
+        inode.about_to_go(self.backing.node_descriptor(&found.node));
+        Some((inode, found.node))
+    }
+}
+
+impl<B: BackingFs> Filesystem<B> {
+    /// It has lost its last name: the reference stays until the kernel forgets the inode, which for an object that nobody uses is
+    /// at once.
+    pub(super) fn keep(&self, going: Option<Going<B>>) {
+        if let Some((inode, node)) = going {
+            // A second removal of one inode does not exist.
+            let _ = inode.live().removed.set(Arc::new(node));
+        }
+    }
+
+    /// It has not lost it.
+    pub(super) fn stays(&self, going: Option<Going<B>>) {
+        if let Some((inode, _)) = &going {
+            inode.about_to_go(None);
+        }
     }
 }
 
 /// An inode that loses its last name, and a reference to it.
 pub(super) type Going<B> = (Arc<Inode<B>>, <B as BackingFs>::Node);
-
-/// It has lost it: the reference stays until the kernel forgets the inode, which for an object that nobody uses is at
-/// once.
-pub(super) fn keep<B: BackingFs>(going: Option<Going<B>>) {
-    if let Some((inode, node)) = going {
-        // A second removal of one inode does not exist.
-        let _ = inode.live().removed.set(Arc::new(node));
-    }
-}

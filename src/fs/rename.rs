@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use nix::fcntl::RenameFlags;
 
-use super::remove::keep;
+use super::replay::{self, Side};
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
 use crate::backing::BackingFs;
@@ -32,8 +32,19 @@ impl<B: BackingFs> Filesystem<B> {
         let who = self.actor(&from, Operation::Remove, from.rules())?;
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
         let replaced = if exchange { None } else { self.object_to_keep(&to, &who, new_name) };
-        self.move_name(&from, &to, &who, name, new_name, flags)?;
-        keep(replaced);
+        if exchange && self.exchanged_before(&from, &to, &who, (name, new_name)) {
+            return Ok(());
+        }
+        let again = replay::attempt();
+        let moved = again.moved(self.move_name(&from, &to, &who, name, new_name, flags), |side| {
+            let (at, name) = if side == Side::Old { (&from, name) } else { (&to, new_name) };
+            at.node(self).is_ok_and(|directory| self.backing.find(&who, directory, name).is_ok())
+        });
+        if let Err(error) = moved {
+            self.stays(replaced);
+            return Err(error);
+        }
+        self.keep(replaced);
         if !from.policy.scopes().is_trivial() {
             self.place_again(&to, &who, new_name);
             if exchange {
@@ -74,11 +85,10 @@ impl<B: BackingFs> Filesystem<B> {
             return;
         };
         let Some(inode) = self.inodes.find(&found.id) else { return };
-        let (before, here) = (inode.scope(), to.child_scope(name));
-        if before != here && inode.kind == FileKind::Directory {
+        let is_directory = inode.kind == FileKind::Directory;
+        if is_directory && self.scope(&to.policy, who, &inode) != to.child_scope(name) {
             self.moves.fetch_add(1, Ordering::Relaxed);
         }
-        inode.set_scope(here);
-        inode.set_place(&to.inode, name.as_bytes(), self.moves.load(Ordering::Relaxed));
+        self.place(to, &inode, name, !is_directory && found.attr.nlink > 1);
     }
 }

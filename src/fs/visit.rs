@@ -8,16 +8,15 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::inodes::{Inode, lock};
+use super::reign::Reign;
 use super::{CallerId, Errno, Filesystem, NodeId};
 use crate::backing::{BackingFs, Freshness};
 use crate::caller::Refused;
 use crate::policy::{
-    Credentials, Denied, FileKind, NfsGid, NfsUid, Operation, Owner, Policy, Rules, ScopeId, ShownAttr,
-    StoredAttr,
+    Credentials, Denied, FileKind, NfsGid, NfsUid, Operation, Owner, Rules, ScopeId, ShownAttr, StoredAttr,
 };
 
 /// Directories that keep a descriptor between requests.
@@ -49,17 +48,20 @@ impl<B: BackingFs> Deref for NodeRef<B> {
 /// A caller at an object.
 #[derive(Debug)]
 pub(super) struct Visit<B: BackingFs> {
-    pub(super) policy: Arc<Policy>,
+    /// The policy under which the request began, and is judged.
+    pub(super) policy: Arc<Reign>,
     /// The caller's own credentials, whatever `act_as` says.
     pub(super) caller: Arc<Credentials>,
     pub(super) inode: Arc<Inode<B>>,
+    /// Where in the policy's tree of path rules the object lies.
+    pub(super) scope: ScopeId,
     /// Found when it is first needed.
     node: OnceCell<NodeRef<B>>,
 }
 
 impl<B: BackingFs> Visit<B> {
-    pub(super) fn new(policy: &Arc<Policy>, caller: Arc<Credentials>, inode: Arc<Inode<B>>) -> Self {
-        Self { policy: Arc::clone(policy), caller, inode, node: OnceCell::new() }
+    fn new(policy: Arc<Reign>, caller: Arc<Credentials>, inode: Arc<Inode<B>>, scope: ScopeId) -> Self {
+        Self { policy, caller, inode, scope, node: OnceCell::new() }
     }
 
     /// The object itself.
@@ -76,12 +78,12 @@ impl<B: BackingFs> Visit<B> {
 
     /// What holds for the object.
     pub(super) fn rules(&self) -> &Rules {
-        self.policy.scopes().rules(self.inode.scope())
+        self.policy.scopes().rules(self.scope)
     }
 
     /// Where the child `name` of this directory lies in the tree of path rules.
     pub(super) fn child_scope(&self, name: super::Name<'_>) -> ScopeId {
-        self.policy.scopes().child(self.inode.scope(), name.as_bytes())
+        self.policy.scopes().child(self.scope, name.as_bytes())
     }
 
     /// What holds for the child `name` of this directory.
@@ -117,27 +119,41 @@ impl<B: BackingFs> Filesystem<B> {
     /// # Errors
     /// EACCES for a caller that the rules deny, ESTALE for an inode that is forgotten.
     pub(super) fn visit(&self, caller: CallerId, node: NodeId) -> Result<Visit<B>, Errno> {
-        let reign = self.reign.load();
+        self.visit_under(self.reign.load_full(), caller, node)
+    }
+
+    /// As [`Self::visit`], but a caller that the rules deny looks as the object's owner.
+    pub(super) fn visit_to_look(&self, caller: CallerId, node: NodeId) -> Result<Visit<B>, Errno> {
+        let reign = self.reign.load_full();
+        match self.visit_under(Arc::clone(&reign), caller, node) {
+            Err(Errno::EACCES) => self.visit_as(reign, None, node),
+            visited => visited,
+        }
+    }
+
+    fn visit_under(&self, reign: Arc<Reign>, caller: CallerId, node: NodeId) -> Result<Visit<B>, Errno> {
         let caller = reign.callers.admit(&reign.policy, caller).map_err(|refused| match refused {
             Refused::Denied(denied) => errno_of(denied),
             Refused::Anonymous => Errno::EACCES,
         })?;
+        self.visit_as(reign, Some(caller), node)
+    }
+
+    fn visit_as(
+        &self,
+        reign: Arc<Reign>,
+        who: Option<Arc<Credentials>>,
+        node: NodeId,
+    ) -> Result<Visit<B>, Errno> {
         let inode = self.inode(node)?;
-        self.follow_moves(&reign.policy, &inode);
-        Ok(Visit::new(&reign.policy, caller, inode))
+        let who = who.unwrap_or_else(|| Arc::new(last_owner(&inode)));
+        let scope = self.scope(&reign, &who, &inode);
+        Ok(Visit::new(reign, who, inode, scope))
     }
 
     /// The same caller at another inode: the second directory of a rename, the new one of a link.
     pub(super) fn visit_also(&self, first: &Visit<B>, node: NodeId) -> Result<Visit<B>, Errno> {
-        let inode = self.inode(node)?;
-        self.follow_moves(&first.policy, &inode);
-        Ok(Visit::new(&first.policy, Arc::clone(&first.caller), inode))
-    }
-
-    fn follow_moves(&self, policy: &Policy, inode: &Inode<B>) {
-        if !policy.scopes().is_trivial() {
-            inode.follow_moves(policy.scopes(), self.moves.load(Ordering::Relaxed));
-        }
+        self.visit_as(Arc::clone(&first.policy), Some(Arc::clone(&first.caller)), node)
     }
 
     /// ESTALE for a number that was never given out, or is forgotten: the kernel then looks the name up again.

@@ -8,6 +8,8 @@
 
 use std::ffi::CStr;
 
+use super::inodes::lock;
+use super::replay;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, NodeId, acl};
 use crate::backing::{BackingFs, Freshness};
@@ -33,7 +35,11 @@ impl<B: BackingFs> Filesystem<B> {
         if hidden(&at, &who, name.to_bytes()) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let length = self.backing.getxattr(&who, at.node(self)?, name, buffer)?;
+        let open = at.inode.live_if_any().and_then(|live| lock(&live.open).first().cloned());
+        let length = match open {
+            Some(open) => self.backing.getxattr_file(&who, &open.file, name, buffer)?,
+            None => self.backing.getxattr(&who, at.node(self)?, name, buffer)?,
+        };
         if acl::is_acl(name.to_bytes())
             && let Some(value) = buffer.get_mut(..length)
         {
@@ -84,7 +90,9 @@ impl<B: BackingFs> Filesystem<B> {
         let who = self.actor(&at, Operation::Change, at.rules())?;
         may_change(&at, &who, name.to_bytes())?;
         if !acl::is_acl(name.to_bytes()) {
-            return self.backing.setxattr(&who, at.node(self)?, name, value, flags);
+            let again = replay::attempt();
+            let made = self.backing.setxattr(&who, at.node(self)?, name, value, flags);
+            return again.made(made, || self.has_value(&at, &who, name, value));
         }
         let mut value = value.to_vec();
         acl::store(&at.policy, &mut value)?;
@@ -101,7 +109,14 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         let who = self.actor(&at, Operation::Change, at.rules())?;
         may_change(&at, &who, name.to_bytes())?;
-        self.backing.removexattr(&who, at.node(self)?, name)
+        let again = replay::attempt();
+        again.removed(self.backing.removexattr(&who, at.node(self)?, name), Errno::ENODATA)
+    }
+
+    fn has_value(&self, at: &Visit<B>, who: &Credentials, name: &CStr, value: &[u8]) -> Option<()> {
+        let mut there = vec![0; value.len() + 1];
+        let length = self.backing.getxattr(who, at.node(self).ok()?, name, &mut there).ok()?;
+        (there[..length] == *value).then_some(())
     }
 
     /// An ACL's mask is the mode's group bits: what a chmod cannot take away, an ACL cannot either.

@@ -1,10 +1,11 @@
-//! How much was done: each worker counts for itself, whoever asks adds up.
+//! How much was done: each worker counts for itself, whoever asks adds up. Beside it, what it has in hand.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::in_hand::InHand;
 use super::opcode::Opcode;
 
 /// What a session has done so far.
@@ -28,6 +29,7 @@ pub(crate) struct WorkerCounters {
     unknown: AtomicU64,
     errors: AtomicU64,
     panics: AtomicU64,
+    pub(crate) in_hand: InHand,
 }
 
 impl Default for WorkerCounters {
@@ -37,6 +39,7 @@ impl Default for WorkerCounters {
             unknown: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            in_hand: InHand::default(),
         }
     }
 }

@@ -98,20 +98,47 @@ impl Device {
         self.send(code, 0, payload)
     }
 
+    /// Sends an answer that was made before, head and all.
+    ///
+    /// # Errors
+    /// ENOENT where the request is no more: it was answered, or aborted.
+    pub(crate) fn answer_again(&self, answer: &[u8]) -> Result<(), Errno> {
+        let sent = (&self.file).write(answer)?;
+        if sent == answer.len() { Ok(()) } else { Err(Errno::EIO) }
+    }
+
     fn send(&self, error: i32, unique: u64, payload: &[u8]) -> Result<(), Errno> {
+        let header = head(error, RequestId(unique), payload.len())?;
+        self.send_with(&header, payload)
+    }
+
+    /// Sends an answer with the head that [`head`] made for it.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(crate) fn send_with(&self, header: &[u8; OUT_HEADER], payload: &[u8]) -> Result<(), Errno> {
         let length = OUT_HEADER + payload.len();
-        let len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
-        let header = OutHeader { len, error, unique };
         // One write is one message: the kernel takes all of it or none. A short one is copied together, since the kernel
         // pins the memory of each piece that it is given.
         let mut short = [0; SHORT];
         let sent = if let Some(message) = short.get_mut(..length) {
-            message[..OUT_HEADER].copy_from_slice(header.as_bytes());
+            message[..OUT_HEADER].copy_from_slice(header);
             message[OUT_HEADER..].copy_from_slice(payload);
             (&self.file).write(message)?
         } else {
-            (&self.file).write_vectored(&[IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?
+            (&self.file).write_vectored(&[IoSlice::new(header), IoSlice::new(payload)])?
         };
         if sent == length { Ok(()) } else { Err(Errno::EIO) }
     }
+}
+
+/// The head of an answer with so many bytes of payload: `error` is 0, or negative.
+///
+/// # Errors
+/// EINVAL where they are more than a message can say.
+pub(crate) fn head(error: i32, to: RequestId, payload: usize) -> Result<[u8; OUT_HEADER], Errno> {
+    let len = u32::try_from(OUT_HEADER + payload).map_err(|_| Errno::EINVAL)?;
+    let mut bytes = [0; OUT_HEADER];
+    bytes.copy_from_slice(OutHeader { len, error, unique: to.0 }.as_bytes());
+    Ok(bytes)
 }

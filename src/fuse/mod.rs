@@ -11,11 +11,13 @@
 //! Not here: what any operation means.
 
 mod counters;
+mod crowds;
 mod decode;
 mod device;
 mod dirents;
 mod dispatch;
 mod encode;
+mod in_hand;
 mod mount;
 mod negotiate;
 mod notify;
@@ -24,12 +26,14 @@ mod pool;
 mod read_ahead;
 mod reply;
 mod session;
+mod settled;
 mod wire;
 
 pub use counters::Counters;
 pub use device::Device;
 pub use mount::{MountError, MountOptions, mount};
 pub use negotiate::{Features, MAX_WRITE};
-pub use pool::MAX_WORKERS;
+pub use pool::{MAX_HELD_UP, MAX_WORKERS};
 pub use read_ahead::{READ_AHEAD_KIB, raise_read_ahead};
 pub use session::{Session, SessionError, SessionOptions};
+pub use settled::Unsettled;

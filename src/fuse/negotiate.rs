@@ -132,6 +132,16 @@ impl Features {
         self.minor
     }
 
+    /// As numbers, for a successor.
+    pub(crate) const fn numbers(&self) -> (u64, u32) {
+        (self.flags.0, self.minor)
+    }
+
+    /// What [`Self::numbers`] gave.
+    pub(crate) const fn of_numbers(flags: u64, minor: u32) -> Self {
+        Self { flags: InitFlags(flags), minor }
+    }
+
     /// Whether files may be read and written past the daemon.
     #[must_use]
     pub const fn has_passthrough(&self) -> bool {

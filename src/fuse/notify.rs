@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::device::Device;
 use super::pool::Pool;
-use super::wire::{FUSE_NOTIFY_INVAL_INODE, NotifyInvalInodeOut};
+use super::wire::{FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInodeOut};
 use crate::fs::{BackingId, Errno, Kernel, NodeId};
 use crate::sys::fuse_dev;
 
@@ -38,7 +38,7 @@ impl Kernel for OurKernel {
     fn take_back(&self, id: BackingId) {
         // A connection that has ended has given everything back.
         if let Err(error) = fuse_dev::backing_close(self.device.as_fd(), id.0) {
-            tracing::debug!(id = id.0, %error, "the kernel keeps a file");
+            tracing::trace!(id = id.0, %error, "the kernel keeps a file");
         }
     }
 
@@ -51,5 +51,20 @@ impl Kernel for OurKernel {
         let all = NotifyInvalInodeOut { ino: node.0.get(), off: 0, len: 0 };
         // ENOENT: the kernel knows no such inode, so it caches nothing of it.
         let _ = self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes());
+    }
+
+    fn forget_attributes(&self, node: NodeId) {
+        // A negative offset is "no content", and then nothing is waited for (fuse_reverse_inval_inode).
+        let none = NotifyInvalInodeOut { ino: node.0.get(), off: -1, len: 0 };
+        let _ = self.device.notify(FUSE_NOTIFY_INVAL_INODE, none.as_bytes());
+    }
+
+    fn forget_names(&self) -> bool {
+        // A kernel that does not know the notification calls it invalid.
+        self.device.notify(FUSE_NOTIFY_INC_EPOCH, &[]).is_ok()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.pool.upgrade().is_none_or(|pool| pool.has_ended())
     }
 }

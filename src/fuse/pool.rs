@@ -18,25 +18,36 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, Thread};
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
-
 use super::counters::{Counters, WorkerCounters};
 use super::device::{Device, Received};
+use super::in_hand::Looked;
 use super::negotiate::MAX_WRITE;
 use crate::fs::Errno;
+use crate::state::layout::{MAX_SLOTS, SLOT_BUFFER};
+use crate::state::slot::{Ledger, Left, Slot};
+use crate::state::{State, journal};
 use crate::sys::cycles;
 
 mod lookout;
 
 use lookout::{Bell, Meter};
 
-/// Workers per session. With all of them in calls that do not return, the mount waits too.
+/// Workers per session, not counting those that are held up.
 pub const MAX_WORKERS: usize = 64;
+/// Workers that may be held up beside them: in calls that a server, or a part of the export, does not answer. With all of
+/// these and the others in such calls, the mount waits too. A worker that waits takes some 60 KiB.
+pub const MAX_HELD_UP: usize = 960;
 
+/// Workers whose memory is all there from the beginning, a mebibyte for each.
+const READY_AT_ONCE: usize = 8;
+
+/// Workers that may die at one request before its caller gets EIO.
+const MAX_TRIES: u64 = 3;
+
+/// A slot's first page is for a request's structs and names, and the longest write comes after it; the answer to a short request
+/// uses that second part. (The kernel wants room for the longest write and its head, which are far less than a page.)
 const PAGE: usize = 4096;
-/// A page for a request's structs and names, and the longest write after it; the answer to a short request uses that
-/// second part. (The kernel wants room for the longest write and its head, which are far less than a page.)
-const PAGES: usize = MAX_WRITE as usize / PAGE + 1;
+const _: () = assert!(SLOT_BUFFER == MAX_WRITE as usize + PAGE);
 
 /// What a worker does with a request.
 ///
@@ -44,8 +55,15 @@ const PAGES: usize = MAX_WRITE as usize / PAGE + 1;
 pub(crate) trait Service: Send + Sync + 'static {
     /// Each worker calls this once, first.
     fn enter_thread(&self) -> Result<(), Errno>;
-    /// Serves one request and sends the answer; `space` is for making the answer in. Never panics.
-    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters);
+    /// Serves one request and sends the answer; `space` is for making the answer in, and it is written down in `ledger` first.
+    /// Never panics.
+    fn serve(&self, message: &[u8], space: &mut [u8], ledger: &Ledger<'_>, counters: &WorkerCounters);
+    /// Refuses a request at which several workers have died.
+    fn give_up(&self, message: &[u8], ledger: &Ledger<'_>, counters: &WorkerCounters);
+    /// Looks at what the workers have in hand; called now and then while that is anything.
+    fn look_around(&self, _workers: &[Arc<WorkerCounters>]) -> Looked {
+        Looked::default()
+    }
 }
 
 /// The workers of one session.
@@ -64,9 +82,18 @@ pub(crate) struct Pool {
     lookout: OnceLock<Thread>,
     /// Workers that are to park after their next request.
     dismissed: AtomicUsize,
+    /// Workers that were held up at the last look.
+    held_up: AtomicUsize,
+    /// That the system gave no thread was told.
+    short_of_threads: AtomicBool,
     ended: AtomicBool,
+    /// No request is to be begun any more.
+    stopping: AtomicBool,
+    /// Workers that read requests, or are at one.
+    reading: AtomicUsize,
     crew: Mutex<Crew>,
     summons: Condvar,
+    state: Arc<State>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +110,8 @@ struct Crew {
     aside: usize,
     /// Why the session ended, where that was not by unmounting.
     failure: Option<Errno>,
+    /// Slots that are nobody's: those come first that have a request in them.
+    slots: Vec<Slot>,
 }
 
 impl fmt::Debug for Pool {
@@ -95,7 +124,7 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(device: Arc<Device>, service: Box<dyn Service>) -> Arc<Self> {
+    pub(crate) fn new(device: Arc<Device>, service: Box<dyn Service>, state: Arc<State>) -> Arc<Self> {
         Arc::new(Self {
             device,
             service,
@@ -106,14 +135,34 @@ impl Pool {
             bell: Bell::default(),
             lookout: OnceLock::new(),
             dismissed: AtomicUsize::new(0),
+            held_up: AtomicUsize::new(0),
+            short_of_threads: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            reading: AtomicUsize::new(0),
             crew: Mutex::new(Crew::default()),
             summons: Condvar::new(),
+            state,
         })
     }
 
     pub(crate) fn device(&self) -> &Arc<Device> {
         &self.device
+    }
+
+    /// As [`Self::start`], with the requests in hand of a process that has died: a worker begins with each.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn go_on(self: &Arc<Self>, threads: usize, slots: Vec<Slot>) -> Result<(), Errno> {
+        let requests = slots.iter().filter(|slot| matches!(slot.left(), Left::Request(_))).count();
+        {
+            let mut crew = self.crew();
+            crew.slots = slots;
+            // The last one is taken first.
+            crew.slots.sort_by_key(|slot| matches!(slot.left(), Left::Request(_)));
+        }
+        self.start(threads.max(requests))
     }
 
     /// Starts the first `threads` workers; waits for the first of them to be ready.
@@ -129,7 +178,7 @@ impl Pool {
         }
         // A worker that died before it could say so is a thread less, too.
         first.recv().unwrap_or(Err(Errno::EAGAIN))?;
-        for _ in 1..threads.clamp(1, MAX_WORKERS) {
+        for _ in 1..threads.clamp(1, MAX_SLOTS) {
             let mut crew = self.crew();
             self.waiting.fetch_add(1, Ordering::SeqCst);
             // The pool grows by itself when it must.
@@ -142,6 +191,24 @@ impl Pool {
         let _ = self.lookout.set(lookout.thread().clone());
         self.crew().threads.push(lookout);
         Ok(())
+    }
+
+    /// From now on no worker begins a request. One that waits for one notices when the next comes, and serves that.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no worker reads requests any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.reading.load(Ordering::SeqCst) == 0
+    }
+
+    /// Where the process is about to end: a worker's last thing.
+    fn stand_still(&self) -> ! {
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        loop {
+            thread::park();
+        }
     }
 
     /// Waits until the session has ended and every worker with it.
@@ -165,6 +232,11 @@ impl Pool {
         sum
     }
 
+    /// Whether the kernel has ended the session.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     /// Until the guard is dropped, the calling worker waits for the kernel and does not count: another takes its place,
     /// above [`MAX_WORKERS`] if need be.
     pub(crate) fn step_aside(self: &Arc<Self>) -> Aside<'_> {
@@ -186,11 +258,18 @@ impl Pool {
         if crew.parked > crew.summoned {
             crew.summoned += 1;
             self.summons.notify_one();
-        } else if crew.started >= MAX_WORKERS + crew.aside {
+        } else if crew.started >= self.most(&crew) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-        } else if let Err(error) = self.hire(&mut crew, None) {
+        } else if let Err(error) = self.hire(&mut crew, None)
+            && !self.short_of_threads.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(%error, workers = crew.started, "no further worker can be started");
         }
+    }
+
+    /// How many workers there may be now.
+    fn most(&self, crew: &Crew) -> usize {
+        MAX_WORKERS + crew.aside + self.held_up.load(Ordering::Relaxed).min(MAX_HELD_UP)
     }
 
     /// Starts a worker that counts as waiting already; it does not where this fails.
@@ -202,7 +281,10 @@ impl Pool {
         let (pool, counters) = (Arc::clone(self), Arc::new(WorkerCounters::default()));
         let own = Arc::clone(&counters);
         let name = format!("fuse-worker-{}", crew.started);
-        let started = thread::Builder::new().name(name).spawn(move || pool.work(&own, ready));
+        let slot = crew.slots.pop().map_or_else(|| self.state.slots.take(), Ok);
+        let started = slot
+            .map_err(std::io::Error::from)
+            .and_then(|slot| thread::Builder::new().name(name).spawn(move || pool.work(slot, &own, ready)));
         match started {
             Ok(thread) => {
                 crew.threads.push(thread);
@@ -218,7 +300,12 @@ impl Pool {
     }
 
     /// A worker's life.
-    fn work(self: &Arc<Self>, counters: &WorkerCounters, ready: Option<mpsc::Sender<Result<(), Errno>>>) {
+    fn work(
+        self: &Arc<Self>,
+        mut slot: Slot,
+        counters: &WorkerCounters,
+        ready: Option<mpsc::Sender<Result<(), Errno>>>,
+    ) {
         let entered = self.service.enter_thread();
         if let Some(ready) = ready {
             // Whoever started the pool waits for this.
@@ -230,13 +317,29 @@ impl Pool {
             return;
         }
         self.crew().meters.push(Meter::of_this_thread());
-        let mut buffer = Buffer::new();
+        journal::keep_for(&slot.control);
+        counters.in_hand.belongs_to(&slot.control);
+        // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it
+        // gives the request up. Those that are hired while others wait for a server have long requests only by and by.
+        let mut ready_for = if self.crew().started <= READY_AT_ONCE { slot.buffer.len() } else { 4 * PAGE };
+        slot.buffer.populate(ready_for);
         let mut free_since = cycles::now();
+        if let Left::Request(length) = slot.left() {
+            self.serve(length, &mut slot, &mut free_since, counters);
+        }
+        self.reading.fetch_add(1, Ordering::SeqCst);
         loop {
-            match self.device.receive(buffer.all()) {
+            if self.stopping.load(Ordering::SeqCst) {
+                self.stand_still();
+            }
+            match self.device.receive(&mut slot.buffer) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
-                    self.serve(length, &mut buffer, &mut free_since, counters);
+                    self.serve(length, &mut slot, &mut free_since, counters);
+                    if length > ready_for {
+                        ready_for = slot.buffer.len();
+                        slot.buffer.populate(ready_for);
+                    }
                 }
                 Ok(Received::End) => return self.end(None),
                 Err(error) => return self.end(Some(error)),
@@ -247,17 +350,26 @@ impl Pool {
     fn serve(
         self: &Arc<Self>,
         length: usize,
-        buffer: &mut Buffer,
+        slot: &mut Slot,
         free_since: &mut u64,
         counters: &WorkerCounters,
     ) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.taken.fetch_add(1, Ordering::Relaxed);
         self.bell.ring(self.lookout.get());
-        let (message, space) = buffer.split(length);
         let begin = cycles::now();
         self.idle.add(*free_since, begin);
-        self.service.serve(message, space, counters);
+        let tries = slot.control.begin();
+        let (buffer, ledger) = slot.open();
+        // A request longer than a page brings data, and then its answer has none.
+        let (message, space) = buffer.split_at_mut(length.max(PAGE));
+        let message = &message[..length];
+        if tries <= MAX_TRIES {
+            self.service.serve(message, space, &ledger, counters);
+        } else {
+            self.service.give_up(message, &ledger, counters);
+        }
+        slot.clear();
         *free_since = cycles::now();
         self.at_work.add(begin, *free_since);
         if self.is_dismissed() && self.park() {
@@ -284,10 +396,12 @@ impl Pool {
             return false;
         }
         crew.parked += 1;
+        self.reading.fetch_sub(1, Ordering::SeqCst);
         while crew.summoned == 0 && !self.ended.load(Ordering::SeqCst) {
             crew = self.summons.wait(crew).unwrap_or_else(PoisonError::into_inner);
         }
         crew.parked -= 1;
+        self.reading.fetch_add(1, Ordering::SeqCst);
         if crew.summoned > 0 {
             crew.summoned -= 1;
         } else {
@@ -326,35 +440,6 @@ pub(crate) struct Aside<'a> {
 impl Drop for Aside<'_> {
     fn drop(&mut self) {
         self.pool.crew().aside -= 1;
-    }
-}
-
-/// Memory that begins at a page, so that the kernel's copies do.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(4096))]
-struct Page([u8; PAGE]);
-
-/// A worker's memory for a request and its answer; pages that were never used take none.
-#[derive(Debug)]
-struct Buffer {
-    pages: Vec<Page>,
-}
-
-impl Buffer {
-    fn new() -> Self {
-        let pages = Page::new_vec_zeroed(PAGES).expect("a mebibyte of address space");
-        Self { pages }
-    }
-
-    fn all(&mut self) -> &mut [u8] {
-        self.pages.as_mut_slice().as_mut_bytes()
-    }
-
-    /// The request that was read, and what is free for its answer. A request longer than a page brings data, and then
-    /// its answer has none.
-    fn split(&mut self, length: usize) -> (&[u8], &mut [u8]) {
-        let (message, space) = self.all().split_at_mut(length.max(PAGE));
-        (&message[..length], space)
     }
 }
 

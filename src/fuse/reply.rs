@@ -5,8 +5,9 @@ use std::sync::Arc;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::counters::WorkerCounters;
-use super::device::Device;
+use super::device::{self, Device};
 use crate::fs::{Errno, LockReply, RequestId};
+use crate::state::slot::Ledger;
 
 /// Whether an answer reached the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,10 @@ pub(crate) struct Reply<'a> {
     device: &'a Arc<Device>,
     to: RequestId,
     counters: &'a WorkerCounters,
-    /// What to do where the answer is ESTALE.
-    stale: &'a dyn Fn(),
+    /// Where the answer is written down before it is sent.
+    ledger: &'a Ledger<'a>,
+    /// What to do where the answer is ESTALE; true where the operation is to be tried again instead of answered.
+    stale: &'a dyn Fn() -> bool,
 }
 
 impl<'a> Reply<'a> {
@@ -31,9 +34,10 @@ impl<'a> Reply<'a> {
         device: &'a Arc<Device>,
         to: RequestId,
         counters: &'a WorkerCounters,
-        stale: &'a dyn Fn(),
+        ledger: &'a Ledger<'a>,
+        stale: &'a dyn Fn() -> bool,
     ) -> Self {
-        Self { device, to, counters, stale }
+        Self { device, to, counters, ledger, stale }
     }
 
     /// Which request this answers.
@@ -41,21 +45,21 @@ impl<'a> Reply<'a> {
         self.to
     }
 
-    /// Refuses.
+    /// Refuses; or leaves it unanswered, where a stale descriptor was to blame and whoever holds the request tries again.
     pub(crate) fn error(self, error: Errno) {
+        if error == Errno::ESTALE && (self.stale)() {
+            return;
+        }
         // That there is none of what was asked for is an answer, and a frequent one.
         if error != Errno::ENOENT && error != Errno::ENODATA {
             self.counters.error();
         }
-        if error == Errno::ESTALE {
-            (self.stale)();
-        }
-        delivered(self.to, self.device.refuse(self.to, error));
+        self.send(-error.raw(), &[]);
     }
 
     /// The kernel need not ask this, and asks no more (ENOSYS).
     pub(crate) fn needless(self) {
-        delivered(self.to, self.device.refuse(self.to, Errno::ENOSYS));
+        self.send(-Errno::ENOSYS.raw(), &[]);
     }
 
     /// Answers without a payload.
@@ -76,20 +80,33 @@ impl<'a> Reply<'a> {
 
     /// Answers with these bytes, from where they are.
     pub(crate) fn bytes(self, payload: &[u8]) -> Delivery {
-        delivered(self.to, self.device.answer(self.to, payload))
+        self.send(0, payload)
+    }
+
+    fn send(self, error: i32, payload: &[u8]) -> Delivery {
+        let sent = device::head(error, self.to, payload.len()).and_then(|head| {
+            self.ledger.write_down(&head, payload);
+            self.device.send_with(&head, payload)
+        });
+        delivered(self.to, sent)
     }
 
     /// For an answer that comes later, and from another thread.
     pub(crate) fn later(self) -> LockReply {
-        let (device, to) = (Arc::clone(self.device), self.to);
-        Box::new(move |outcome| {
-            let sent = match outcome {
-                Ok(()) => device.answer(to, &[]),
-                Err(error) => device.refuse(to, error),
-            };
-            delivered(to, sent);
-        })
+        later(self.device, self.to)
     }
+}
+
+/// The answer to a request that is in nobody's hand.
+pub(crate) fn later(device: &Arc<Device>, to: RequestId) -> LockReply {
+    let device = Arc::clone(device);
+    Box::new(move |outcome| {
+        let sent = match outcome {
+            Ok(()) => device.answer(to, &[]),
+            Err(error) => device.refuse(to, error),
+        };
+        delivered(to, sent);
+    })
 }
 
 fn delivered(to: RequestId, sent: Result<(), Errno>) -> Delivery {

@@ -1,5 +1,6 @@
 //! A mount being served: the handshake, then the workers, until the kernel ends it.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use zerocopy::{FromBytes, IntoBytes};
@@ -12,9 +13,13 @@ use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, neg
 use super::notify::OurKernel;
 use super::opcode::Opcode;
 use super::pool::Pool;
+use super::reply::later;
+use super::settled::{Settled, Unsettled};
 use super::wire::{IN_HEADER, InitIn};
-use crate::fs::{BackingFs, Errno, Filesystem};
-use crate::policy::{DataPath, LockScope};
+use crate::fs::{BackingFs, Errno, Filesystem, RequestId};
+use crate::policy::Policy;
+use crate::state::session::SessionData;
+use crate::state::slot::{Left, Slot};
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,7 @@ pub enum SessionError {
 pub struct Session {
     pool: Arc<Pool>,
     features: Features,
+    settled: Settled,
 }
 
 impl Session {
@@ -72,22 +78,48 @@ impl Session {
         fs: Arc<Filesystem<B>>,
         options: SessionOptions,
     ) -> Result<Self, SessionError> {
-        // A file that is opened without a request has no handle for a lock to hang on, or for the kernel to pass through.
-        let asks_for_opens = !fs.trusts_opens();
-        let wishes = Wishes {
-            server_locks: asks_for_opens && fs.policy().lock_scope() == LockScope::Server,
-            posix_acl: fs.features().posix_acl,
-            passthrough: asks_for_opens
-                && matches!(fs.policy().cache().data, DataPath::Auto | DataPath::Passthrough),
-        };
-        let features = shake_hands(&device, wishes)?;
-        let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
-        let device = Arc::new(device);
-        let server = Server::new(Arc::clone(&fs), Arc::clone(&device), dialect);
-        let pool = Pool::new(device, Box::new(server));
-        fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has_passthrough())));
+        let settled = Settled::of(&fs);
+        let features = shake_hands(&device, settled.wishes)?;
+        let (flags, minor) = features.numbers();
+        fs.state().session.set(SessionData { device: device.as_fd().as_raw_fd(), flags, minor });
+        let pool = prepare(device, &fs, &features);
         pool.start(options.threads).map_err(SessionError::Worker)?;
-        Ok(Self { pool, features })
+        Ok(Self { pool, features, settled })
+    }
+
+    /// Goes on with a session whose process has died, on the same device, with the requests that it had in hand. The kernel
+    /// notices nothing.
+    ///
+    /// # Errors
+    /// Where nothing was left to go on with, or no worker starts.
+    pub fn go_on<B: BackingFs>(
+        device: Device,
+        fs: &Arc<Filesystem<B>>,
+        options: SessionOptions,
+        mut slots: Vec<Slot>,
+    ) -> Result<Self, SessionError> {
+        let left = fs.state().session.get().ok_or(SessionError::NotInit)?;
+        let features = Features::of_numbers(left.flags, left.minor);
+        let pool = prepare(device, fs, &features);
+        fs.give_back_registered();
+        for slot in &mut slots {
+            match slot.left() {
+                // ENOENT: it was sent already.
+                Left::Answer(answer) => _ = pool.device().answer_again(&answer),
+                Left::Abandoned => {
+                    if let Some(request) = slot.request() {
+                        let _ = pool.device().refuse(RequestId(request), Errno::EINTR);
+                    }
+                }
+                Left::Request(_) if fs.is_waiting(slot) => {}
+                Left::Request(_) | Left::Empty => continue,
+            }
+            slot.clear();
+        }
+        let device = Arc::clone(pool.device());
+        fs.go_on_waiting(|request| later(&device, request));
+        pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
+        Ok(Self { pool, features, settled: Settled::of(fs) })
     }
 
     /// Waits until the mount is unmounted, or its connection aborted, and the last request is answered.
@@ -96,6 +128,25 @@ impl Session {
     /// Where reading requests failed for another reason.
     pub fn join(&self) -> Result<(), SessionError> {
         self.pool.join().map_err(SessionError::Device)
+    }
+
+    /// Whether the mount can go on under another policy.
+    ///
+    /// # Errors
+    /// What stands in the way: it is settled with the kernel when a mount begins.
+    pub fn allows(&self, policy: &Policy) -> Result<(), Unsettled> {
+        self.settled.allows(policy, &self.features)
+    }
+
+    /// From now on no request is begun; those in hand are ended.
+    pub fn stop(&self) {
+        self.pool.stop();
+    }
+
+    /// Whether nothing is in hand any more, and will not be.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.pool.has_stopped()
     }
 
     /// What was agreed on with the kernel.
@@ -109,6 +160,16 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.pool.counters()
     }
+}
+
+/// The workers, before they start.
+fn prepare<B: BackingFs>(device: Device, fs: &Arc<Filesystem<B>>, features: &Features) -> Arc<Pool> {
+    let dialect = Dialect { setxattr_ext: features.has(InitFlags::SETXATTR_EXT) };
+    let device = Arc::new(device);
+    let server = Server::new(Arc::clone(fs), Arc::clone(&device), dialect);
+    let pool = Pool::new(device, Box::new(server), Arc::clone(fs.state()));
+    fs.attach_kernel(Box::new(OurKernel::new(&pool, features.has_passthrough())));
+    pool
 }
 
 /// Reads INIT and answers it; once more where the kernel speaks a newer major version.

@@ -38,6 +38,8 @@ pub(crate) const FUSE_FSYNC_FDATASYNC: u32 = 1 << 0;
 
 /// FUSE_NOTIFY_INVAL_INODE, as it stands in [`OutHeader::error`] of a notification.
 pub(crate) const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
+/// FUSE_NOTIFY_INC_EPOCH (7.44, Linux 6.16): every name that the kernel knows is to be looked up anew. Has no payload.
+pub(crate) const FUSE_NOTIFY_INC_EPOCH: i32 = 8;
 
 /// Where a struct of the C header lies in ours.
 #[cfg(test)]

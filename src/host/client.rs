@@ -55,6 +55,11 @@ impl Client {
         done(self.ask(Request::Unpublish { target }, UNMOUNT_PATIENCE)?)
     }
 
+    /// Has the volumes that are shown follow a changed rules file.
+    pub fn renew(&self, text: String) -> Result<(), Refusal> {
+        done(self.ask(Request::Renew { text }, MOUNT_PATIENCE)?)
+    }
+
     /// How a volume fares.
     pub fn stats(&self, volume_id: String, path: PathBuf) -> Result<Stats, Refusal> {
         match self.ask(Request::Stats { volume_id, path }, STATS_PATIENCE)? {

@@ -18,6 +18,7 @@ mod ledger;
 mod orphans;
 pub mod protocol;
 mod publish;
+mod renew;
 pub mod server;
 mod share;
 mod stage;

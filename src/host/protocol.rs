@@ -32,6 +32,11 @@ pub enum Request {
         /// Where it was shown.
         target: PathBuf,
     },
+    /// Have all published volumes follow a changed rules file.
+    Renew {
+        /// Its content, right or wrong.
+        text: String,
+    },
     /// Space, inodes and condition of a published volume.
     Stats {
         /// The volume that is asked about.
@@ -214,6 +219,8 @@ pub struct MakeVolume {
     pub limit_bytes: u64,
     /// The directory of the same share whose content it starts with.
     pub copy_of: Option<SubPath>,
+    /// What becomes of its content when it is deleted. Kept, so that another wish under the same name is noticed.
+    pub on_delete: OnDelete,
 }
 
 /// What a volume was made with.

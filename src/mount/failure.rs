@@ -173,6 +173,15 @@ pub enum MountFailure {
     #[error("cannot start the mount process: {0}; see the limits on processes and memory (ulimit -u)")]
     NoProcess(Errno),
 
+    /// The mount goes on with the program that it has.
+    #[error("{} goes on with the program that it has: {why}", path.display())]
+    NotUpgraded {
+        /// TARGET.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+
     /// Nothing is mounted at TARGET.
     #[error("nothing is mounted on {}: `permfs status` lists what is", .0.display())]
     NotMounted(PathBuf),
@@ -185,6 +194,14 @@ pub enum MountFailure {
         kind: String,
         /// What is mounted.
         from: String,
+    },
+    /// The mount's process says nothing.
+    #[error("the process of the mount on {} does not answer: {why}; see `permfs status`", path.display())]
+    NoAnswer {
+        /// TARGET.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// TARGET is in use.
     #[error("{} is busy: {users}; end that first, or use `permfs unmount --lazy {}`", path.display(), path.display())]

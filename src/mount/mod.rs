@@ -1,8 +1,8 @@
 //! A mount from beginning to end: refuse what cannot be, build the stack, say when it answers, serve, and leave nothing.
 //!
 //! [`run`] tells the story. The rooms beside it: [`preflight`] refuses, [`background`] forks, [`nfs`] mounts an export,
-//! [`runtime`] and [`control`] let others find the process, [`table`] reads the kernel's mount table, [`unmount()`] and
-//! [`status()`] work from outside.
+//! [`runtime`] and [`control`] let others find the process, [`reloader`] gives it new rules, [`table`] reads the kernel's
+//! mount table, [`unmount()`], [`reload()`] and [`status()`] work from outside.
 //!
 //! Not here: words and options of the command line (`cli/`), the FUSE protocol (`fuse/`).
 
@@ -15,6 +15,11 @@ mod mounted;
 pub mod nfs;
 pub mod patience;
 pub mod preflight;
+mod recipe;
+pub mod reload;
+pub mod reloader;
+mod resume;
+pub mod rules;
 pub mod run;
 pub mod runtime;
 pub mod signals;
@@ -22,10 +27,17 @@ pub mod source;
 pub mod status;
 pub mod table;
 pub mod unmount;
+pub mod upgrade;
+mod worker;
 
 pub use background::{Readiness, in_background};
 pub use failure::MountFailure;
+pub use reload::{RELOAD_PATIENCE, reload};
+pub use reloader::{Complaint, Reloaded, Standing};
+pub use resume::resume;
+pub use rules::RulesSource;
 pub use run::{Plan, run};
 pub use source::Source;
 pub use status::{MountStatus, State, status};
 pub use unmount::{Unmounted, unmount};
+pub use upgrade::{targets as upgrade_targets, upgrade};

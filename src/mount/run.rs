@@ -1,25 +1,29 @@
-//! One mount, run by this process: what is built in which order, and that it comes down in the opposite one.
+//! One mount, kept by this process: what is built in which order, and that it comes down in the opposite one.
 
+use std::cell::Cell;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::control::{Counters, Report};
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
-use super::patience::{SOURCE_PATIENCE, within};
-use super::runtime::{Claim, Record, RuntimeDir, start_time};
+use super::recipe::{Recipe, leave_rules};
+use super::resume::become_another;
+use super::runtime::{Claim, Process, Record, RuntimeDir};
 use super::table::{DeviceNumber, MountTable, lexical};
-use super::{MountFailure, Readiness, Source, control, preflight, signals};
-use crate::backing::posix::PosixBacking;
-use crate::fs::{Filesystem, Population};
-use crate::fuse::{self, MountOptions, Session, SessionOptions};
-use crate::policy::{DataPath, Policy};
+use super::worker::Work;
+use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, signals};
+use crate::config::Overrides;
+use crate::keeper::{Charge, Ending, Keeper};
+use crate::policy::Policy;
+use crate::state::State;
+use crate::state::layout::HeaderWord;
+use crate::state::texts::Text;
 use crate::telemetry;
 
 /// How long a session may take to end after its mount was detached while in use.
@@ -34,6 +38,12 @@ pub struct Plan {
     pub target: PathBuf,
     /// The rules.
     pub policy: Arc<Policy>,
+    /// Where they can be read anew; none where they came from flags.
+    pub rules: Option<RulesSource>,
+    /// Those of them that came from flags.
+    pub flags: Overrides,
+    /// Whether to look at that file now and then, and follow its content.
+    pub watch: bool,
     /// Their profile's name; none where they came from flags.
     pub profile: Option<String>,
     /// EROFS for every change.
@@ -47,7 +57,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn told_source(&self) -> String {
+    pub(super) fn told_source(&self) -> String {
         self.shown_source.clone().unwrap_or_else(|| self.source.to_string())
     }
 
@@ -58,6 +68,9 @@ impl Plan {
         if let Source::Directory(path) = &mut self.source {
             *path = lexical_parent(path);
         }
+        if let Some(rules) = &mut self.rules {
+            rules.file = lexical_parent(&rules.file);
+        }
         self
     }
 }
@@ -67,13 +80,7 @@ fn lexical_parent(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| lexical(path))
 }
 
-/// What happens to a mount from outside.
-enum Event {
-    Signal(Signal),
-    SessionEnded(Result<(), String>),
-}
-
-/// Mounts, announces that the mount answers, and serves it until it is unmounted or a signal ends it.
+/// Mounts, announces that the mount answers, and keeps it until it is unmounted or a signal ends it.
 ///
 /// # Errors
 /// Whatever stands in the way of mounting; then nothing is left mounted.
@@ -91,45 +98,144 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     }
     let export = Export::prepare(plan, &claim)?;
     preflight::apart(export.path(), &target)?;
-    let filesystem = open(export.path(), Arc::clone(&plan.policy))?;
-    let (mounted, session) = mount(plan, &target, &filesystem)?;
-    preflight::answers(&target)?;
-    fuse::raise_read_ahead(&target, fuse::READ_AHEAD_KIB);
-
-    let device = mounted.device;
-    claim.publish(&record(plan, &target, device))?;
-    control::serve(&claim.control(), reporter(plan, &target, &filesystem, &session))?;
-    let (events, inbox) = mpsc::channel();
-    listen(&session, events)?;
+    let control = control::listen(&claim.control())?;
+    let state = State::new().map_err(MountFailure::NoProcess)?;
+    let work = Work { plan, export: export.path(), target: &target, state: &state, control: &control };
+    let charge = Kept::new(work, &claim, None);
+    let recipe = recipe(plan, &target, &claim, control.as_raw_fd(), readiness.in_background());
+    recipe.leave(&state);
+    leave_rules(plan, &state);
+    let mut own = vec![0, 1, 2, recipe.lock, recipe.control, state.memory_fd()];
+    own.extend(readiness.descriptor());
+    let keeper =
+        Keeper::begin(&charge, &state, &signals::handled(), &own).map_err(MountFailure::NoProcess)?;
+    let Some(mut keeper) = keeper else {
+        if state.get(HeaderWord::Mounted) != 0
+            && let Some(mounted) = Mounted::find(&target)
+        {
+            mounted.take_down();
+        }
+        return Err(last_words(&state));
+    };
+    let Some(mounted) = Mounted::find(&target) else {
+        keeper.end(Duration::ZERO);
+        let reason = "something else was mounted there at the same moment".to_owned();
+        return Err(MountFailure::Fuse { target: target.clone(), reason });
+    };
+    charge.device.set(Some(mounted.device));
+    let mut keeping = Keeping::new(&mut keeper, mounted, &state);
+    charge.publish();
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
     }
     tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
-
-    match inbox.recv() {
-        Ok(Event::Signal(signal)) => {
-            tracing::info!(%signal, "unmounting");
-            mounted.take_down();
-            if let Err(RecvTimeoutError::Timeout) = inbox.recv_timeout(PARTING_PATIENCE) {
-                tracing::warn!("the mount was in use; its users get ENOTCONN from now on");
-            }
-        }
-        Ok(Event::SessionEnded(outcome)) => {
-            if let Err(error) = outcome {
-                tracing::error!(%error, "the session ended with an error");
-            }
-            mounted.session_ended();
-        }
-        // Both senders live as long as the process.
-        Err(_) => mounted.take_down(),
-    }
+    keeping.keep();
     tracing::info!(target = %target.display(), "unmounted");
     Ok(())
 }
 
+/// The keeper, and what it keeps mounted. Both end with it.
+pub(super) struct Keeping<'k, 'a> {
+    keeper: &'k mut Keeper<'a>,
+    mounted: Option<Mounted>,
+    state: &'k State,
+}
+
+impl<'k, 'a> Keeping<'k, 'a> {
+    pub(super) fn new(keeper: &'k mut Keeper<'a>, mounted: Mounted, state: &'k State) -> Self {
+        Self { keeper, mounted: Some(mounted), state }
+    }
+
+    /// Keeps until the mount is over, or this process is another program.
+    pub(super) fn keep(&mut self) {
+        loop {
+            match self.keeper.keep() {
+                Ending::Signal(signal) => tracing::info!(%signal, "unmounting"),
+                Ending::GivenUp => tracing::error!("no worker can begin; unmounting"),
+                Ending::Over => {
+                    if let Some(mounted) = self.mounted.take() {
+                        mounted.session_ended();
+                    }
+                }
+                Ending::Upgrade => {
+                    let why = become_another(self.state);
+                    tracing::error!(why, "the mount goes on with the program that it has");
+                    self.state.texts.leave(Text::NotUpgraded, &why);
+                    self.state.set(HeaderWord::Upgrading, 0);
+                    continue;
+                }
+            }
+            return;
+        }
+    }
+}
+
+impl Drop for Keeping<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.take_down();
+        }
+        if !self.keeper.end(PARTING_PATIENCE) {
+            tracing::warn!("the mount was in use; its users get ENOTCONN from now on");
+        }
+    }
+}
+
+/// What the keeper keeps.
+pub(super) struct Kept<'a> {
+    work: Work<'a>,
+    claim: &'a Claim,
+    /// Once it is mounted.
+    device: Cell<Option<DeviceNumber>>,
+}
+
+impl Charge for Kept<'_> {
+    fn work(&self, begun: &mut dyn FnMut()) -> bool {
+        self.work.serve(begun)
+    }
+
+    fn changed(&self) {
+        self.publish();
+    }
+
+    fn ends_at(&self, signal: Signal, worker: Option<Pid>) -> bool {
+        // At a hangup a mount without a terminal reads its rules anew.
+        if signal != Signal::SIGHUP || io::stdin().is_terminal() {
+            return true;
+        }
+        if let Some(worker) = worker {
+            let _ = kill(worker, Signal::SIGHUP);
+        }
+        false
+    }
+}
+
+impl<'a> Kept<'a> {
+    pub(super) fn new(work: Work<'a>, claim: &'a Claim, device: Option<DeviceNumber>) -> Self {
+        Self { work, claim, device: Cell::new(device) }
+    }
+
+    /// Says for others who serves.
+    fn publish(&self) {
+        let Some(device) = self.device.get() else { return };
+        let process = |word| Process::of(u32::try_from(self.work.state.get(word)).unwrap_or_default());
+        let record = Record {
+            target: self.work.target.to_owned(),
+            source: self.work.plan.told_source(),
+            profile: self.work.plan.profile.clone(),
+            worker: process(HeaderWord::Worker),
+            keeper: process(HeaderWord::Keeper),
+            device,
+        };
+        if let Err(failure) = self.claim.publish(&record) {
+            tracing::error!(%failure, "others do not know who serves this mount");
+        }
+    }
+}
+
 /// Where the export is on this node.
-enum Export {
+pub(super) enum Export {
     Directory(PathBuf),
     Nfs(NfsMount),
 }
@@ -144,7 +250,15 @@ impl Export {
         })
     }
 
-    fn path(&self) -> &Path {
+    /// The one that a program before this one has prepared.
+    pub(super) fn resume(plan: &Plan, claim: &Claim) -> Self {
+        match &plan.source {
+            Source::Directory(path) => Self::Directory(path.clone()),
+            Source::Nfs { .. } => Self::Nfs(NfsMount::resume(claim.nfs())),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) => path,
             Self::Nfs(mount) => mount.path(),
@@ -152,109 +266,33 @@ impl Export {
     }
 }
 
-/// Opens the export on a thread that may hang there, and that keeps its credentials to itself.
-fn open(path: &Path, policy: Arc<Policy>) -> Result<Arc<Filesystem<PosixBacking>>, MountFailure> {
-    let asked = path.to_owned();
-    let path = path.to_owned();
-    let open = move || Filesystem::new(PosixBacking::open(&asked)?, policy);
-    match within(SOURCE_PATIENCE, open) {
-        Some(Ok(filesystem)) => Ok(Arc::new(filesystem)),
-        Some(Err(errno)) => Err(MountFailure::SourceUnreachable { path, errno }),
-        None => Err(MountFailure::SourceHangs { path, waited: SOURCE_PATIENCE }),
-    }
-}
-
-/// Mounts and begins to serve.
-fn mount(
-    plan: &Plan,
-    target: &Path,
-    filesystem: &Arc<Filesystem<PosixBacking>>,
-) -> Result<(Mounted, Arc<Session>), MountFailure> {
-    let failed = |reason: String| MountFailure::Fuse { target: target.to_owned(), reason };
-    let options = MountOptions {
-        source: plan.told_source(),
+/// What a program that takes this one's place must know.
+fn recipe(plan: &Plan, target: &Path, claim: &Claim, control: RawFd, in_background: bool) -> Recipe {
+    Recipe {
+        source: plan.source.clone(),
+        target: target.to_owned(),
+        rules: plan.rules.clone(),
+        flags: plan.flags.clone(),
+        watch: plan.watch,
+        profile: plan.profile.clone(),
         read_only: plan.read_only,
         no_exec: plan.no_exec,
-        selinux_context: plan.context.clone(),
-    };
-    let device = fuse::mount(target, &options).map_err(|error| failed(error.to_string()))?;
-    let mounted = Mounted::find(target)
-        .ok_or_else(|| failed("something else was mounted there at the same moment".to_owned()))?;
-    let session = Session::start(device, Arc::clone(filesystem), SessionOptions::default())
-        .map_err(|error| failed(error.to_string()))?;
-    if plan.policy.cache().data == DataPath::Passthrough && !session.features().has_passthrough() {
-        return Err(MountFailure::NoPassthrough);
-    }
-    Ok((mounted, Arc::new(session)))
-}
-
-fn record(plan: &Plan, target: &Path, device: DeviceNumber) -> Record {
-    Record {
-        target: target.to_owned(),
-        source: plan.told_source(),
-        profile: plan.profile.clone(),
-        pid: process::id(),
-        started: start_time(process::id()).unwrap_or_default(),
-        device,
+        context: plan.context.clone(),
+        shown_source: plan.shown_source.clone(),
+        claim: claim.path().to_owned(),
+        lock: claim.lock(),
+        control,
+        logging: telemetry::logging(),
+        in_background,
     }
 }
 
-/// What the control socket tells.
-fn reporter(
-    plan: &Plan,
-    target: &Path,
-    filesystem: &Arc<Filesystem<PosixBacking>>,
-    session: &Arc<Session>,
-) -> impl Fn() -> Report + Send + use<> {
-    let known = Report {
-        target: target.to_owned(),
-        source: plan.told_source(),
-        profile: plan.profile.clone(),
-        pid: process::id(),
-        features: features(filesystem, session),
-        counters: Counters::new(),
-    };
-    // Weak, so that a forgotten reporter keeps no descriptor of the export open.
-    let (filesystem, session) = (Arc::downgrade(filesystem), Arc::downgrade(session));
-    move || {
-        let mut report = known.clone();
-        if let (Some(filesystem), Some(session)) = (filesystem.upgrade(), session.upgrade()) {
-            report.counters = counters(filesystem.population(), &session.counters());
+/// Why the first worker could not begin.
+fn last_words(state: &State) -> MountFailure {
+    match state.texts.read(Text::LastWords).as_deref().and_then(|said| said.split_once(' ')) {
+        Some((kind, sentence)) => {
+            MountFailure::Told { sentence: sentence.to_owned(), usage: kind == "usage" }
         }
-        report
+        None => MountFailure::DiedEarly("see the log".to_owned()),
     }
-}
-
-/// What the kernel agreed to, and what the export has.
-fn features(filesystem: &Filesystem<PosixBacking>, session: &Session) -> Vec<String> {
-    let export = filesystem.features();
-    let has = [("nfs", export.nfs), ("handles", export.handles)];
-    let has = has.into_iter().filter_map(|(name, has)| has.then_some(name));
-    session.features().names().chain(has).map(str::to_owned).collect()
-}
-
-fn counters(population: Population, session: &fuse::Counters) -> Counters {
-    let mut counters = match serde_json::to_value(session) {
-        Ok(serde_json::Value::Object(counted)) => counted,
-        _ => Counters::new(),
-    };
-    counters.insert("inodes".to_owned(), population.inodes.into());
-    counters.insert("open".to_owned(), population.open.into());
-    counters
-}
-
-/// Sends what happens to the mount: signals, and the end of its session.
-fn listen(session: &Arc<Session>, events: Sender<Event>) -> Result<(), MountFailure> {
-    let failed = |error: std::io::Error| MountFailure::NoProcess(error.into());
-    let signal_events = events.clone();
-    signals::deliver(move |signal| {
-        let _ = signal_events.send(Event::Signal(signal));
-    })
-    .map_err(failed)?;
-    let session = Arc::clone(session);
-    let join = move || {
-        let _ = events.send(Event::SessionEnded(session.join().map_err(|error| error.to_string())));
-    };
-    thread::Builder::new().name("session".to_owned()).spawn(join).map_err(failed)?;
-    Ok(())
 }

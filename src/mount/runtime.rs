@@ -7,6 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MountFailure;
 use super::table::{DeviceNumber, MountTable};
-use crate::sys;
+use crate::sys::{self, Errno};
 
 /// Where the runtime directory is, unless PERMFS_RUNTIME_DIR says otherwise.
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/permfs";
@@ -40,11 +41,34 @@ pub struct Record {
     /// The profile; none where the rules came from flags.
     pub profile: Option<String>,
     /// The process that serves it.
-    pub pid: u32,
-    /// When that process began, in clock ticks since boot (proc_pid_stat(5), field 22): a pid alone may be reused.
-    pub started: u64,
+    pub worker: Process,
+    /// The process that keeps the mount while that one is replaced.
+    pub keeper: Process,
     /// The mounted filesystem.
     pub device: DeviceNumber,
+}
+
+/// A process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot (proc_pid_stat(5), field 22): a pid alone may be reused.
+    pub started: u64,
+}
+
+impl Process {
+    /// The process that has this number now.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        Self { pid, started: start_time(pid).unwrap_or_default() }
+    }
+
+    /// Whether it is still there.
+    #[must_use]
+    pub fn lives(self) -> bool {
+        start_time(self.pid) == Some(self.started)
+    }
 }
 
 /// The runtime directory of this node.
@@ -180,6 +204,28 @@ impl Claim {
         write().map_err(|error| MountFailure::Runtime { path: self.path.join(RECORD), errno: error.into() })
     }
 
+    /// The claim that a program before this one has made, with its lock.
+    ///
+    /// # Errors
+    /// Where the lock is not held.
+    pub(super) fn resume(path: PathBuf, lock: File) -> Result<Self, Errno> {
+        // It belongs to the open file, and so is held already.
+        let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        Ok(Self { path, _lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The descriptor of its lock.
+    #[must_use]
+    pub fn lock(&self) -> RawFd {
+        self._lock.as_raw_fd()
+    }
+
     /// Where the control socket goes.
     #[must_use]
     pub fn control(&self) -> PathBuf {
@@ -247,8 +293,7 @@ fn clear(dir: &Path) {
 }
 
 /// When a process began, in clock ticks since boot; none where there is no such process.
-#[must_use]
-pub fn start_time(pid: u32) -> Option<u64> {
+fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name, in parentheses, may contain anything: count from behind it. It ends field 2.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -264,8 +309,8 @@ mod tests {
             target: "/t".into(),
             source: "/s".into(),
             profile: None,
-            pid: process::id(),
-            started: start_time(process::id()).unwrap(),
+            worker: Process::of(process::id()),
+            keeper: Process::of(process::id()),
             device: DeviceNumber { major: 0, minor: 999_999 },
         }
     }

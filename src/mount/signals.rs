@@ -1,4 +1,4 @@
-//! Signals as events. They are blocked in every thread, and one thread waits for them.
+//! Signals as events. They are blocked in every thread, and somebody waits for them.
 
 use std::io;
 use std::thread;
@@ -8,27 +8,27 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::sys::Errno;
 
-/// Signals at which a mount ends.
-const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+/// Signals at which a process of permfs ends; at a hangup a mount without a terminal reads its rules anew instead.
+const HANDLED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// Blocks the signals that this process handles; must come before its first thread, which would inherit them unblocked.
 ///
 /// # Errors
 /// Those of pthread_sigmask(3).
 pub fn block() -> Result<(), Errno> {
-    let mut set = ending();
+    let mut set = handled();
     // A write past the shell's `ulimit -f` is to fail with EFBIG, not to kill the process.
     set.add(Signal::SIGXFSZ);
     Ok(set.thread_block()?)
 }
 
-/// Calls `each` for every ending signal that arrives, on a thread of its own.
+/// Calls `each` for every signal of [`HANDLED`] that arrives, on a thread of its own.
 ///
 /// # Errors
 /// Where the thread cannot be made.
 pub fn deliver(mut each: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
     let wait = move || {
-        while let Ok(signal) = ending().wait() {
+        while let Ok(signal) = handled().wait() {
             each(signal);
         }
     };
@@ -44,6 +44,8 @@ pub fn raise_limits() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, getrlimit(Resource::RLIMIT_CORE).map_or(0, |(_, hard)| hard));
 }
 
-fn ending() -> SigSet {
-    ENDING.into_iter().collect()
+/// Them.
+#[must_use]
+pub fn handled() -> SigSet {
+    HANDLED.into_iter().collect()
 }

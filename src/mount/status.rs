@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::MountFailure;
-use super::control::{Counters, Report, ask};
+use super::control::{Ask, CONTROL_PATIENCE, Counters, Report, ask};
+use super::reloader::Standing;
 use super::runtime::RuntimeDir;
 use super::table::{MountEntry, MountTable};
 
@@ -34,10 +35,12 @@ pub struct MountStatus {
     pub profile: Option<String>,
     /// The process that serves it; null where nothing is known.
     pub pid: Option<u32>,
-    /// The process that keeps the mount while its worker is replaced; null while a mount is one process.
+    /// The process that keeps the mount while that one is replaced; null where nothing is known.
     pub keeper_pid: Option<u32>,
     /// Whether it answers.
     pub state: State,
+    /// Which rules are in force; null where it does not answer.
+    pub rules: Option<Standing>,
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
@@ -73,16 +76,19 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         pid: None,
         keeper_pid: None,
         state: State::NotAnswering,
+        rules: None,
         features: Vec::new(),
         counters: Counters::new(),
     };
     let Some(trace) = runtime.find(entry.device, &entry.target) else { return status };
-    match ask(&trace.control()) {
-        Ok(Report { source, profile, pid, features, counters, .. }) => {
+    match ask(&trace.control(), &Ask::Status, CONTROL_PATIENCE) {
+        Ok(Report { source, profile, pid, keeper_pid, rules, features, counters, .. }) => {
             status = MountStatus {
                 source,
                 profile,
                 pid: Some(pid),
+                keeper_pid: Some(keeper_pid),
+                rules: Some(rules),
                 features,
                 counters,
                 state: State::Serving,
@@ -92,7 +98,8 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         Err(_) => {
             status.state = if trace.is_alive() { State::NotAnswering } else { State::Dead };
             if let Some(record) = trace.record {
-                (status.profile, status.pid) = (record.profile, Some(record.pid));
+                (status.profile, status.pid) = (record.profile, Some(record.worker.pid));
+                status.keeper_pid = Some(record.keeper.pid);
             }
         }
     }

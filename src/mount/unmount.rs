@@ -4,6 +4,7 @@
 //! does not is ended by signals, and only after the kernel has let go of the filesystem: it may serve other mount points.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,15 +15,19 @@ use super::MountFailure;
 use super::connections::{self, Connections};
 use super::holders::{holders, sentence};
 use super::patience::within;
-use super::runtime::{Record, RuntimeDir, Trace, start_time};
+use super::runtime::{Record, RuntimeDir, Trace};
 use super::table::{DeviceNumber, MountTable};
 use crate::sys::{self, Errno};
 
 /// How long umount(2) may take. It only takes long where the kernel waits for the mount's process; then the connection
 /// is aborted, and nobody waits any more.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a process may take to leave by itself, and again after each signal.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process may take to leave by itself, and again after each signal. Three times this is what an unmount may take
+/// while the server is gone and holds on to a thread of it. There is nothing left then that it could be needed for: what it
+/// has written lies with the NFS client, which brings it to the server by itself.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long /proc may take to tell who uses a mount.
+const USERS_PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What became of the mount.
@@ -40,18 +45,51 @@ pub enum Unmounted {
 /// Where nothing, or something else, is mounted there; where it is in use; where it lives on elsewhere.
 pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
     let table = MountTable::read()?;
-    let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
-    if !entry.is_permfs() {
-        let (kind, from) = (entry.kind.clone(), entry.source.clone());
-        return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+    let found = Found::at(path, &table)?;
+    found.take_down(lazy, &table)
+}
+
+/// Unmounts what permfs mounted on `path` and ends its process, whoever hangs in it: the connection is aborted first, so
+/// that everybody who waits for it gets ECONNABORTED and lets go. For a mount that does not answer any more.
+///
+/// # Errors
+/// As [`unmount`]; where the connection cannot be aborted, it is unmounted all the same.
+pub fn abort(path: &Path) -> Result<Unmounted, MountFailure> {
+    let table = MountTable::read()?;
+    let found = Found::at(path, &table)?;
+    let aborted = Connections::open(RuntimeDir::from_env().path()).and_then(|all| all.abort(found.device));
+    if let Err(error) = aborted {
+        tracing::warn!(target = %found.target.display(), %error, "cannot abort the connection");
     }
-    let (target, device) = (entry.target.clone(), entry.device);
-    let runtime = RuntimeDir::from_env();
-    let trace = runtime.find(device, &target);
-    take_down(&target, device, lazy, &table)?;
-    match trace {
-        Some(trace) => see_off(&target, device, lazy, &trace),
-        None => Ok(Unmounted::Gone),
+    found.take_down(true, &table)
+}
+
+/// A mount of permfs, and what its process left of itself.
+struct Found {
+    target: PathBuf,
+    device: DeviceNumber,
+    trace: Option<Trace>,
+}
+
+impl Found {
+    fn at(path: &Path, table: &MountTable) -> Result<Self, MountFailure> {
+        let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
+        if !entry.is_permfs() {
+            let (kind, from) = (entry.kind.clone(), entry.source.clone());
+            return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+        }
+        let (target, device) = (entry.target.clone(), entry.device);
+        let trace = RuntimeDir::from_env().find(device, &target);
+        Ok(Self { target, device, trace })
+    }
+
+    fn take_down(self, lazy: bool, table: &MountTable) -> Result<Unmounted, MountFailure> {
+        let Self { target, device, trace } = self;
+        take_down(&target, device, lazy, table)?;
+        match trace {
+            Some(trace) => see_off(&target, device, lazy, &trace),
+            None => Ok(Unmounted::Gone),
+        }
     }
 }
 
@@ -104,8 +142,28 @@ fn still_there(path: &Path, device: DeviceNumber) -> Result<bool, MountFailure> 
 fn users(target: &Path, table: &MountTable) -> String {
     match table.inside(target).next() {
         Some(inner) => format!("{} is mounted inside it", inner.target.display()),
-        None => sentence(&holders(target)),
+        None => told_users(target),
     }
+}
+
+/// Who holds it, as far as /proc says so in time: what a process has open is not told while it waits, in the middle of an
+/// execve(2), for another mount that does not answer (proc_pid_fd(5); exec_update_lock in fs/exec.c). Nobody asks a second
+/// time meanwhile.
+fn told_users(target: &Path) -> String {
+    static ASKING: AtomicBool = AtomicBool::new(false);
+    if !ASKING.swap(true, Ordering::AcqRel) {
+        let target = target.to_owned();
+        let told = within(USERS_PATIENCE, move || {
+            let told = sentence(&holders(&target));
+            ASKING.store(false, Ordering::Release);
+            told
+        });
+        if let Some(told) = told {
+            return told;
+        }
+    }
+    "something uses it, and /proc does not tell what: a process hangs at a mount that does not answer"
+        .to_owned()
 }
 
 /// Waits until the mount's process is gone, and clears up after one that could not.
@@ -116,8 +174,8 @@ fn see_off(
     trace: &Trace,
 ) -> Result<Unmounted, MountFailure> {
     let Some(record) = &trace.record else { return Ok(Unmounted::Gone) };
-    let pid = record.pid;
-    if trace.is_alive() && !connections::is_over(pid).unwrap_or(true) {
+    let pid = record.worker.pid;
+    if trace.is_alive() && !is_over(record).unwrap_or(true) {
         // The filesystem lives on, so its number is still its own.
         return match (MountTable::read()?.of_device(device).next(), lazy) {
             (Some(other), _) => Err(elsewhere(target, format!("on {}", other.target.display()), pid)),
@@ -139,15 +197,25 @@ fn elsewhere(target: &Path, elsewhere: String, pid: u32) -> MountFailure {
     MountFailure::Elsewhere { path: target.to_owned(), elsewhere, pid }
 }
 
-/// Ends a process that has nothing left to serve and does not leave.
+/// Whether the kernel is through with the mount, as its processes see it: both hold it.
+fn is_over(record: &Record) -> Option<bool> {
+    let living = [record.keeper, record.worker].into_iter().find(|process| process.lives())?;
+    connections::is_over(living.pid)
+}
+
+/// Ends processes that have nothing left to serve and do not leave.
 fn end(record: &Record, trace: &Trace) -> bool {
-    let Ok(pid) = i32::try_from(record.pid) else { return false };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // The lock says that it lives, its start time that the number is still its own. Without a look at its connection
+        // The lock says that one lives, its start time that the number is still its own. Without a look at its connection
         // nobody knows whether another namespace still uses the mount: then it is left alone.
-        let useless = connections::is_over(record.pid) == Some(true);
-        if useless && start_time(record.pid) == Some(record.started) {
-            let _ = kill(Pid::from_raw(pid), signal);
+        if is_over(record) == Some(true) {
+            for process in [record.keeper, record.worker] {
+                if process.lives()
+                    && let Ok(pid) = i32::try_from(process.pid)
+                {
+                    let _ = kill(Pid::from_raw(pid), signal);
+                }
+            }
         }
         if left(trace, LEAVE_PATIENCE) {
             return true;

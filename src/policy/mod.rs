@@ -8,6 +8,7 @@
 mod acting;
 mod admission;
 pub mod attr;
+mod changes;
 mod checks;
 pub mod conflict;
 pub mod credentials;

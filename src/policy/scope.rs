@@ -136,8 +136,25 @@ impl Scopes {
         if second_wins { second } else { first }
     }
 
-    /// A number of another tree (an inode's, after the rules were reloaded) is taken for the root's rather than
-    /// panicked over: the one who swaps trees also renumbers its inodes.
+    /// Whether the path rules are the same, and, where what holds everywhere is, come to the same.
+    pub(super) fn decide_like(&self, other: &Self) -> bool {
+        let same_base = self.rules(ScopeId::ROOT) == other.rules(ScopeId::ROOT);
+        let pairs = || self.places.iter().zip(&other.places);
+        let same_held =
+            |(one, another): (&Place, &Place)| self.held[one.held].rules == other.held[another.held].rules;
+        self.places.len() == other.places.len()
+            && pairs().all(|(one, another)| one.children == another.children)
+            && (!same_base || pairs().all(same_held))
+    }
+
+    /// For what may lie anywhere: a read-only scope, where there is one.
+    #[must_use]
+    pub fn strictest(&self) -> ScopeId {
+        let read_only = self.places.iter().position(|place| self.held[place.held].rules.read_only);
+        read_only.and_then(|at| u16::try_from(at).ok()).map_or(ScopeId::ROOT, ScopeId)
+    }
+
+    /// A number of another tree is taken for the root's rather than panicked over.
     fn place(&self, scope: ScopeId) -> &Place {
         self.places.get(usize::from(scope.0)).unwrap_or(&self.places[0])
     }

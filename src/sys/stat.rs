@@ -30,6 +30,14 @@ pub fn statx(fd: BorrowedFd<'_>, known: bool) -> Result<Statx, Errno> {
     call(fd, c"", libc::AT_EMPTY_PATH | sync)
 }
 
+/// Whether a server still knows what `fd` refers to: asks it, whatever this node knows (AT_STATX_FORCE_SYNC).
+///
+/// # Errors
+/// Those of statx(2): ESTALE where it does not.
+pub fn is_known_to_server(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    call(fd, c"", libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC).map(drop)
+}
+
 /// Attributes of `name` in the directory `dir`, of a symlink itself; nothing is mounted for it.
 ///
 /// # Errors
@@ -47,6 +55,21 @@ fn call(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Statx, E
     unsafe {
         check(libc::statx(dir.as_raw_fd(), path.as_ptr(), flags, mask, buffer.as_mut_ptr()).into())?;
         Ok(Statx(buffer.assume_init()))
+    }
+}
+
+impl MountKey {
+    /// As two words, good for [`Self::from_words`] on this machine until it is started again.
+    #[must_use]
+    pub fn to_words(self) -> [u64; 2] {
+        [self.id, u64::from(self.dev.0) << 32 | u64::from(self.dev.1)]
+    }
+
+    /// What [`Self::to_words`] gave.
+    #[must_use]
+    pub fn from_words([id, dev]: [u64; 2]) -> Self {
+        let half = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or_default();
+        Self { id, dev: (half(dev >> 32), half(dev)) }
     }
 }
 

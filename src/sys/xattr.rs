@@ -1,6 +1,7 @@
-//! Extended attributes by path: of what a `/proc/self/fd` path lands on, so also of a symlink itself.
+//! Extended attributes by path: of what a `/proc/self/fd` path lands on, so also of a symlink itself; and of open files.
 
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::{Errno, check, check_size};
 
@@ -12,6 +13,17 @@ pub fn get(path: &CStr, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> 
     // SAFETY: both strings end in NUL; the kernel writes at most buffer.len() bytes.
     check_size(unsafe {
         libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+    })
+}
+
+/// fgetxattr(2): as [`get`], of an open file (not O_PATH).
+///
+/// # Errors
+/// As [`get`].
+pub fn get_open(fd: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the string ends in NUL; the kernel writes at most buffer.len() bytes.
+    check_size(unsafe {
+        libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
     })
 }
 

@@ -8,36 +8,29 @@ use std::path::PathBuf;
 /// Bytes after which a new file begins. There are at most two: /run is memory.
 const MAX_LOG_FILE: u64 = 1 << 20;
 
+/// Opened for each line: the processes of one mount write to the same file, and share one table of descriptors, in which
+/// what one closes is closed for all.
 pub(super) struct LogFile {
     path: PathBuf,
-    open: Option<File>,
-    written: u64,
 }
 
 impl LogFile {
     /// Made at the first line.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, open: None, written: 0 }
+        Self { path }
     }
 
-    fn file(&mut self) -> io::Result<&mut File> {
-        if self.written >= MAX_LOG_FILE {
+    fn file(&self) -> io::Result<File> {
+        if fs::metadata(&self.path).is_ok_and(|found| found.len() >= MAX_LOG_FILE) {
             fs::rename(&self.path, self.path.with_extension("old"))?;
-            (self.open, self.written) = (None, 0);
         }
-        let file = match self.open.take() {
-            Some(file) => file,
-            None => OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?,
-        };
-        Ok(self.open.insert(file))
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)
     }
 }
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.file()?.write(line)?;
-        self.written = self.written.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
-        Ok(written)
+        self.file()?.write(line)
     }
 
     fn flush(&mut self) -> io::Result<()> {

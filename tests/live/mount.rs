@@ -114,6 +114,13 @@ impl Mount {
         status[0]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
     }
 
+    /// The process that keeps the mount.
+    pub fn keeper(&self) -> u32 {
+        let output = permfs().args(["status", "--json"]).arg(self.target()).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status[0]["keeper_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+    }
+
     /// The directory that is exported.
     pub fn source(&self) -> PathBuf {
         self.room.path().join("export")

@@ -23,9 +23,11 @@ mod csi;
 mod failures;
 mod files;
 mod freshness;
+mod load;
 mod locks;
 mod machine;
 mod names;
+mod outages;
 mod requests;
 mod runner;
 mod stage;
@@ -44,6 +46,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         requests::SCENARIOS,
         locks::SCENARIOS,
         failures::SCENARIOS,
+        outages::SCENARIOS,
         csi::SCENARIOS,
     ]
     .into_iter()
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             let variant = Variant::named(&arguments.next().expect("a variant"));
             runner::run_one(variant, scenarios(), &arguments.next().expect("a scenario"))
         }
+        Some("--load") => load::run(&mut arguments),
         Some("--locker") => locks::locker(&mut arguments),
         first => {
             // Flags such as --nocapture come from habit and from IDEs; they change nothing here.

@@ -216,6 +216,16 @@ impl Outage {
         Self::between("cut", "heal")
     }
 
+    /// The server exports nothing any more.
+    pub fn withdrawn() -> Self {
+        Self::between("withdraw", "export")
+    }
+
+    /// The server exports the same under another number: all handles are stale.
+    pub fn renumbered() -> Self {
+        Self::between("renumber", "export")
+    }
+
     /// One process does both, because nobody can be started in between: a new process begins by closing its copies of
     /// all open files, and that close waits for the server.
     fn between(begin: &str, end: &str) -> Self {

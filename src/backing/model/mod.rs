@@ -367,21 +367,21 @@ impl BackingFs for ModelBacking {
         Err(Errno::EOPNOTSUPP)
     }
 
-    fn create(
+    fn create_identified(
         &self,
         who: &Credentials,
         parent: &u64,
         name: Name<'_>,
         flags: OFlag,
         mode: NewMode,
-    ) -> Result<ModelFile, Errno> {
+    ) -> Result<(ModelFile, Identified<u64>), Errno> {
         let mut state = self.enter("create", who);
         let ino = match state.child(*parent, name) {
             Ok(_) if flags.contains(OFlag::O_EXCL) => return Err(Errno::EEXIST),
             Ok(ino) => ino,
             Err(_) => state.make(who, *parent, Some(name), FileKind::Regular, mode)?,
         };
-        self.opened(&mut state, ino, flags)
+        Ok((self.opened(&mut state, ino, flags)?, state.object(ino)?.found().into()))
     }
 
     fn tmpfile(

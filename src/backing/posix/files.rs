@@ -7,9 +7,10 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
 
-use super::super::{ObjectId, SuidBits, WriteHow};
+use super::super::{Identified, ObjectId, SuidBits, WriteHow};
 use super::acting::{act_as, act_to_look, make_as, mode_of};
 use super::mounts::{MountTable, handle_of};
+use super::resolve::identify_as;
 use super::{File, Node, attr, offset};
 use crate::policy::{Credentials, FileKind, NewMode, Permissions, StoredAttr};
 use crate::sys::capabilities::{self, Capabilities};
@@ -65,7 +66,7 @@ pub(super) fn create(
     name: Name<'_>,
     flags: OFlag,
     mode: NewMode,
-) -> Result<File, Errno> {
+) -> Result<(File, Identified<Node>), Errno> {
     let mode = make_as(who, mode)?;
     // Where a FIFO or a symlink has taken the name, this neither waits nor follows, and the kernel is sent to look again.
     let careful = flags | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | ALWAYS;
@@ -80,7 +81,9 @@ pub(super) fn create(
     // O_NONBLOCK stays: to a regular file it means nothing.
     // Not necessarily the parent's: the name may be a mount point by now.
     let mount = mounts.place(who, fd.as_fd(), &stat)?.mount;
-    Ok(File { fd, mount, writable: is_writable(flags) })
+    let file = File { fd, mount, writable: is_writable(flags) };
+    let made = identify_as(mounts, &file, &stat)?;
+    Ok((file, made))
 }
 
 pub(super) fn tmpfile(who: &Credentials, parent: &Node, flags: OFlag, mode: NewMode) -> Result<File, Errno> {
@@ -165,6 +168,6 @@ pub(super) fn copy_range(
     Ok(copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?)
 }
 
-fn is_writable(flags: OFlag) -> bool {
+pub(super) fn is_writable(flags: OFlag) -> bool {
     flags.intersection(OFlag::O_ACCMODE) != OFlag::O_RDONLY
 }

@@ -13,13 +13,14 @@ mod files;
 mod locks;
 mod mounts;
 mod names;
+mod path;
 mod resolve;
 mod source;
 mod xattr;
 
 use std::ffi::CStr;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 use nix::unistd::{AccessFlags, Whence};
@@ -37,6 +38,8 @@ use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions,
 pub struct PosixBacking {
     /// SOURCE, O_PATH.
     root: OwnedFd,
+    /// How to come to it again, should the server replace it.
+    way: source::Way,
     mounts: MountTable,
     features: BackingFeatures,
 }
@@ -83,8 +86,28 @@ impl BackingFs for PosixBacking {
         resolve::root(self)
     }
 
+    fn node_descriptor(&self, node: &Node) -> Option<RawFd> {
+        Some(node.fd.as_raw_fd())
+    }
+    fn file_descriptor(&self, file: &File) -> Option<RawFd> {
+        Some(file.fd.as_raw_fd())
+    }
+    fn adopt_node(&self, fd: OwnedFd, mount: MountIndex) -> Result<Node, Errno> {
+        Ok(Node { fd, mount })
+    }
+    fn adopt_file(&self, fd: OwnedFd, mount: MountIndex, flags: OFlag) -> Result<File, Errno> {
+        Ok(File { fd, mount, writable: files::is_writable(flags) })
+    }
+
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
-        resolve::resolve(&self.mounts, who, id)
+        if self.way.leads_to(id) {
+            self.way.root_again(&self.mounts, who, id)
+        } else {
+            resolve::resolve(&self.mounts, who, id)
+        }
+    }
+    fn path(&self, node: &Node) -> Option<Vec<u8>> {
+        path::below(self.root.as_fd(), node.as_fd())
     }
     fn lookup(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Found<Node>, Errno> {
         resolve::lookup(&self.mounts, who, parent, name)
@@ -199,14 +222,14 @@ impl BackingFs for PosixBacking {
     ) -> Result<T, Errno> {
         acting::as_common_writer(who, || call(file.as_fd()))?
     }
-    fn create(
+    fn create_identified(
         &self,
         who: &Credentials,
         parent: &Node,
         name: Name<'_>,
         flags: OFlag,
         mode: NewMode,
-    ) -> Result<File, Errno> {
+    ) -> Result<(File, Identified<Node>), Errno> {
         files::create(&self.mounts, who, parent, name, flags, mode)
     }
     fn tmpfile(&self, who: &Credentials, parent: &Node, flags: OFlag, mode: NewMode) -> Result<File, Errno> {
@@ -296,6 +319,15 @@ impl BackingFs for PosixBacking {
         buffer: &mut [u8],
     ) -> Result<usize, Errno> {
         xattr::get(who, node, name, buffer)
+    }
+    fn getxattr_file(
+        &self,
+        who: &Credentials,
+        file: &File,
+        name: &CStr,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        xattr::get_open(who, file, name, buffer)
     }
     fn listxattr(&self, who: &Credentials, node: &Node, buffer: &mut [u8]) -> Result<usize, Errno> {
         xattr::list(who, node, buffer)

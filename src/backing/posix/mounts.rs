@@ -6,7 +6,7 @@
 //! is decided once per mount, since an object must not change its identity.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::fcntl::OFlag;
@@ -16,12 +16,16 @@ use super::acting::{act_as, act_as_root};
 use super::attr;
 use super::files::reopen;
 use crate::policy::{Credentials, FileKind};
+use crate::state::State;
+use crate::state::export::MountData;
+use crate::state::layout;
+use crate::sys::descriptors;
 use crate::sys::handle::name_to_handle;
 use crate::sys::stat::{MountKey, Statx};
 use crate::sys::{Errno, FileHandle};
 
 /// How many mounts one export may be made of; each costs a descriptor. Beyond it a lookup that enters another is ENFILE.
-const MOUNTS_MAX: usize = 16_384;
+const MOUNTS_MAX: usize = layout::MAX_MOUNTS;
 
 /// Where an object lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(super) struct MountTable {
     /// Index 1 and up.
     below: RwLock<Below>,
     limit: usize,
+    /// Where a successor finds them.
+    state: Option<Arc<State>>,
 }
 
 #[derive(Debug)]
@@ -54,10 +60,29 @@ struct Below {
 }
 
 impl MountTable {
-    /// A table of SOURCE's mount alone, on which `root` lies.
-    pub(super) fn new(root: BorrowedFd<'_>, stat: &Statx) -> Result<Self, Errno> {
+    /// A table of SOURCE's mount alone, on which `root` lies; it is written down in `state`, if there is one.
+    pub(super) fn new(root: BorrowedFd<'_>, stat: &Statx, state: Option<Arc<State>>) -> Result<Self, Errno> {
         let root = Mount { key: stat.mount(), anchor: anchor(root, stat, None)? };
-        Ok(Self { root, below: RwLock::default(), limit: MOUNTS_MAX })
+        if let Some(state) = &state {
+            state.mounts.enter(root.data())?;
+        }
+        Ok(Self { root, below: RwLock::default(), limit: MOUNTS_MAX, state })
+    }
+
+    /// The table that another process has left in `state`.
+    ///
+    /// # Errors
+    /// EBADF where an anchor is not open, ESTALE where nothing was left.
+    pub(super) fn left_in(state: Arc<State>) -> Result<Self, Errno> {
+        let mut mounts = state.mounts.all().map(|left| {
+            Ok(Mount { key: left.key, anchor: left.anchor.map(descriptors::adopt).transpose()? })
+        });
+        let root = mounts.next().unwrap_or(Err(Errno::ESTALE))?;
+        let mut below = Below::default();
+        for mount in mounts {
+            below.enter(mount?, MOUNTS_MAX)?;
+        }
+        Ok(Self { root, below: RwLock::new(below), limit: MOUNTS_MAX, state: Some(state) })
     }
 
     /// Where the object `fd` lies, of which `stat` tells; a mount not seen before is entered, with `who` as the last of
@@ -80,7 +105,16 @@ impl MountTable {
         let mut below = self.below.write().unwrap_or_else(PoisonError::into_inner);
         match below.find(key) {
             Some(place) => Ok(place),
-            None => below.enter(Mount { key, anchor }, self.limit),
+            None => {
+                let mount = Mount { key, anchor };
+                let data = mount.data();
+                let place = below.enter(mount, self.limit)?;
+                if let Some(state) = &self.state {
+                    // There is room for as many as the limit allows.
+                    state.mounts.enter(data)?;
+                }
+                Ok(place)
+            }
         }
     }
 
@@ -117,6 +151,10 @@ impl MountTable {
 }
 
 impl Mount {
+    fn data(&self) -> MountData {
+        MountData { key: self.key, anchor: self.anchor.as_ref().map(AsRawFd::as_raw_fd) }
+    }
+
     fn place(&self, mount: MountIndex) -> Place {
         Place { mount, handles: self.anchor.is_some() }
     }
@@ -200,7 +238,7 @@ mod tests {
     fn table(limit: usize) -> MountTable {
         let root = std::fs::File::open("/").unwrap();
         let stat = statx(root.as_fd(), false).unwrap();
-        MountTable { limit, ..MountTable::new(root.as_fd(), &stat).unwrap() }
+        MountTable { limit, ..MountTable::new(root.as_fd(), &stat, None).unwrap() }
     }
 
     fn place(table: &MountTable, path: &str) -> Result<Place, Errno> {

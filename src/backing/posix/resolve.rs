@@ -67,11 +67,20 @@ pub(super) fn find(
 }
 
 pub(super) fn identify(mounts: &MountTable, file: &File) -> Result<Identified<Node>, Errno> {
-    let stat = statx(file.as_fd(), true)?;
+    identify_as(mounts, file, &statx(file.as_fd(), true)?)
+}
+
+/// As [`identify`], where `stat` has just been asked.
+pub(super) fn identify_as(mounts: &MountTable, file: &File, stat: &Statx) -> Result<Identified<Node>, Errno> {
     let handle = if mounts.has_handles(file.mount) { handle_of(file.as_fd())? } else { None };
     let pin = if handle.is_none() { Some(reference(file)?) } else { None };
     let id = ObjectId { mount: file.mount, ino: stat.ino(), handle };
-    Ok(Identified { pin, id, attr: attr::stored(&stat, file.mount)? })
+    Ok(Identified { pin, id, attr: attr::stored(stat, file.mount)? })
+}
+
+/// SOURCE itself, as `fd` has found it again.
+pub(super) fn root_node(fd: OwnedFd) -> Node {
+    Node { fd, mount: MountIndex(0) }
 }
 
 pub(super) fn reference(file: &File) -> Result<Node, Errno> {

@@ -1,7 +1,7 @@
 //! Opening SOURCE, and finding out what it can do.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -10,14 +10,17 @@ use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
 };
 
-use super::super::{BackingFeatures, MountIndex};
+use super::super::{BackingFeatures, MountIndex, ObjectId};
 use super::acting::{act_as, act_as_root};
-use super::mounts::MountTable;
-use super::{PosixBacking, attr};
+use super::mounts::{MountTable, handle_of};
+use super::{Node, PosixBacking, attr, resolve};
 use crate::policy::Credentials;
+use crate::state::State;
+use crate::state::session::ExportData;
+use crate::sys::descriptors;
 use crate::sys::proc_fd::ProcFdPath;
-use crate::sys::stat::{Statx, statx};
-use crate::sys::{Errno, xattr};
+use crate::sys::stat::{Statx, is_known_to_server, statx};
+use crate::sys::{Errno, FileHandle, xattr};
 
 /// File systems known to be this kernel's own; any other may look at who reads and writes.
 const LOCAL: &[FsType] = &[EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
@@ -28,11 +31,41 @@ impl PosixBacking {
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES and others of open(2); EPERM where the process may not become another user.
     pub fn open(source: &Path) -> Result<Self, Errno> {
+        Self::open_into(source, None)
+    }
+
+    /// As [`Self::open`], and writes down in `state` what a successor needs to go on without asking the export again.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_for_a_mount(source: &Path, state: &Arc<State>) -> Result<Self, Errno> {
+        let opened = Self::open_into(source, Some(Arc::clone(state)))?;
+        let features = pack(opened.features);
+        state.session.set_export(ExportData { root: opened.root.as_raw_fd(), features });
+        Ok(opened)
+    }
+
+    /// The export as another process has left it. Asks no server.
+    ///
+    /// # Errors
+    /// ESTALE where nothing was left, EBADF where what was left is not open.
+    pub fn left_in(state: &Arc<State>, source: &Path) -> Result<Self, Errno> {
+        let left = state.session.export().ok_or(Errno::ESTALE)?;
+        let root = descriptors::adopt(left.root)?;
+        let features = unpack(left.features);
+        // What is there is the directory that was opened first, whatever has become of its path.
+        let stat = statx(root.as_fd(), true)?;
+        let handle = if features.handles { handle_of(root.as_fd())? } else { None };
+        let way = Way { path: source.to_owned(), ino: stat.ino(), handle, nfs: features.nfs };
+        Ok(Self { root, way, mounts: MountTable::left_in(Arc::clone(state))?, features })
+    }
+
+    fn open_into(source: &Path, state: Option<Arc<State>>) -> Result<Self, Errno> {
         act_as_root()?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(source, flags, Mode::empty())?;
         let stat = statx(root.as_fd(), false)?;
-        let opened = MountTable::new(root.as_fd(), &stat).and_then(|mounts| {
+        let opened = MountTable::new(root.as_fd(), &stat, state).and_then(|mounts| {
             let kind = fstatfs(&root)?.filesystem_type();
             let features = BackingFeatures {
                 nfs: kind == NFS_SUPER_MAGIC,
@@ -40,10 +73,69 @@ impl PosixBacking {
                 posix_acl: has_posix_acl(root.as_fd(), &stat)?,
                 handles: mounts.has_handles(MountIndex(0)),
             };
-            Ok(Self { root, mounts, features })
+            let handle = if features.handles { handle_of(root.as_fd())? } else { None };
+            let way = Way { path: source.to_owned(), ino: stat.ino(), handle, nfs: features.nfs };
+            Ok(Self { root, way, mounts, features })
         });
         act_as_root()?;
         opened
+    }
+}
+
+fn pack(features: BackingFeatures) -> u64 {
+    let BackingFeatures { nfs, local, posix_acl, handles } = features;
+    [nfs, local, posix_acl, handles].into_iter().rev().fold(0, |bits, feature| bits << 1 | u64::from(feature))
+}
+
+fn unpack(bits: u64) -> BackingFeatures {
+    let has = |bit: u32| bits >> bit & 1 == 1;
+    BackingFeatures { nfs: has(0), local: has(1), posix_acl: has(2), handles: has(3) }
+}
+
+/// SOURCE as it was given, and as it was found.
+///
+/// Everything else is found again by its name in a directory, which the kernel does by itself when a handle is stale; SOURCE has
+/// no such name, only the path. Without this, a directory that the server restores from a copy would be gone for good.
+#[derive(Debug)]
+pub(super) struct Way {
+    path: PathBuf,
+    ino: u64,
+    /// None where objects have no handles: then SOURCE is held by its descriptor, and never lost.
+    handle: Option<FileHandle>,
+    nfs: bool,
+}
+
+impl Way {
+    /// Whether `id` is SOURCE as it was first found.
+    pub(super) fn leads_to(&self, id: &ObjectId) -> bool {
+        id.mount == MountIndex(0) && id.ino == self.ino && self.handle.is_some() && id.handle == self.handle
+    }
+
+    /// SOURCE: by its handle, and where the server knows that no more by its path. What is there now must lie on the same
+    /// mount, or on NFS again: an export that was unmounted must not become the directory that it had covered.
+    pub(super) fn root_again(
+        &self,
+        mounts: &MountTable,
+        who: &Credentials,
+        id: &ObjectId,
+    ) -> Result<Node, Errno> {
+        // A client hands out what it remembers of the handle, so the server is asked.
+        let by_handle = resolve::resolve(mounts, who, id).and_then(|node| {
+            if self.nfs { is_known_to_server(node.as_fd()).map(|()| node) } else { Ok(node) }
+        });
+        if !matches!(by_handle, Err(Errno::ESTALE)) {
+            return by_handle;
+        }
+        act_as_root()?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(&self.path, flags, Mode::empty()).map_err(|_gone| Errno::ESTALE)?;
+        let stat = statx(root.as_fd(), false)?;
+        let still_nfs = self.nfs && fstatfs(&root)?.filesystem_type() == NFS_SUPER_MAGIC;
+        if !still_nfs && !mounts.is(MountIndex(0), &stat) {
+            return Err(Errno::ESTALE);
+        }
+        tracing::warn!(path = %self.path.display(), "SOURCE was replaced on the server; going on with what is there now");
+        Ok(resolve::root_node(root))
     }
 }
 

@@ -253,6 +253,17 @@ pub(crate) enum Request<'a> {
     Destroy,
 }
 
+impl Request<'_> {
+    /// The second inode of those that name two, beside the head's.
+    pub(crate) fn other_node(&self) -> Option<NodeId> {
+        match self {
+            Self::Rename { new_parent, .. } => Some(*new_parent),
+            Self::Link { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+}
+
 /// copy_file_range(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CopyRange {

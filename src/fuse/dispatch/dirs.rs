@@ -39,7 +39,7 @@ impl<B: BackingFs> Server<B> {
             Err(error) if entries.packed().is_empty() => reply.error(error),
             _ => {
                 if reply.bytes(entries.packed()) == Delivery::Lost {
-                    entries.counted().for_each(|node| self.fs.forget(node, 1));
+                    entries.counted().for_each(|node| self.fs.forget_unanswered(node));
                 }
             }
         }

@@ -33,7 +33,7 @@ impl<B: BackingFs> Server<B> {
                 let out = CreateOut { entry: encode::entry(&entry), open: encode::opened_file(&opened) };
                 if reply.bytes(out.as_bytes()) == Delivery::Lost {
                     self.fs.release(opened.handle);
-                    self.fs.forget(entry.node, 1);
+                    self.fs.forget_unanswered(entry.node);
                 }
             }
             Err(error) => reply.error(error),

@@ -10,16 +10,21 @@ mod locks;
 mod names;
 mod xattrs;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
+use super::crowds::Crowds;
 use super::decode::{Dialect, Header, Request, decode};
 use super::device::Device;
+use super::in_hand::{Looked, Overseer};
 use super::opcode::Opcode;
 use super::pool::Service;
 use super::reply::Reply;
 use crate::fs::{BackingFs, CallerId, Errno, FileHandleId, Filesystem};
+use crate::state::journal;
+use crate::state::slot::Ledger;
 
 /// A file system behind a device.
 #[derive(Debug)]
@@ -27,6 +32,17 @@ pub(crate) struct Server<B: BackingFs> {
     fs: Arc<Filesystem<B>>,
     device: Arc<Device>,
     dialect: Dialect,
+    overseer: Overseer,
+    crowds: Crowds,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// It was answered, or will be.
+    Done,
+    /// It was not, since something was stale.
+    Stale,
 }
 
 impl<B: BackingFs> Service for Server<B> {
@@ -34,43 +50,105 @@ impl<B: BackingFs> Service for Server<B> {
         self.fs.enter_thread()
     }
 
-    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+    fn serve(&self, message: &[u8], space: &mut [u8], ledger: &Ledger<'_>, counters: &WorkerCounters) {
         let Ok((header, body)) = Header::split(message) else {
             tracing::error!(length = message.len(), "a request without a head cannot be answered");
             return;
         };
         counters.request(header.opcode);
+        if is_answered(header.opcode) {
+            counters.in_hand.take(header.request, header.caller.pid);
+        }
         // What an operation shares with others it leaves whole at every step, so that a panic in it harms nobody else.
-        let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, counters)));
+        let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, ledger, counters)));
         if served.is_err() {
             counters.panic();
             tracing::error!(opcode = ?header.opcode, "an operation panicked; its caller gets EIO");
-            if is_answered(header.opcode) {
-                Reply::new(&self.device, header.request, counters, &|| {}).error(Errno::EIO);
-            }
+            self.refuse(&header, ledger, counters);
         }
+        counters.in_hand.put_down();
+    }
+
+    fn give_up(&self, message: &[u8], ledger: &Ledger<'_>, counters: &WorkerCounters) {
+        if let Ok((header, _)) = Header::split(message) {
+            tracing::error!(opcode = ?header.opcode, "a request has ended several workers; its caller gets EIO");
+            self.refuse(&header, ledger, counters);
+        }
+    }
+
+    fn look_around(&self, workers: &[Arc<WorkerCounters>]) -> Looked {
+        self.overseer.look(&self.device, workers.iter().map(|worker| &worker.in_hand))
     }
 }
 
 impl<B: BackingFs> Server<B> {
     pub(crate) fn new(fs: Arc<Filesystem<B>>, device: Arc<Device>, dialect: Dialect) -> Self {
-        Self { fs, device, dialect }
+        Self { fs, device, dialect, overseer: Overseer::default(), crowds: Crowds::default() }
     }
 
-    fn decoded(&self, header: &Header, body: &[u8], space: &mut [u8], counters: &WorkerCounters) {
-        let stale = || header.node.into_iter().for_each(|node| self.fs.stale(node));
-        let reply = Reply::new(&self.device, header.request, counters, &stale);
-        match decode(header, body, self.dialect) {
+    fn refuse(&self, header: &Header, ledger: &Ledger<'_>, counters: &WorkerCounters) {
+        if is_answered(header.opcode) {
+            Reply::new(&self.device, header.request, counters, ledger, &|| false).error(Errno::EIO);
+        }
+    }
+
+    /// Does what is asked; once more where a server has called an object stale, whose descriptor is then forgotten, so that it
+    /// is found by its handle anew.
+    fn decoded(
+        &self,
+        header: &Header,
+        body: &[u8],
+        space: &mut [u8],
+        ledger: &Ledger<'_>,
+        counters: &WorkerCounters,
+    ) {
+        if self.attempt(header, body, space, ledger, counters, true) == Attempt::Stale {
+            self.attempt(header, body, space, ledger, counters, false);
+        }
+    }
+
+    fn attempt(
+        &self,
+        header: &Header,
+        body: &[u8],
+        space: &mut [u8],
+        ledger: &Ledger<'_>,
+        counters: &WorkerCounters,
+        first: bool,
+    ) -> Attempt {
+        let request = decode(header, body, self.dialect);
+        let other = request.as_ref().ok().and_then(Request::other_node);
+        let called_stale = Cell::new(false);
+        let stale = || {
+            header.node.into_iter().chain(other).for_each(|node| self.fs.stale(node));
+            called_stale.set(first);
+            first
+        };
+        let reply = Reply::new(&self.device, header.request, counters, ledger, &stale);
+        match request {
+            // Every request to an export of several mounts counts at the mount that it asks.
+            Ok(request) if self.fs.has_doors() && may_be_refused(header.opcode) => {
+                let name = if let Request::Lookup { name, .. } = request { Some(name) } else { None };
+                match header.node.and_then(|node| self.fs.mount_of(node, name)) {
+                    None => self.act(header.caller, request, reply, space),
+                    Some(mount) => match self.crowds.join(mount) {
+                        Some(_present) => self.act(header.caller, request, reply, space),
+                        None => reply.error(Errno::ETIMEDOUT),
+                    },
+                }
+            }
             Ok(request) => self.act(header.caller, request, reply, space),
             Err(error) if is_answered(header.opcode) => reply.error(error),
             Err(error) => tracing::error!(opcode = ?header.opcode, %error, "a message makes no sense"),
         }
+        if called_stale.get() { Attempt::Stale } else { Attempt::Done }
     }
 
     fn act(&self, caller: CallerId, request: Request<'_>, reply: Reply<'_>, space: &mut [u8]) {
         match request {
             Request::Lookup { parent, name } => self.lookup(reply, caller, parent, name),
-            Request::Forget { node, lookups } => self.fs.forget(node, lookups),
+            Request::Forget { node, lookups } if journal::forgotten() == 0 => self.fs.forget(node, lookups),
+            Request::Forget { .. } => {}
             Request::BatchForget(forgets) => self.batch_forget(&forgets),
 
             Request::Getattr { node, handle } => self.getattr(reply, caller, node, handle),
@@ -174,6 +252,12 @@ impl<B: BackingFs> Server<B> {
 /// An opcode that is not known is answered: the kernel waits for all but a few.
 fn is_answered(opcode: Option<Opcode>) -> bool {
     opcode.is_none_or(Opcode::is_answered)
+}
+
+/// Not where it gives something back, or asks no server.
+fn may_be_refused(opcode: Option<Opcode>) -> bool {
+    use Opcode::{Destroy, Flush, Interrupt, Release, Releasedir};
+    is_answered(opcode) && !matches!(opcode, Some(Destroy | Flush | Interrupt | Release | Releasedir))
 }
 
 /// As much of the space as was asked for, or as there is.

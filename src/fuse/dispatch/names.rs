@@ -7,6 +7,7 @@ use crate::fs::{BackingFs, CallerId, Entry, Errno, Name, NodeId};
 use crate::fuse::decode::Forgets;
 use crate::fuse::encode;
 use crate::fuse::reply::{Delivery, Reply};
+use crate::state::journal;
 
 impl<B: BackingFs> Server<B> {
     pub(super) fn lookup(&self, reply: Reply<'_>, caller: CallerId, parent: NodeId, name: Name<'_>) {
@@ -28,7 +29,7 @@ impl<B: BackingFs> Server<B> {
         match found {
             Ok(entry) => {
                 if reply.bytes(encode::entry(&entry).as_bytes()) == Delivery::Lost {
-                    self.fs.forget(entry.node, 1);
+                    self.fs.forget_unanswered(entry.node);
                 }
             }
             Err(error) => reply.error(error),
@@ -36,7 +37,9 @@ impl<B: BackingFs> Server<B> {
     }
 
     pub(super) fn batch_forget(&self, forgets: &Forgets<'_>) {
-        for (node, lookups) in forgets.iter() {
+        // Those that a worker before this one has done already are not done again.
+        let done = usize::try_from(journal::forgotten()).unwrap_or(usize::MAX);
+        for (node, lookups) in forgets.iter().skip(done) {
             self.fs.forget(node, lookups);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! It looks every [`TICK`] while there is work, and sleeps when there is none. Where no worker waits for requests, it
 //! summons one more if those at work are held up: because they have spent the time neither on a CPU nor waiting for one,
-//! but in the server's hands, while requests lie unread or none was finished at all.
+//! but in the server's hands, while requests lie unread or none was finished at all, and one of them is seen asleep there:
+//! the kernel counts time spent waiting for a CPU only when the wait is over.
 //! Workers that are short of CPU get no company: it would only take turns with them. Those that have a CPU each and
 //! are at it all the time do, as long as there are CPUs. In a review now and then it sends home who was not needed.
 
@@ -24,6 +25,10 @@ const QUIET: u32 = 50;
 
 /// Looks from one review of the crew's size to the next.
 const REVIEW: u32 = 64;
+/// How often somebody looks at those who have long been at work, while nothing else happens.
+const LOOK_AROUND: Duration = Duration::from_millis(250);
+/// Workers for which one look every [`TICK`] is cheap: it costs a system call for each.
+const CHEAP: usize = 128;
 
 /// Wakes the lookout where it sleeps.
 #[derive(Debug, Default)]
@@ -43,10 +48,11 @@ impl Bell {
     }
 }
 
-/// How a worker spends its time: `/proc/thread-self/schedstat` (proc(5)).
+/// How a worker spends its time: `/proc/thread-self/schedstat`, and what it does now: `/proc/thread-self/stat` (proc(5)).
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     file: Option<File>,
+    state: Option<File>,
 }
 
 /// Time on a CPU, and time spent waiting for one.
@@ -59,7 +65,17 @@ struct Spent {
 impl Meter {
     /// Of the calling thread. Without scheduler statistics in the kernel it shows that all time is spent elsewhere.
     pub(super) fn of_this_thread() -> Self {
-        Self { file: File::open("/proc/thread-self/schedstat").ok() }
+        let open = |name| File::open(name).ok();
+        Self { file: open("/proc/thread-self/schedstat"), state: open("/proc/thread-self/stat") }
+    }
+
+    /// Whether the thread waits for something else than a CPU; yes where that cannot be told.
+    fn is_asleep(&self) -> bool {
+        let mut text = [0; 80];
+        let length = self.state.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        // The name, in parentheses, may hold any byte, and is short; the state follows it.
+        let name_ends = text[..length].iter().rposition(|&byte| byte == b')');
+        name_ends.and_then(|at| text.get(at + 2)) != Some(&b'R')
     }
 
     fn read(&self) -> Spent {
@@ -109,12 +125,19 @@ impl Sight {
 }
 
 /// Whether one more worker would help, given how many there are, how they have spent the time, and how much of it with
-/// requests in hand.
-fn would_help(workers: usize, elapsed: Duration, at_work: Duration, spent: Spent, cpus: usize) -> bool {
+/// requests in hand; `asleep` tells whether one of them waits for something else than a CPU now.
+fn would_help(
+    workers: usize,
+    elapsed: Duration,
+    at_work: Duration,
+    spent: Spent,
+    cpus: usize,
+    asleep: impl FnOnce() -> bool,
+) -> bool {
     let all = times(elapsed, workers);
     let held_up = at_work.saturating_sub(spent.running + spent.runnable) > all / 4;
     let at_full_speed = spent.running > all / 10 * 9 && workers < cpus;
-    held_up || at_full_speed
+    at_full_speed || held_up && asleep()
 }
 
 /// Whether fewer would do, given what [`would_help`] is given.
@@ -140,13 +163,16 @@ impl Pool {
                 (looks, quiet) = (0, 0);
                 (before, reviewed) = (self.sight(), self.sight());
             }
-            thread::sleep(TICK);
+            thread::sleep(self.tick());
             looks += 1;
             if looks % REVIEW == 0 {
+                self.look_around();
                 reviewed = self.review(&reviewed);
                 before = reviewed;
             } else if self.waiting.load(Ordering::SeqCst) > 0 {
                 quiet += 1;
+            } else if self.is_full() {
+                quiet = 0;
             } else {
                 quiet = 0;
                 before = self.look(&before, cpus);
@@ -164,10 +190,17 @@ impl Pool {
         let spent = now.spent.since(before.spent);
         let needed = now.taken == before.taken || self.device.is_readable();
         let comparable = now.workers == before.workers;
-        if needed && comparable && would_help(now.workers, elapsed, at_work, spent, cpus) {
+        let asleep = || self.anybody_sleeps();
+        if needed && comparable && would_help(now.workers, elapsed, at_work, spent, cpus, asleep) {
             self.summon();
         }
         now
+    }
+
+    /// Whether a worker sleeps while none waits for requests: in a call, then.
+    fn anybody_sleeps(&self) -> bool {
+        let crew = self.crew();
+        crew.meters.iter().filter(|meter| meter.is_asleep()).count() > crew.parked
     }
 
     /// Dismisses a worker that was not needed since the last review.
@@ -188,10 +221,37 @@ impl Pool {
     fn sleep(&self) {
         self.bell.awake.store(false, Ordering::SeqCst);
         // Who took a request just before that has rung no bell.
-        if self.waiting.load(Ordering::SeqCst) > 0 && !self.bell.awake.load(Ordering::SeqCst) {
-            thread::park();
+        while self.waiting.load(Ordering::SeqCst) > 0
+            && !self.bell.awake.load(Ordering::SeqCst)
+            && !self.ended.load(Ordering::SeqCst)
+        {
+            if self.look_around() {
+                thread::park_timeout(LOOK_AROUND);
+            } else {
+                thread::park();
+            }
         }
         self.bell.awake.store(true, Ordering::SeqCst);
+    }
+
+    /// Sees who is held up; whether anybody is at work at all.
+    fn look_around(&self) -> bool {
+        let workers = self.crew().counters.clone();
+        let looked = self.service.look_around(&workers);
+        self.held_up.store(looked.held_up, Ordering::Relaxed);
+        looked.at_work > 0
+    }
+
+    /// Whether there can be no more workers.
+    fn is_full(&self) -> bool {
+        let crew = self.crew();
+        crew.parked == 0 && crew.started >= self.most(&crew)
+    }
+
+    /// Longer where there are many workers to look at.
+    fn tick(&self) -> Duration {
+        let workers = self.crew().started;
+        TICK * u32::try_from(workers / CHEAP + 1).unwrap_or(1)
     }
 
     fn sight(&self) -> Sight {
@@ -224,20 +284,29 @@ mod tests {
         Spent { running: Duration::from_millis(running), runnable: Duration::from_millis(runnable) }
     }
 
+    /// Somebody is.
+    fn asleep() -> bool {
+        true
+    }
+
     #[test]
     fn workers_that_wait_for_the_server_get_company_and_those_that_wait_for_a_cpu_do_not() {
-        assert!(would_help(1, TEN, TEN, spent(2, 1), 2), "seven in ten milliseconds elsewhere");
-        assert!(would_help(4, TEN, TEN * 3, spent(8, 2), 1), "twenty in forty");
-        assert!(!would_help(1, TEN, TEN, spent(5, 5), 2));
-        assert!(!would_help(8, TEN, TEN * 8, spent(10, 68), 8));
-        assert!(!would_help(1, TEN, TEN / 2, spent(5, 0), 2), "it has waited for requests, half of the time");
+        assert!(would_help(1, TEN, TEN, spent(2, 1), 2, asleep), "seven in ten milliseconds elsewhere");
+        assert!(would_help(4, TEN, TEN * 3, spent(8, 2), 1, asleep), "twenty in forty");
+        assert!(!would_help(1, TEN, TEN, spent(5, 5), 2, asleep));
+        assert!(!would_help(8, TEN, TEN * 8, spent(10, 68), 8, asleep));
+        assert!(
+            !would_help(1, TEN, TEN / 2, spent(5, 0), 2, asleep),
+            "it has waited for requests, half of the time"
+        );
+        assert!(!would_help(1, TEN, TEN, spent(2, 1), 2, || false), "its wait for a CPU is not over");
     }
 
     #[test]
     fn a_worker_at_full_speed_gets_company_while_there_are_cpus() {
-        assert!(would_help(1, TEN, TEN, spent(10, 0), 2));
-        assert!(!would_help(2, TEN, TEN * 2, spent(20, 0), 2));
-        assert!(!would_help(1, TEN, TEN, spent(8, 2), 2), "somebody else has the CPU as well");
+        assert!(would_help(1, TEN, TEN, spent(10, 0), 2, asleep));
+        assert!(!would_help(2, TEN, TEN * 2, spent(20, 0), 2, asleep));
+        assert!(!would_help(1, TEN, TEN, spent(8, 2), 2, asleep), "somebody else has the CPU as well");
     }
 
     #[test]
@@ -256,5 +325,24 @@ mod tests {
         assert_eq!(Spent::parse(b""), None);
         let meter = Meter::of_this_thread();
         assert_eq!(meter.read().since(meter.read()).running, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_told_from_one_that_runs() {
+        let meter = Meter::of_this_thread();
+        assert!(!meter.is_asleep());
+        let (let_go, wait) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = thread::spawn(move || {
+            tell.send(Meter::of_this_thread()).unwrap();
+            let _ = wait.recv();
+        });
+        let meter = told.recv().unwrap();
+        // It is about to wait.
+        while !meter.is_asleep() {
+            thread::yield_now();
+        }
+        drop(let_go);
+        other.join().unwrap();
     }
 }

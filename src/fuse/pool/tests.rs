@@ -14,6 +14,7 @@ struct Echo {
     device: Arc<Device>,
     permits: Mutex<Receiver<()>>,
     refuses: bool,
+    held_up: Arc<AtomicUsize>,
 }
 
 impl Service for Echo {
@@ -21,7 +22,7 @@ impl Service for Echo {
         if self.refuses { Err(Errno::EPERM) } else { Ok(()) }
     }
 
-    fn serve(&self, message: &[u8], space: &mut [u8], counters: &WorkerCounters) {
+    fn serve(&self, message: &[u8], space: &mut [u8], _ledger: &Ledger<'_>, counters: &WorkerCounters) {
         counters.request(None);
         if message.starts_with(b"w") {
             // One at a time may ask; whoever is behind waits as well, which is the point.
@@ -31,17 +32,36 @@ impl Service for Echo {
         space[..message.len()].copy_from_slice(message);
         self.device.answer(crate::fs::RequestId(1), &space[..message.len()]).unwrap();
     }
+
+    fn give_up(&self, _message: &[u8], _ledger: &Ledger<'_>, _counters: &WorkerCounters) {
+        self.device.answer(crate::fs::RequestId(1), b"given up").unwrap();
+    }
+
+    fn look_around(&self, _workers: &[Arc<WorkerCounters>]) -> Looked {
+        let held_up = self.held_up.load(Ordering::Relaxed);
+        Looked { at_work: held_up, held_up }
+    }
 }
 
 fn pool(refuses: bool) -> (Arc<Pool>, UnixStream, Sender<()>) {
+    pool_held_up(refuses, &Arc::default())
+}
+
+/// One that sees so many workers held up.
+fn pool_held_up(refuses: bool, held_up: &Arc<AtomicUsize>) -> (Arc<Pool>, UnixStream, Sender<()>) {
     let (ours, kernel) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
     let kernel = UnixStream::from(kernel);
     kernel.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let device = Arc::new(Device::from(ours));
     let (permit, permits) = channel();
-    let service = Echo { device: Arc::clone(&device), permits: Mutex::new(permits), refuses };
-    (Pool::new(device, Box::new(service)), kernel, permit)
+    let service = Echo {
+        device: Arc::clone(&device),
+        permits: Mutex::new(permits),
+        refuses,
+        held_up: Arc::clone(held_up),
+    };
+    (Pool::new(device, Box::new(service), State::new().unwrap()), kernel, permit)
 }
 
 fn ask(kernel: &mut UnixStream, message: &[u8]) {
@@ -100,6 +120,28 @@ fn at_the_bound_requests_wait_and_are_served_in_the_end() {
     answers.sort();
     assert_eq!(answers[0], b"quick");
     assert_eq!(pool.crew().started, MAX_WORKERS);
+    drop(kernel);
+    pool.join().unwrap();
+}
+
+#[test]
+fn workers_that_are_held_up_do_not_count_up_to_their_bound() {
+    let held_up = Arc::new(AtomicUsize::new(0));
+    let (pool, mut kernel, permit) = pool_held_up(false, &held_up);
+    pool.start(1).unwrap();
+    for _ in 0..MAX_WORKERS + 10 {
+        ask(&mut kernel, b"wait");
+    }
+    ask(&mut kernel, b"quick");
+    settled(|| pool.waiting.load(Ordering::SeqCst) == 0 && pool.crew().started == MAX_WORKERS);
+    held_up.store(MAX_WORKERS, Ordering::Relaxed);
+    assert_eq!(answer(&mut kernel), b"quick");
+    held_up.store(usize::MAX, Ordering::Relaxed);
+    settled(|| pool.most(&pool.crew()) == MAX_WORKERS + MAX_HELD_UP);
+    for _ in 0..MAX_WORKERS + 10 {
+        permit.send(()).unwrap();
+        answer(&mut kernel);
+    }
     drop(kernel);
     pool.join().unwrap();
 }
@@ -175,13 +217,18 @@ fn a_pool_whose_first_worker_cannot_begin_does_not_start() {
 }
 
 #[test]
-fn a_long_request_has_no_space_for_an_answer_and_a_short_one_has_a_mebibyte() {
-    let mut buffer = Buffer::new();
-    let all = buffer.all().len();
-    assert_eq!(all, PAGE + usize::try_from(MAX_WRITE).unwrap());
-    for (length, space) in [(40, all - PAGE), (PAGE, all - PAGE), (PAGE + 1, all - PAGE - 1), (all, 0)] {
-        let (message, free) = buffer.split(length);
-        assert_eq!((message.len(), free.len()), (length, space));
+fn a_request_at_which_workers_have_died_is_begun_again_and_then_given_up() {
+    for (tries, answered) in [(1, &b"again"[..]), (MAX_TRIES, b"given up")] {
+        let (pool, mut kernel, _permit) = pool(false);
+        let mut slot = pool.state.slots.take().unwrap();
+        slot.buffer[..4].copy_from_slice(&5_u32.to_ne_bytes());
+        slot.buffer[..5].copy_from_slice(b"\x05\0\0\0!");
+        (0..tries).for_each(|_| _ = slot.control.begin());
+        pool.go_on(1, vec![slot]).unwrap();
+        let expected = if answered == b"again" { &b"\x05\0\0\0!"[..] } else { answered };
+        assert_eq!(answer(&mut kernel), expected);
+        // And the worker goes on to read.
+        ask(&mut kernel, b"next");
+        assert_eq!(answer(&mut kernel), b"next");
     }
-    assert_eq!(buffer.all().as_ptr().align_offset(PAGE), 0);
 }

@@ -1,0 +1,154 @@
+//! Requests that a worker before this one had begun when it died: what of them has been done already?
+//!
+//! Most operations may be done twice without anybody noticing, and simply are. For the others the journal says whether the
+//! call at the export was about to be made; then an answer such as EEXIST may be our own doing. While a request is in hand
+//! the kernel lets nobody else change the same names through this mount, so only another client of the server could
+//! have done exactly the same at exactly that moment.
+
+use nix::fcntl::OFlag;
+
+use super::handles::OpenFile;
+use super::visit::Visit;
+use super::{Errno, Filesystem, Name};
+use crate::backing::{BackingFs, Freshness, Identified};
+use crate::policy::{Credentials, FileKind};
+use crate::state::journal;
+
+/// The pieces of evidence.
+const ATTEMPTED: usize = 0;
+const FIRST: usize = 1;
+const SECOND: usize = 2;
+
+/// How much of a file is searched for what may have been appended to it, in bytes.
+const SEARCHED: usize = 4 << 20;
+
+/// Whether the call that is about to be made may have been made before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Again(bool);
+
+/// Comes right before a call that cannot be made twice.
+pub(super) fn attempt() -> Again {
+    let again = journal::is_replay() && journal::noted(ATTEMPTED).is_some();
+    journal::note(ATTEMPTED, 1);
+    Again(again)
+}
+
+impl Again {
+    /// The outcome of a call that removes something: that it is not there any more is what was wanted.
+    pub(super) fn removed(self, outcome: Result<(), Errno>, gone: Errno) -> Result<(), Errno> {
+        match outcome {
+            Err(error) if self.0 && error == gone => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The outcome of a call that makes something: that it is there is what was wanted, if it is as we would have made it.
+    pub(super) fn made<T>(
+        self,
+        outcome: Result<T, Errno>,
+        found: impl FnOnce() -> Option<T>,
+    ) -> Result<T, Errno> {
+        match outcome {
+            Err(Errno::EEXIST) if self.0 => found().ok_or(Errno::EEXIST),
+            outcome => outcome,
+        }
+    }
+
+    /// The outcome of a rename: the old name gone, and the new one there.
+    pub(super) fn moved(
+        self,
+        outcome: Result<(), Errno>,
+        is_there: impl Fn(Side) -> bool,
+    ) -> Result<(), Errno> {
+        match outcome {
+            Err(Errno::ENOENT | Errno::EEXIST) if self.0 && !is_there(Side::Old) && is_there(Side::New) => {
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// Of the two names of a rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Old,
+    New,
+}
+
+impl<B: BackingFs> Filesystem<B> {
+    /// What is called `name`, if it is of this kind and its maker's: as a worker that died would have left it.
+    pub(super) fn made_by(
+        &self,
+        at: &Visit<B>,
+        who: &Credentials,
+        name: Name<'_>,
+        kind: FileKind,
+    ) -> Option<Identified<B::Node>> {
+        let found = self.backing.find(who, at.node(self).ok()?, name).ok()?;
+        // Of what root makes, a server says that somebody else did.
+        let ours = found.attr.kind == kind && (found.attr.uid == who.uid || who.uid.is_root());
+        ours.then_some(found)
+    }
+
+    /// Whether the two names of an exchange have been exchanged already. Seen before they are, by their numbers.
+    pub(super) fn exchanged_before(
+        &self,
+        from: &Visit<B>,
+        to: &Visit<B>,
+        who: &Credentials,
+        (name, new_name): (Name<'_>, Name<'_>),
+    ) -> bool {
+        let number = |at: &Visit<B>, name| {
+            self.backing.find(who, at.node(self).ok()?, name).ok().map(|found| found.id.ino)
+        };
+        let (Some(old), Some(new)) = (number(from, name), number(to, new_name)) else { return false };
+        let before = (journal::noted(FIRST), journal::noted(SECOND));
+        if journal::is_replay() && before == (Some(new), Some(old)) {
+            return true;
+        }
+        journal::note(FIRST, old);
+        journal::note(SECOND, new);
+        false
+    }
+
+    /// Whether `data` has been appended already. Seen by how long the file was before, and what stands behind that.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub(super) fn appended_before(&self, open: &OpenFile<B>, data: &[u8]) -> Result<bool, Errno> {
+        let size = self.backing.stat_file(&open.file, Freshness::Known)?.size;
+        if journal::is_replay()
+            && let Some(before) = journal::noted(FIRST)
+        {
+            return Ok(self.stands_behind(open, before - 1, data));
+        }
+        journal::note(FIRST, size + 1);
+        Ok(false)
+    }
+
+    fn stands_behind(&self, open: &OpenFile<B>, before: u64, data: &[u8]) -> bool {
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let size = self.backing.stat_file(&open.file, Freshness::AsStat).map_or(0, |attr| attr.size);
+        if size < before.saturating_add(length) {
+            return false;
+        }
+        // Whoever may write need not be allowed to read. Then the length is all there is to go by.
+        let reader = self
+            .resolve(&open.opener, &open.inode)
+            .and_then(|node| self.backing.open(&open.opener, &node, OFlag::O_RDONLY));
+        let Ok(reader) = reader else { return true };
+        let span = usize::try_from(size - before).unwrap_or(usize::MAX).min(SEARCHED.max(data.len()));
+        let mut written = vec![0; span];
+        match self.backing.read(&reader, &mut written, before) {
+            // Others may have appended before it and after it.
+            Ok(length) => contains(&written[..length], data),
+            Err(_) => true,
+        }
+    }
+}
+
+fn contains(all: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || all.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,159 @@
+//! What the workers have in hand, seen from beside them: who is held up, and whose caller is no more.
+//!
+//! A request that the daemon has read the kernel waits for without an end, also where the caller was killed
+//! (`request_wait_answer`, fs/fuse/dev.c), and a hard NFS mount may answer in an hour. So a request whose caller is dying is answered
+//! EINTR from here; its worker finds, when it comes back, that nobody waits for its answer, and undoes what it opened or
+//! counted. A signal that is merely handled interrupts nothing, as on NFS itself (nfs(5), `intr`): the kernel's INTERRUPT does
+//! not tell the two apart, /proc does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::device::Device;
+use crate::fs::{Errno, Pid, RequestId};
+use crate::state::slot::Control;
+use crate::sys::process::is_dying;
+
+/// After this long with one request a worker counts as held up: longer than a server that works takes.
+const HELD_UP_AFTER: Duration = Duration::from_millis(200);
+
+/// The request that one worker is at.
+#[derive(Debug, Default)]
+pub(crate) struct InHand {
+    /// Its number; 0 where there is none.
+    request: AtomicU64,
+    caller: AtomicU32,
+    /// Where a successor would find it.
+    control: OnceLock<Arc<Control>>,
+}
+
+impl InHand {
+    /// The worker's requests are those of this slot.
+    pub(crate) fn belongs_to(&self, control: &Arc<Control>) {
+        // A worker has one slot.
+        let _ = self.control.set(Arc::clone(control));
+    }
+
+    /// Its caller is answered from beside.
+    fn abandon(&self, request: RequestId) {
+        if let Some(control) = self.control.get() {
+            control.abandon(request.0);
+        }
+    }
+
+    /// The worker begins.
+    pub(crate) fn take(&self, request: RequestId, caller: Pid) {
+        self.caller.store(caller.0, Ordering::Relaxed);
+        self.request.store(request.0, Ordering::Release);
+    }
+
+    /// It is through.
+    pub(crate) fn put_down(&self) {
+        self.request.store(0, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<(RequestId, Pid)> {
+        let request = self.request.load(Ordering::Acquire);
+        let caller = self.caller.load(Ordering::Acquire);
+        // The same request before and after, so that the caller is its own.
+        (request != 0 && self.request.load(Ordering::Acquire) == request)
+            .then_some((RequestId(request), Pid(caller)))
+    }
+}
+
+/// How many workers have something in hand, and how many have had it for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Looked {
+    pub(crate) at_work: usize,
+    pub(crate) held_up: usize,
+}
+
+/// What was seen at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Overseer {
+    seen: Mutex<HashMap<RequestId, Seen>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    since: Instant,
+    given_up: bool,
+}
+
+impl Overseer {
+    /// Looks at all that is in hand, and answers for callers that are dying.
+    pub(crate) fn look<'a>(&self, device: &Device, workers: impl Iterator<Item = &'a InHand>) -> Looked {
+        let now = Instant::now();
+        // Only ever one thread looks.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut still = HashMap::new();
+        let mut looked = Looked::default();
+        for (worker, request, caller) in
+            workers.filter_map(|worker| worker.get().map(|(request, caller)| (worker, request, caller)))
+        {
+            let mut this = seen.get(&request).copied().unwrap_or(Seen { since: now, given_up: false });
+            looked.at_work += 1;
+            if now - this.since >= HELD_UP_AFTER {
+                looked.held_up += 1;
+                if !this.given_up && is_dying(caller.0) {
+                    this.given_up = true;
+                    worker.abandon(request);
+                    // The worker may have answered by now; then the request is no more.
+                    let _ = device.refuse(request, Errno::EINTR);
+                }
+            }
+            still.insert(request, this);
+        }
+        *seen = still;
+        looked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+    use std::thread::sleep;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn a_request_in_hand_for_long_is_counted_until_it_is_put_down() {
+        let device = Device::from(std::fs::File::open("/dev/null").unwrap());
+        let (overseer, worker, idle) = (Overseer::default(), InHand::default(), InHand::default());
+        let look = || overseer.look(&device, [&worker, &idle].into_iter());
+        assert_eq!(look(), Looked::default());
+        worker.take(RequestId(7), Pid(std::process::id()));
+        assert_eq!(look(), Looked { at_work: 1, held_up: 0 });
+        sleep(HELD_UP_AFTER);
+        assert_eq!(look(), Looked { at_work: 1, held_up: 1 });
+        worker.take(RequestId(9), Pid(std::process::id()));
+        assert_eq!(look(), Looked { at_work: 1, held_up: 0 });
+        worker.put_down();
+        assert_eq!(look(), Looked::default());
+    }
+
+    #[test]
+    fn a_living_caller_waits_on_and_one_that_nobody_can_see_too() {
+        let (ours, kernel) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
+        let (device, mut kernel) = (Device::from(ours), UnixStream::from(kernel));
+        kernel.set_nonblocking(true).unwrap();
+        let mut caller = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let (overseer, worker, unseen) = (Overseer::default(), InHand::default(), InHand::default());
+        worker.take(RequestId(7), Pid(caller.id()));
+        unseen.take(RequestId(9), Pid(0));
+        for _ in 0..2 {
+            assert_eq!(overseer.look(&device, [&worker, &unseen].into_iter()).at_work, 2);
+            sleep(HELD_UP_AFTER);
+        }
+        assert!(kernel.read(&mut [0; 64]).is_err(), "nothing was answered");
+        caller.kill().unwrap();
+        caller.wait().unwrap();
+    }
+}

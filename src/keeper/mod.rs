@@ -1,0 +1,268 @@
+//! The keeper: holds what must outlive a worker, starts a worker, sees it die, and starts the next one.
+//!
+//! Keeper and worker share one table of descriptors (CLONE_FILES), and the memory of [`crate::state`]. So whatever a worker
+//! opens is kept without a word, at no cost; what it knows stands in the memory; and when it dies, its successor, made from the
+//! keeper as it was before any thread existed, finds both. The kernel's requests wait meanwhile.
+//!
+//! The keeper has one thread, opens nothing while a worker begins, and touches no file system but the runtime directory.
+//! A second process like it, the [`reserve`], waits for the keeper's own death, and takes its place.
+//!
+//! Not here: how a worker serves (`mount::worker`), what stands in the memory (`state/`).
+
+mod process;
+mod reserve;
+mod takeover;
+
+pub use takeover::put_in_order;
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use crate::state::State;
+use crate::state::layout::HeaderWord;
+use crate::sys::{Errno, descriptors};
+
+use process::Child;
+
+/// Workers that may die in a row before they have begun; then the mount is given up.
+const MAX_FALSE_STARTS: u32 = 10;
+/// The pause before a worker that follows one which had only just begun.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a worker has to have served for its death to count as the first.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Milliseconds until a process that could not be started is tried again.
+const RETRY: u16 = 200;
+
+/// What a worker does, and what others must hear of.
+pub trait Charge {
+    /// Serves, in a process of its own, from the beginning or from what stands in the state. `begun` is to be called once
+    /// requests are answered. Returns when the mount is over: true; or cannot be served: false.
+    fn work(&self, begun: &mut dyn FnMut()) -> bool;
+    /// Another process serves, or keeps, from now on.
+    fn changed(&self);
+    /// Whether a signal ends the mount; if not, this has done what it asks for.
+    fn ends_at(&self, signal: Signal, worker: Option<Pid>) -> bool;
+}
+
+/// How keeping ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The session is over: unmounted.
+    Over,
+    /// A signal asks for the end.
+    Signal(Signal),
+    /// No worker can begin.
+    GivenUp,
+    /// The worker has stopped for another program.
+    Upgrade,
+}
+
+/// A keeper on duty.
+pub struct Keeper<'a> {
+    charge: &'a dyn Charge,
+    state: Arc<State>,
+    /// What this process has open for itself; a worker lets it be.
+    kept: Vec<RawFd>,
+    signals: SignalFd,
+    /// Tells a worker that it may begin, and the keeper that one has.
+    go: EventFd,
+    begun: EventFd,
+    worker: Option<Child>,
+    reserve: Option<Child>,
+}
+
+impl<'a> Keeper<'a> {
+    /// Starts the first worker, and returns when it has begun. The signals in `ending` must be blocked;
+    /// `own` are the descriptors that this process needs itself.
+    ///
+    /// # Errors
+    /// None where the worker could not begin; its last words stand in the state. What it mounted is the caller's to unmount.
+    pub fn begin(
+        charge: &'a dyn Charge,
+        state: &Arc<State>,
+        ending: &SigSet,
+        own: &[RawFd],
+    ) -> Result<Option<Self>, Errno> {
+        let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC);
+        let (go, begun) = (event()?, event()?);
+        let signals = SignalFd::with_flags(ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let state = Arc::clone(state);
+        state.set(HeaderWord::Keeper, u64::from(std::process::id()));
+        let mut kept = own.to_vec();
+        kept.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
+        let mut keeper = Self { charge, state, kept, signals, go, begun, worker: None, reserve: None };
+        if !keeper.start_worker()? {
+            return Ok(None);
+        }
+        Ok(Some(keeper))
+    }
+
+    /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
+    /// the reserve.
+    pub fn keep(&mut self) -> Ending {
+        if self.reserve.is_none() {
+            self.start_reserve();
+        }
+        let mut since = Instant::now();
+        let mut false_starts = 0;
+        loop {
+            let woken = self.wait();
+            if woken.signal
+                && let Ok(Some(signal)) = self.signals.read_signal()
+                && let Some(signal) =
+                    i32::try_from(signal.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
+            {
+                let worker = self.worker.as_ref().and_then(|worker| i32::try_from(worker.pid()).ok());
+                if self.charge.ends_at(signal, worker.map(Pid::from_raw)) {
+                    return Ending::Signal(signal);
+                }
+            }
+            if woken.worker {
+                self.bury_worker();
+                if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
+                    return Ending::Over;
+                }
+                if self.state.get(HeaderWord::Upgrading) != 0 {
+                    return Ending::Upgrade;
+                }
+                let lived = since.elapsed();
+                if lived < SETTLED {
+                    thread::sleep(PAUSE);
+                }
+                tracing::warn!(?lived, "the worker died; another takes over");
+                self.state.count(HeaderWord::Takeovers);
+                since = Instant::now();
+                match self.start_worker() {
+                    Ok(true) => {
+                        false_starts = 0;
+                        tracing::info!(pause = ?since.elapsed(), "a worker has taken over");
+                    }
+                    Ok(false) | Err(_) => {
+                        false_starts += 1;
+                        if false_starts >= MAX_FALSE_STARTS {
+                            return Ending::GivenUp;
+                        }
+                        thread::sleep(PAUSE * false_starts);
+                    }
+                }
+            }
+            if woken.reserve && self.worker.is_some() {
+                self.start_reserve();
+            }
+        }
+    }
+
+    /// Ends what is left: worker and reserve. Waits for the worker to leave by itself for so long.
+    pub fn end(&mut self, patience: Duration) -> bool {
+        // First: it would take this process's place.
+        if let Some(reserve) = self.reserve.take() {
+            reserve.kill();
+        }
+        let Some(worker) = self.worker.take() else { return true };
+        let left = worker.has_ended_within(patience);
+        worker.kill();
+        left
+    }
+
+    /// Ends the process in reserve of a program before this one, which this process was before it became another.
+    pub fn relieve(&self, reserve: u32) {
+        if let Ok(reserve) = process::Child::of(reserve) {
+            reserve.kill();
+        }
+    }
+
+    /// Starts a worker, and waits until it has begun or died.
+    fn start_worker(&mut self) -> Result<bool, Errno> {
+        let keeper = process::pidfd_of_self()?;
+        self.kept.push(keeper.as_raw_fd());
+        let (charge, go, begun) = (self.charge, &self.go, &self.begun);
+        let child = process::start(|| {
+            // Only once the keeper has opened what it needs for this one.
+            if !process::wait_for(go, &keeper) {
+                return false;
+            }
+            charge.work(&mut || _ = begun.write(1))
+        })?;
+        self.kept.push(child.pidfd());
+        self.remember_descriptors();
+        self.state.set(HeaderWord::Worker, u64::from(child.pid()));
+        self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
+        self.go.write(1)?;
+        let has_begun = self.has_begun(&child);
+        // Only now: until here the worker was closing whatever it had no record of.
+        self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        drop(keeper);
+        self.worker = Some(child);
+        if has_begun {
+            self.charge.changed();
+        }
+        Ok(has_begun)
+    }
+
+    fn has_begun(&self, worker: &Child) -> bool {
+        loop {
+            let mut polled = [
+                PollFd::new(self.begun.as_fd(), PollFlags::POLLIN),
+                PollFd::new(worker.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return false,
+                Ok(_) if polled[0].any().unwrap_or(false) => return self.begun.read().is_ok(),
+                Ok(_) => return false,
+            }
+        }
+    }
+
+    fn bury_worker(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            self.kept.retain(|fd| *fd != worker.pidfd());
+            worker.bury();
+        }
+        // What it may have left unsaid.
+        process::drain(&self.go);
+        process::drain(&self.begun);
+    }
+
+    /// Whether the kernel is through with the mount.
+    fn is_over(&self) -> bool {
+        self.state.session.device().is_some_and(descriptors::has_error)
+    }
+
+    fn remember_descriptors(&self) {
+        self.state.keep_descriptors(&self.kept);
+    }
+
+    fn wait(&self) -> Woken {
+        let children = [&self.worker, &self.reserve];
+        let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        polled.extend(children.iter().filter_map(|child| {
+            let child = child.as_ref()?;
+            Some(PollFd::new(child.as_fd(), PollFlags::POLLIN))
+        }));
+        // Where one is missing there is something to do.
+        let complete = children.iter().all(|child| child.is_some());
+        let _ = poll(&mut polled, if complete { PollTimeout::NONE } else { PollTimeout::from(RETRY) });
+        let mut ready = polled.iter().map(|polled| polled.any().unwrap_or(false));
+        let signal = ready.next().unwrap_or(false);
+        let [worker, reserve] = children.map(|child| child.is_none() || ready.next().unwrap_or(false));
+        Woken { signal, worker, reserve }
+    }
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy)]
+struct Woken {
+    signal: bool,
+    worker: bool,
+    reserve: bool,
+}

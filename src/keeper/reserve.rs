@@ -1,0 +1,83 @@
+//! The process in reserve: it waits for the keeper's death and is the keeper then.
+
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::process;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Keeper;
+use super::process::{Child, fork, pidfd_of_self};
+use crate::state::layout::HeaderWord;
+use crate::state::texts::Text;
+use crate::sys::Errno;
+use crate::sys::process::{Fork, pidfd};
+
+impl Keeper<'_> {
+    /// Puts a process in reserve. Without one the mount goes on, and would not survive its keeper. In the new process this returns
+    /// when that one is the keeper.
+    pub(super) fn start_reserve(&mut self) {
+        if let Some(reserve) = self.reserve.take() {
+            self.kept.retain(|fd| *fd != reserve.pidfd());
+            reserve.bury();
+        }
+        if let Err(error) = self.try_start_reserve() {
+            tracing::warn!(%error, "no process is in reserve for the keeper");
+        }
+        self.remember_descriptors();
+    }
+
+    fn try_start_reserve(&mut self) -> Result<(), Errno> {
+        let keeper = pidfd_of_self()?;
+        self.kept.push(keeper.as_raw_fd());
+        match fork()? {
+            Fork::Parent { child } => {
+                let pid = u32::try_from(child.as_raw()).map_err(|_| Errno::EINVAL)?;
+                let child = Child::left(pid, pidfd(pid)?.into_raw_fd())?;
+                self.kept.push(child.pidfd());
+                self.state.set(HeaderWord::Reserve, u64::from(pid));
+                self.reserve = Some(child);
+                // The one in reserve looks at it under this number, and closes it.
+                mem::forget(keeper);
+            }
+            Fork::Child => {
+                wait_for_the_end_of(&keeper);
+                self.take_over(keeper);
+            }
+        }
+        Ok(())
+    }
+
+    /// The keeper is dead: what it had is what stands in the state, not what this process remembers.
+    fn take_over(&mut self, keeper: OwnedFd) {
+        self.kept = self.state.kept_descriptors();
+        self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        drop(keeper);
+        // Their numbers are perhaps somebody else's by now.
+        mem::forget(self.worker.take());
+        mem::forget(self.reserve.take());
+        self.state.set(HeaderWord::Keeper, u64::from(process::id()));
+        let number = |word| u32::try_from(self.state.get(word)).unwrap_or_default();
+        let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
+        if self.state.get(HeaderWord::Upgrading) == 0 {
+            self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok();
+        } else {
+            // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
+            if let Ok(worker) = Child::of(number(HeaderWord::Worker)) {
+                worker.kill();
+            }
+            self.state
+                .texts
+                .leave(Text::NotUpgraded, "the new program ended before it could serve; see the mount's log");
+            self.state.set(HeaderWord::Upgrading, 0);
+        }
+        tracing::warn!("the keeper died; this process takes its place");
+        self.charge.changed();
+        self.start_reserve();
+    }
+}
+
+fn wait_for_the_end_of(process: &OwnedFd) {
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    while let Err(nix::errno::Errno::EINTR) = poll(&mut polled, PollTimeout::NONE) {}
+}

@@ -1,0 +1,317 @@
+//! The request that a thread has in hand: read from the kernel straight into shared memory, so that it is still there
+//! when the thread is not.
+//!
+//! A slot is empty exactly while its message has the length 0. The kernel writes that length with the message; the thread
+//! takes it back when the request is over. An answer is written down before it is sent: where one stands, only the sending
+//! may have to be done again, which the kernel refuses with ENOENT if it was.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::journal::MAX_EVIDENCE;
+use super::layout::{MAX_SLOTS, PAGE, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
+use crate::sys::Errno;
+use crate::sys::shared_memory::{SharedBytes, SharedMemory, SharedWords};
+
+/// Where the words of a slot's control part lie. The journal's are in `journal`.
+pub(super) const ANSWER_LENGTH: usize = 0;
+const ANSWER_PLACE: usize = 1;
+pub(super) const ATTEMPTS: usize = 2;
+/// The answer itself, where it is short.
+const ANSWER: Range<usize> = 64..192;
+/// The number of a request that was given up. Numbers are never used again, so it is never taken back.
+const ABANDONED: usize = 63;
+/// Words that the journal may use.
+pub(super) const JOURNAL: Range<usize> = 3..63;
+pub(super) const COUNTED: Range<usize> = 192..SLOT_CONTROL / 8;
+
+/// Bytes of an answer's head (`struct fuse_out_header`).
+const HEAD: usize = 16;
+/// The longest answer that is copied: head and body.
+const SHORT: usize = (ANSWER.end - ANSWER.start) * 8;
+
+/// The slots of a mount.
+#[derive(Debug)]
+pub struct Slots {
+    memory: Arc<SharedMemory>,
+    /// How many have ever been taken: the memory of the others was never touched.
+    used: SharedWords,
+    /// Those that some thread of this process has.
+    taken: Mutex<Vec<bool>>,
+    /// The evidence in those in which something was left.
+    noted: Mutex<Vec<[u64; MAX_EVIDENCE]>>,
+}
+
+/// One slot, which the thread that has it never gives back.
+#[derive(Debug)]
+pub struct Slot {
+    /// For the request, and for what is made in answer to it.
+    pub buffer: SharedBytes,
+    /// What is known of it.
+    pub control: Arc<Control>,
+}
+
+/// What is known of the request in a slot.
+#[derive(Debug)]
+pub struct Control {
+    words: SharedWords,
+}
+
+/// Where the answer to the request in hand is written down.
+#[derive(Debug)]
+pub struct Ledger<'a> {
+    control: &'a Control,
+    /// The addresses of the slot's buffer.
+    buffer: Range<usize>,
+}
+
+impl Ledger<'_> {
+    /// Writes down an answer that is about to be sent, head and body. A long body must lie in the slot's buffer; else it is not
+    /// written down, and a successor would do the request again.
+    pub fn write_down(&self, head: &[u8; HEAD], body: &[u8]) {
+        self.control.write_down(head, body, &self.buffer);
+    }
+}
+
+/// What a dead worker has left in a slot.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Empty,
+    /// A request of so many bytes, at whose start the buffer stands, not yet answered.
+    Request(usize),
+    /// An answer that may not have been sent.
+    Answer(Vec<u8>),
+    /// A request for which somebody else than its worker answers, since its caller is dying: it is not to be done again.
+    Abandoned,
+}
+
+impl Slots {
+    pub(super) fn new(memory: Arc<SharedMemory>, used: SharedWords) -> Self {
+        Self { memory, used, taken: Mutex::new(vec![false; MAX_SLOTS]), noted: Mutex::default() }
+    }
+
+    /// A slot for the calling thread, whatever is left in it.
+    ///
+    /// # Errors
+    /// EAGAIN where all are taken.
+    pub fn take(&self) -> Result<Slot, Errno> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = taken.iter().position(|taken| !taken).ok_or(Errno::EAGAIN)?;
+        let mut slot = self.slot(index).ok_or(Errno::EAGAIN)?;
+        taken[index] = true;
+        self.used[0].fetch_max(u64::try_from(index + 1).unwrap_or_default(), Ordering::Release);
+        if slot.left() == Left::Empty {
+            // Whoever had it may have died before it had cleared all of it.
+            slot.clear();
+        }
+        Ok(slot)
+    }
+
+    /// The slots in which something was left, before any thread takes one.
+    #[must_use]
+    pub fn left(&self) -> Vec<Slot> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = Vec::new();
+        let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
+        for (index, taken) in taken.iter_mut().enumerate().take(used) {
+            let Some(slot) = self.slot(index) else { continue };
+            if slot.message_length() > 0 {
+                *taken = true;
+                let noted = super::journal::evidence(&slot.control);
+                self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+                left.push(slot);
+            }
+        }
+        left
+    }
+
+    /// What the requests that a dead worker has left noted as one piece of evidence, with each other.
+    #[must_use]
+    pub fn noted(&self, piece: usize) -> Vec<u64> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.iter().filter_map(|pieces| pieces.get(piece).copied()).filter(|value| *value != 0).collect()
+    }
+
+    fn slot(&self, index: usize) -> Option<Slot> {
+        let at = SLOTS.at + PAGE + index * SLOT;
+        let control = Arc::new(Control { words: self.memory.words(at, SLOT_CONTROL / 8)? });
+        Some(Slot { buffer: self.memory.bytes(at + SLOT_CONTROL, SLOT_BUFFER)?, control })
+    }
+}
+
+impl Slot {
+    /// What is left in it.
+    #[must_use]
+    pub fn left(&self) -> Left {
+        match self.message_length() {
+            0 => Left::Empty,
+            _ if self.request().is_some_and(|request| self.control.is_abandoned(request)) => Left::Abandoned,
+            length => self.control.answer(&self.buffer).map_or(Left::Request(length), Left::Answer),
+        }
+    }
+
+    /// Its buffer, and where the answer is written down.
+    pub fn open(&mut self) -> (&mut [u8], Ledger<'_>) {
+        let begin = self.buffer.as_ptr().addr();
+        let buffer = begin..begin + self.buffer.len();
+        (&mut self.buffer, Ledger { control: &self.control, buffer })
+    }
+
+    /// The request is over: what is read next is another.
+    pub fn clear(&mut self) {
+        // First, and by itself: without a message nothing else in the slot means anything.
+        if let Some(length) = self.buffer.first_chunk_mut::<4>() {
+            *length = [0; 4];
+        }
+        self.control.clear();
+    }
+
+    /// The number of the request in it (`unique` in `struct fuse_in_header`).
+    #[must_use]
+    pub fn request(&self) -> Option<u64> {
+        let number = self.buffer.get(8..16)?.first_chunk::<8>().copied().map(u64::from_ne_bytes);
+        number.filter(|_| self.message_length() > 0)
+    }
+
+    /// The length that the message in the buffer says it has; 0 where there is none.
+    fn message_length(&self) -> usize {
+        let length = self.buffer.first_chunk::<4>().map_or(0, |length| u32::from_ne_bytes(*length));
+        usize::try_from(length).unwrap_or(0).min(self.buffer.len())
+    }
+}
+
+impl Control {
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
+        &self.words[index]
+    }
+
+    /// Somebody else is about to answer this request: whoever takes over must not begin it again.
+    pub fn abandon(&self, request: u64) {
+        self.words[ABANDONED].store(request, Ordering::Release);
+    }
+
+    fn is_abandoned(&self, request: u64) -> bool {
+        self.words[ABANDONED].load(Ordering::Acquire) == request
+    }
+
+    /// Counts the tries at this request, of this process and of those before it: 1 for the first.
+    pub fn begin(&self) -> u64 {
+        let tries = self.words[ATTEMPTS].load(Ordering::Relaxed) + 1;
+        self.words[ATTEMPTS].store(tries, Ordering::Release);
+        tries
+    }
+
+    fn write_down(&self, head: &[u8; HEAD], body: &[u8], buffer: &Range<usize>) {
+        let length = HEAD + body.len();
+        self.put(ANSWER.start, head);
+        let place = if length <= SHORT {
+            self.put(ANSWER.start + HEAD / 8, body);
+            0
+        } else {
+            let begin = body.as_ptr().addr();
+            if begin < buffer.start || begin + body.len() > buffer.end {
+                return;
+            }
+            begin - buffer.start
+        };
+        let as_word = |number: usize| u64::try_from(number).unwrap_or_default();
+        self.words[ANSWER_PLACE].store(as_word(place), Ordering::Relaxed);
+        self.words[ANSWER_LENGTH].store(as_word(length), Ordering::Release);
+    }
+
+    fn put(&self, at: usize, bytes: &[u8]) {
+        for (word, chunk) in self.words[at..].iter().zip(bytes.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..chunk.len()].copy_from_slice(chunk);
+            word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
+        }
+    }
+
+    fn answer(&self, buffer: &[u8]) -> Option<Vec<u8>> {
+        let number = |index: usize| usize::try_from(self.words[index].load(Ordering::Acquire)).ok();
+        let length = number(ANSWER_LENGTH).filter(|length| *length >= HEAD)?;
+        let short = self.words[ANSWER].iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+        if length <= SHORT {
+            return Some(short.take(length).collect());
+        }
+        let mut answer: Vec<u8> = short.take(HEAD).collect();
+        let place = number(ANSWER_PLACE)?;
+        answer.extend(buffer.get(place..place + (length - HEAD))?);
+        Some(answer)
+    }
+
+    fn clear(&self) {
+        self.words[ANSWER_LENGTH].store(0, Ordering::Release);
+        self.words[ATTEMPTS].store(0, Ordering::Relaxed);
+        self.words[super::journal::DIRTY].store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+
+    fn request(slot: &mut Slot, length: u32) {
+        slot.buffer[..4].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    #[test]
+    fn a_request_is_found_until_it_is_over() {
+        let state = State::new().unwrap();
+        let mut slot = state.slots.take().unwrap();
+        assert!(state.anew().unwrap().slots.left().is_empty());
+        request(&mut slot, 56);
+        let left = state.anew().unwrap().slots.left();
+        assert_eq!(left.iter().map(Slot::left).collect::<Vec<_>>(), [Left::Request(56)]);
+        slot.clear();
+        assert!(state.anew().unwrap().slots.left().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_was_written_down_is_found_short_or_long() {
+        let state = State::new().unwrap();
+        let mut slot = state.slots.take().unwrap();
+        for body in [0, 1, SHORT - HEAD, SHORT - HEAD + 1, 1 << 20] {
+            request(&mut slot, 40);
+            slot.buffer[4096..][..body].fill(7);
+            let (buffer, ledger) = slot.open();
+            ledger.write_down(&[1; HEAD], &buffer[4096..][..body]);
+            let mut expected = vec![1; HEAD];
+            expected.resize(HEAD + body, 7);
+            assert_eq!(state.anew().unwrap().slots.left()[0].left(), Left::Answer(expected), "{body}");
+            slot.clear();
+        }
+    }
+
+    #[test]
+    fn a_long_answer_from_elsewhere_is_not_written_down() {
+        let state = State::new().unwrap();
+        let mut slot = state.slots.take().unwrap();
+        request(&mut slot, 40);
+        slot.open().1.write_down(&[1; HEAD], &vec![0; SHORT]);
+        assert_eq!(slot.left(), Left::Request(40));
+    }
+
+    #[test]
+    fn there_are_as_many_slots_as_said() {
+        let state = State::new().unwrap();
+        let taken: Vec<_> = (0..MAX_SLOTS).map(|_| state.slots.take().unwrap()).collect();
+        assert_eq!(state.slots.take().unwrap_err(), Errno::EAGAIN);
+        drop(taken);
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_is_not_begun_again_and_the_next_one_is() {
+        let state = State::new().unwrap();
+        let mut slot = state.slots.take().unwrap();
+        request(&mut slot, 40);
+        slot.buffer[8..16].copy_from_slice(&7_u64.to_ne_bytes());
+        slot.control.abandon(7);
+        assert_eq!(slot.left(), Left::Abandoned);
+        slot.buffer[8..16].copy_from_slice(&9_u64.to_ne_bytes());
+        assert_eq!(slot.left(), Left::Request(40));
+    }
+}

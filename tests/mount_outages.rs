@@ -1,0 +1,251 @@
+//! A part of the export that does not answer: a second permfs mounted below SOURCE, whose process is stopped, hangs exactly as
+//! a dead server does. Who has nothing to do with it goes on, who waits can be killed, and in the end everything is done.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod live;
+
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use live::mount::permfs;
+use live::{AIRFLOW, Backing, Mount, POD, TRANSPARENT};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What "at once" means where 200 processes have just been started on two CPUs.
+const SOON: Duration = Duration::from_secs(2);
+/// Within which whoever asks about a mount, or takes it down, gets an answer.
+const ANSWERED: Duration = Duration::from_secs(5);
+
+/// An export with a directory `fine/` of its own and another file system on `hung/`, which can be made to hang.
+struct Stage {
+    pods: Mount,
+    beneath: Mount,
+    server: Pid,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let beneath = Mount::of(TRANSPARENT);
+        let mut pods = Mount::unmounted(Backing::TempDir);
+        for name in ["fine", "hung"] {
+            fs::create_dir(pods.stored(name)).unwrap();
+            std::os::unix::fs::chown(pods.stored(name), Some(2001), Some(2001)).unwrap();
+        }
+        let nothing = None::<&str>;
+        mount(Some(&beneath.target()), &pods.stored("hung"), nothing, MsFlags::MS_BIND, nothing).unwrap();
+        pods.mount(AIRFLOW);
+        POD.run(|| {
+            fs::write(pods.at("hung/known"), "content").unwrap();
+            fs::write(pods.at("fine/known"), "content").unwrap();
+        });
+        let server = Pid::from_raw(i32::try_from(beneath.daemon()).unwrap());
+        Self { pods, beneath, server }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.pods.at(path)
+    }
+
+    fn hang(&self) {
+        kill(self.server, Signal::SIGSTOP).unwrap();
+    }
+
+    fn heal(&self) {
+        kill(self.server, Signal::SIGCONT).unwrap();
+    }
+
+    /// A shell of the pod's that does `script` with `$1`, and is at it when this returns.
+    fn waiting(&self, script: &str, path: &str) -> Child {
+        let mut child = shell(script, &self.at(path));
+        sleep(Duration::from_millis(300));
+        assert!(child.try_wait().unwrap().is_none(), "{script} of {path} does not wait");
+        child
+    }
+
+    /// Things done in the directory that has nothing to do with it; the longest that one of them took.
+    fn goes_on(&self, round: usize) -> Duration {
+        let file = self.at(&format!("fine/{round}"));
+        let moved = self.at(&format!("fine/{round}.moved"));
+        let steps: [&(dyn Fn() + Sync); 6] = [
+            &|| fs::write(&file, "content").unwrap(),
+            &|| fs::rename(&file, &moved).unwrap(),
+            &|| assert_eq!(fs::read_to_string(&moved).unwrap(), "content"),
+            &|| assert!(live::list(self.at("")).unwrap().len() >= 2),
+            &|| fs::remove_file(&moved).unwrap(),
+            &|| assert_eq!(fs::metadata(self.at("fine/known")).unwrap().len(), 7),
+        ];
+        let timed = |step: &&(dyn Fn() + Sync)| {
+            let begin = Instant::now();
+            // Where it does hang, the server comes back, so that the test ends.
+            thread::scope(|scope| {
+                let done = scope.spawn(|| POD.run(*step));
+                while !done.is_finished() && begin.elapsed() < ANSWERED {
+                    sleep(Duration::from_millis(1));
+                }
+                let took = begin.elapsed();
+                if !done.is_finished() {
+                    self.heal();
+                }
+                took
+            })
+        };
+        steps.iter().map(timed).max().unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.heal();
+        if self.pods.mount_line().is_some() && !self.pods.unmount(&[]).status.success() {
+            let _ = umount2(&self.pods.target(), MntFlags::MNT_DETACH);
+        }
+        let _ = umount2(&self.pods.stored("hung"), MntFlags::MNT_DETACH);
+        let _ = &self.beneath;
+    }
+}
+
+fn shell(script: &str, path: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(path)
+        .uid(POD.uid)
+        .gid(POD.gid)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn ends_within(limit: Duration, what: &str, child: &mut Child) -> std::process::ExitStatus {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(begin.elapsed() < limit, "{what} has not ended after {limit:?}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[track_caller]
+fn answers(what: &str, command: impl FnOnce() -> Output) -> Output {
+    let begin = Instant::now();
+    let output = command();
+    assert!(begin.elapsed() < ANSWERED, "{what} took {:?}", begin.elapsed());
+    output
+}
+
+#[test]
+fn a_killed_caller_goes_away_although_the_server_has_its_request() {
+    let stage = Stage::new();
+    // Each is another request that waits: a lookup, a create, a mkdir, a rename, a write, and the flush of a close.
+    let scripts = [
+        ("cat \"$1\"", "hung/never-seen"),
+        (": > \"$1\"", "hung/made"),
+        ("exec mkdir \"$1\"", "hung/dir"),
+        ("exec mv -T \"$1\" \"$1.new\"", "hung/known"),
+        ("exec 3>>\"$1\"; sleep 1; echo more >&3; exec sleep 60", "hung/log"),
+        ("exec 3>>\"$1\"; echo more >&3; sleep 1; exec 3>&-; exec sleep 60", "hung/closed"),
+    ];
+    let mut callers: Vec<_> = Vec::new();
+    for (script, path) in &scripts[4..] {
+        callers.push((script, stage.waiting(script, path)));
+    }
+    stage.hang();
+    for (script, path) in &scripts[..4] {
+        callers.push((script, stage.waiting(script, path)));
+    }
+    sleep(Duration::from_secs(1));
+    for (script, mut caller) in callers {
+        caller.kill().unwrap();
+        assert_eq!(ends_within(ANSWERED, script, &mut caller).signal(), Some(libc::SIGKILL), "{script}");
+    }
+    stage.heal();
+    POD.run(|| fs::write(stage.at("hung/after"), "content").unwrap());
+    assert!(stage.goes_on(0) < SOON);
+}
+
+#[test]
+fn a_process_that_is_killed_with_an_open_file_goes_away() {
+    let stage = Stage::new();
+    let mut caller = stage.waiting("exec 3>>\"$1\"; echo more >&3; exec sleep 60", "hung/open");
+    stage.hang();
+    caller.kill().unwrap();
+    // Its end closes the file, and that close asks the server.
+    assert_eq!(ends_within(ANSWERED, "the process", &mut caller).signal(), Some(libc::SIGKILL));
+    stage.heal();
+}
+
+#[test]
+fn a_signal_that_is_handled_interrupts_nothing() {
+    let stage = Stage::new();
+    stage.hang();
+    let mut caller = stage.waiting("trap : USR1; : > \"$1\"", "hung/made");
+    let pid = Pid::from_raw(i32::try_from(caller.id()).unwrap());
+    kill(pid, Signal::SIGUSR1).unwrap();
+    sleep(Duration::from_secs(1));
+    assert!(caller.try_wait().unwrap().is_none(), "it waits on");
+    stage.heal();
+    assert!(ends_within(ANSWERED, "the create", &mut caller).success());
+    assert!(stage.beneath.stored("made").exists());
+    // SIGKILL does, also after such a one, of which alone the kernel has told the daemon.
+    stage.hang();
+    let mut caller = stage.waiting("trap : USR1; : > \"$1\"", "hung/another");
+    let pid = Pid::from_raw(i32::try_from(caller.id()).unwrap());
+    kill(pid, Signal::SIGUSR1).unwrap();
+    sleep(Duration::from_millis(500));
+    caller.kill().unwrap();
+    assert_eq!(ends_within(ANSWERED, "the create", &mut caller).signal(), Some(libc::SIGKILL));
+}
+
+#[test]
+fn one_hung_directory_holds_up_none_but_its_own_callers() {
+    const CALLERS: usize = 200;
+    let stage = Stage::new();
+    assert!(stage.goes_on(0) < SOON);
+    stage.hang();
+    let mut callers: Vec<_> = (0..CALLERS)
+        .map(|number| shell("echo content > \"$1\"", &stage.at(&format!("hung/{number}"))))
+        .collect();
+    sleep(SOON);
+    let longest = (1..=20).map(|round| stage.goes_on(round)).max().unwrap();
+    assert!(longest < SOON, "beside {CALLERS} callers that wait, something took {longest:?}");
+    assert!(callers.iter_mut().all(|caller| caller.try_wait().unwrap().is_none()), "they wait");
+
+    let target = stage.pods.target();
+    let status = answers("status", || permfs().args(["status", "--json"]).arg(&target).output().unwrap());
+    assert!(String::from_utf8_lossy(&status.stdout).contains("serving"), "{status:?}");
+    let busy = answers("unmount", || stage.pods.unmount(&[]));
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("use"), "{busy:?}");
+
+    stage.heal();
+    for (number, caller) in callers.iter_mut().enumerate() {
+        assert!(ends_within(ANSWERED * 4, "a caller", caller).success());
+        assert_eq!(fs::read_to_string(stage.beneath.stored(number.to_string())).unwrap(), "content\n");
+    }
+    assert!(stage.goes_on(99) < SOON);
+}
+
+#[test]
+fn a_lazy_unmount_is_answered_while_callers_wait() {
+    let stage = Stage::new();
+    stage.hang();
+    let mut callers: Vec<_> =
+        (0..8).map(|number| shell("echo content > \"$1\"", &stage.at(&format!("hung/{number}")))).collect();
+    sleep(Duration::from_millis(500));
+    let gone = answers("unmount --lazy", || stage.pods.unmount(&["--lazy"]));
+    assert!(gone.status.success(), "{gone:?}");
+    assert!(stage.pods.mount_line().is_none());
+    stage.heal();
+    for caller in &mut callers {
+        assert!(ends_within(ANSWERED * 2, "a caller", caller).success());
+    }
+}
