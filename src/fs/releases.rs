@@ -33,6 +33,11 @@ impl Releases {
         UnderWay(self)
     }
 
+    /// Whether none is under way, as far as this daemon has begun with them.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
+    }
+
     /// Waits a moment for the closes that are under way, also for one that another thread has only just read.
     pub(super) fn settle(&self) {
         let begin = Instant::now();

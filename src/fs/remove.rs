@@ -39,7 +39,9 @@ impl<B: BackingFs> Filesystem<B> {
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
         let again = replay::attempt();
-        let removed = self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name));
+        let removed = self.once_closed(&at, &who, name, || {
+            self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name))
+        });
         if let Err(error) = again.removed(removed, Errno::ENOENT) {
             self.stays(going);
             return Err(error);

@@ -36,7 +36,10 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(());
         }
         let again = replay::attempt();
-        let moved = again.moved(self.move_name(&from, &to, &who, name, new_name, flags), |side| {
+        let act = || self.move_name(&from, &to, &who, name, new_name, flags);
+        let replaces = flags.is_empty();
+        let outcome = if replaces { self.once_closed(&to, &who, new_name, act) } else { act() };
+        let moved = again.moved(outcome, |side| {
             let (at, name) = if side == Side::Old { (&from, name) } else { (&to, new_name) };
             at.node(self).is_ok_and(|directory| self.backing.find(&who, directory, name).is_ok())
         });

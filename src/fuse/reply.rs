@@ -50,8 +50,7 @@ impl<'a> Reply<'a> {
         if error == Errno::ESTALE && (self.stale)() {
             return;
         }
-        // That there is none of what was asked for is an answer, and a frequent one.
-        if error != Errno::ENOENT && error != Errno::ENODATA {
+        if !is_mere_answer(error) {
             self.counters.error();
         }
         self.send(-error.raw(), &[]);
@@ -107,6 +106,12 @@ pub(crate) fn later(device: &Arc<Device>, to: RequestId) -> LockReply {
         };
         delivered(to, sent);
     })
+}
+
+/// That there is none of what was asked for, or no such operation, is an answer, and a frequent one: some languages ask of each file
+/// that they open whether it is a terminal (ENOTTY), and the kernel passes every ioctl on.
+fn is_mere_answer(error: Errno) -> bool {
+    matches!(error, Errno::ENOENT | Errno::ENODATA | Errno::ENOTTY | Errno::ENOSYS)
 }
 
 fn delivered(to: RequestId, sent: Result<(), Errno>) -> Delivery {
