@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::inodes::{Inode, lock};
+use super::inodes::{Inode, LONG_AGO, lock};
 use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
@@ -112,7 +112,7 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(listed) = directory.listed() else { return };
         let age = Duration::from_millis(100) * self.moment().saturating_sub(listed);
         // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
-        if age >= policy.cache().attr_timeout
+        if (listed == LONG_AGO || age >= policy.cache().attr_timeout)
             && let Some(kernel) = self.kernel.get()
         {
             directory.forget_listed();

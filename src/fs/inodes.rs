@@ -30,6 +30,9 @@ use crate::state::table::RecordId;
 use crate::state::{State, journal};
 use crate::sys::descriptors;
 
+/// The moment of a listing that was given before this process began.
+pub(super) const LONG_AGO: u32 = u32::MAX;
+
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
 
@@ -207,8 +210,10 @@ impl<B: BackingFs> InodeTable<B> {
             if let Some(node) = removed {
                 let _ = inode.live().removed.set(Arc::new(node));
             }
-            // When its listing was given is not known any more: long ago.
-            inode.set_listed(u32::from(kind == FileKind::Directory));
+            if kind == FileKind::Directory {
+                // When its listing was given is not known any more.
+                inode.set_listed(LONG_AGO);
+            }
             let hash = table.hasher.hash_one(&inode.object);
             table.by_id.insert(id, Arc::clone(&inode));
             lock(table.shard(hash)).insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));

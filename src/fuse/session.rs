@@ -116,6 +116,7 @@ impl Session {
             }
             slot.clear();
         }
+        fs.expect_releases(slots.iter().filter(|slot| is_release(slot)).count());
         let device = Arc::clone(pool.device());
         fs.go_on_waiting(|request| later(&device, request));
         pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
@@ -160,6 +161,13 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.pool.counters()
     }
+}
+
+/// Whether a close is left in a slot: a lock that it lets go must not be in the way of whoever asks for it next.
+fn is_release(slot: &Slot) -> bool {
+    let Left::Request(length) = slot.left() else { return false };
+    let header = slot.buffer.get(..length).and_then(|message| Header::split(message).ok());
+    header.is_some_and(|(header, _)| header.opcode == Some(Opcode::Release))
 }
 
 /// The workers, before they start.
