@@ -61,6 +61,20 @@ impl<B: BackingFs> Listings<B> {
         // Its descriptor closes here.
         drop(oldest);
     }
+
+    /// Nobody goes on with those of a directory that is forgotten, or gone: a descriptor would keep its place on the disk.
+    pub(super) fn drop_of(&self, node: NodeId) {
+        // The descriptors close here, without the lock.
+        while let Some(ended) = self.take_any(node) {
+            drop(ended);
+        }
+    }
+
+    fn take_any(&self, node: NodeId) -> Option<Listing<B>> {
+        let mut begun = lock(&self.begun);
+        let at = begun.iter().position(|listing| listing.node == node)?;
+        begun.remove(at)
+    }
 }
 
 impl<B: BackingFs> Filesystem<B> {

@@ -81,6 +81,7 @@ impl<B: BackingFs> Filesystem<B> {
         if let Some((inode, node)) = going {
             // A second removal of one inode does not exist.
             let _ = inode.live().removed.set(Arc::new(node));
+            self.listings.drop_of(inode.id);
         }
     }
 

@@ -16,8 +16,11 @@ use crate::policy::Credentials;
 /// What the NFS client's names for them begin with (SILLYNAME_PREFIX, linux/fs/nfs/unlink.c).
 const PREFIX: &[u8] = b".nfs";
 
-/// The first pause before another try; each is twice the one before.
+/// The first pause before another try; each is twice the one before, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// For how long is tried while no close is known to be under way: a worker may have read one and not begun with it.
 const QUIET_PATIENCE: Duration = Duration::from_millis(20);
@@ -53,7 +56,7 @@ impl<B: BackingFs> Filesystem<B> {
                 break;
             }
             thread::sleep(pause);
-            pause *= 2;
+            pause = (pause * 2).min(LONGEST_PAUSE);
             outcome = act();
         }
         outcome
