@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::inodes::{Inode, LONG_AGO, lock};
 use super::visit::Visit;
@@ -34,6 +34,8 @@ struct Listing<B: BackingFs> {
     reader: Credentials,
     /// Where it goes on.
     next: u64,
+    /// When it was last read from; what it has read ahead is no younger.
+    since: Instant,
     dir: B::Dir,
 }
 
@@ -44,12 +46,15 @@ impl<B: BackingFs> Default for Listings<B> {
 }
 
 impl<B: BackingFs> Listings<B> {
-    fn take(&self, node: NodeId, reader: &Credentials, next: u64) -> Option<B::Dir> {
+    /// One that goes on at this place, if it is not older than that.
+    fn take(&self, node: NodeId, reader: &Credentials, next: u64, oldest: Duration) -> Option<B::Dir> {
         let mut begun = lock(&self.begun);
         let at = begun
             .iter()
             .rposition(|listing| (listing.node, listing.next) == (node, next) && listing.reader == *reader)?;
-        begun.remove(at).map(|listing| listing.dir)
+        let listing = begun.remove(at)?;
+        drop(begun);
+        (listing.since.elapsed() <= oldest).then_some(listing.dir)
     }
 
     fn keep(&self, listing: Listing<B>) {
@@ -62,7 +67,7 @@ impl<B: BackingFs> Listings<B> {
         drop(oldest);
     }
 
-    /// Nobody goes on with those of a directory that is forgotten, or gone: a descriptor would keep its place on the disk.
+    /// Nobody goes on with those of a directory that is about to change, since they have read ahead; nor of one that is forgotten, or gone: a descriptor would keep its place on the disk.
     pub(super) fn drop_of(&self, node: NodeId) {
         // The descriptors close here, without the lock.
         while let Some(ended) = self.take_any(node) {
@@ -148,7 +153,7 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(), Errno> {
         let who = self.actor(at, Operation::Open, at.rules())?;
         // 0 is rewinddir(3): a fresh look, not what was read before.
-        let begun = if from == 0 { None } else { self.listings.take(at.inode.id, &who, from) };
+        let begun = if from == 0 { None } else { self.listings.take(at.inode.id, &who, from, at.policy.cache().attr_timeout) };
         let dir = match begun {
             Some(dir) => dir,
             None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
@@ -164,7 +169,7 @@ impl<B: BackingFs> Filesystem<B> {
         })?;
         at.inode.set_listed(self.moment());
         if let Some(next) = next {
-            self.listings.keep(Listing { node: at.inode.id, reader: who.into_owned(), next, dir });
+            self.listings.keep(Listing { node: at.inode.id, reader: who.into_owned(), next, since: Instant::now(), dir });
         }
         Ok(())
     }
