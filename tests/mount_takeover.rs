@@ -66,7 +66,8 @@ fn what_is_open_removed_locked_or_stood_in_stays_so() {
     let mount = Mount::on(Backing::TempDir, AIRFLOW);
     let at = |name: &str| mount.at(name);
     let mut removed = POD.run(|| {
-        let mut file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(at("removed")).unwrap();
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create_new(true).open(at("removed")).unwrap();
         file.write_all(b"still here").unwrap();
         fs::remove_file(at("removed")).unwrap();
         file
@@ -166,7 +167,8 @@ fn until(holds: impl Fn() -> bool) {
 }
 
 fn live_control(mount: &Mount) -> std::path::PathBuf {
-    let runtime = std::env::var_os("PERMFS_RUNTIME_DIR").map_or_else(|| "/run/permfs".into(), std::path::PathBuf::from);
+    let runtime =
+        std::env::var_os("PERMFS_RUNTIME_DIR").map_or_else(|| "/run/permfs".into(), std::path::PathBuf::from);
     runtime.join(mount.keeper().to_string()).join("control")
 }
 

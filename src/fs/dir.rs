@@ -153,7 +153,11 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(), Errno> {
         let who = self.actor(at, Operation::Open, at.rules())?;
         // 0 is rewinddir(3): a fresh look, not what was read before.
-        let begun = if from == 0 { None } else { self.listings.take(at.inode.id, &who, from, at.policy.cache().attr_timeout) };
+        let begun = if from == 0 {
+            None
+        } else {
+            self.listings.take(at.inode.id, &who, from, at.policy.cache().attr_timeout)
+        };
         let dir = match begun {
             Some(dir) => dir,
             None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
@@ -169,7 +173,13 @@ impl<B: BackingFs> Filesystem<B> {
         })?;
         at.inode.set_listed(self.moment());
         if let Some(next) = next {
-            self.listings.keep(Listing { node: at.inode.id, reader: who.into_owned(), next, since: Instant::now(), dir });
+            self.listings.keep(Listing {
+                node: at.inode.id,
+                reader: who.into_owned(),
+                next,
+                since: Instant::now(),
+                dir,
+            });
         }
         Ok(())
     }

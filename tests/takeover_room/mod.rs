@@ -20,6 +20,7 @@ mod mapped;
 mod neighbour;
 mod process;
 mod report;
+#[allow(clippy::duplicate_mod, reason = "an example has this room, and not the one of live mounts")]
 #[path = "../live/who.rs"]
 mod who;
 mod worker;

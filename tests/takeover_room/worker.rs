@@ -61,8 +61,8 @@ pub fn work(part: Part, directory: &Path, journal: &Arc<Journal>, stop: &AtomicB
         failed && faults >= MOST_FAULTS
     };
     // Everything once, however short the load is.
-    for number in 0..ALL.len() {
-        note(turn(&mut stations[number], number, &mut desk));
+    for (number, station) in stations.iter_mut().enumerate() {
+        note(turn(station, number, &mut desk));
     }
     let total = ALL.iter().map(|(_, weight, _)| weight).sum();
     while !stop.load(Ordering::Relaxed) {
