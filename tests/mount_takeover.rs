@@ -1,181 +1,75 @@
-//! A mount outlives its worker, its keeper and its program: eight threads of verified work notice nothing but a pause.
+//! A mount outlives whoever serves it: workers and keepers are killed and replaced under the verified load, and nobody who
+//! uses the mount notices more than a pause.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod live;
+#[path = "takeover_room/served.rs"]
+mod served;
 mod takeover_room;
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use live::mount::permfs;
 use live::{AIRFLOW, Backing, Mount};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use served::{Blow, Served, assert_unharmed};
 use takeover_room::{Load, Options, Who};
 
 /// The pod of the airflow rules.
 const POD: Who = Who::new(50000, 0);
-const KILLS: usize = 20;
-/// Between two kills.
-const APART: Duration = Duration::from_millis(250);
-/// The longest that an operation may take.
-const LONGEST: Duration = Duration::from_secs(1);
+/// The longest that anybody may wait.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What the load does between two blows.
+const OPERATIONS: u64 = 1_500;
+const PAGE: &str = "\n[profile.airflow.cache]\ndata = \"page\"\n";
 
 #[test]
-fn twenty_killed_workers_cost_a_pause_where_the_kernel_passes_files_through() {
-    under_load(AIRFLOW, |mount| killed(mount, mount.daemon(), Mount::daemon));
-}
-
-#[test]
-fn twenty_killed_workers_cost_a_pause_in_the_page_cache() {
-    let rules = format!("{AIRFLOW}\n[profile.airflow.cache]\ndata = \"page\"\n");
-    under_load(&rules, |mount| killed(mount, mount.daemon(), Mount::daemon));
+fn twenty_kills_of_the_worker_harm_nobody_where_the_kernel_passes_files_through() {
+    survives("", 20, Served::kill_worker);
 }
 
 #[test]
-fn twenty_killed_keepers_cost_nothing() {
-    under_load(AIRFLOW, |mount| killed(mount, mount.keeper(), Mount::keeper));
+fn twenty_kills_of_the_worker_harm_nobody_with_files_in_the_page_cache() {
+    survives(PAGE, 20, Served::kill_worker);
 }
 
 #[test]
-fn twenty_upgrades_cost_a_pause() {
-    under_load(AIRFLOW, |mount| {
-        let before = (mount.daemon(), mount.keeper());
-        let upgraded = permfs().arg("upgrade").arg(mount.target()).output().unwrap();
-        assert!(upgraded.status.success(), "{}", String::from_utf8_lossy(&upgraded.stderr));
-        assert_ne!(mount.daemon(), before.0);
-        assert_eq!(mount.keeper(), before.1, "the keeper is the same process, and another program");
-    });
+fn twenty_upgrades_harm_nobody_where_the_kernel_passes_files_through() {
+    survives("", 20, Served::upgrade);
 }
 
 #[test]
-fn worker_and_keeper_may_die_together() {
-    under_load(AIRFLOW, |mount| {
-        let before = (mount.daemon(), mount.keeper());
-        signal(before.1);
-        signal(before.0);
-        until(|| status(mount).is_some_and(|(worker, keeper)| worker != before.0 && keeper != before.1));
-    });
+fn twenty_upgrades_harm_nobody_with_files_in_the_page_cache() {
+    survives(PAGE, 20, Served::upgrade);
 }
 
 #[test]
-fn what_is_open_removed_locked_or_stood_in_stays_so() {
-    let mount = Mount::on(Backing::TempDir, AIRFLOW);
-    let at = |name: &str| mount.at(name);
-    let mut removed = POD.run(|| {
-        let mut file =
-            fs::OpenOptions::new().read(true).write(true).create_new(true).open(at("removed")).unwrap();
-        file.write_all(b"still here").unwrap();
-        fs::remove_file(at("removed")).unwrap();
-        file
-    });
-    let reference = POD.run(|| {
-        fs::create_dir(at("gone")).unwrap();
-        let reference = fs::File::open(at("gone")).unwrap();
-        fs::remove_dir(at("gone")).unwrap();
-        reference
-    });
-    for _ in 0..3 {
-        let before = mount.daemon();
-        signal(before);
-        until(|| status(&mount).is_some_and(|(worker, _)| worker != before));
-        let mut content = String::new();
-        removed.seek(SeekFrom::Start(0)).unwrap();
-        removed.read_to_string(&mut content).unwrap();
-        assert_eq!(content, "still here");
-        assert_eq!(nix::sys::stat::fstat(&reference).unwrap().st_uid, 50000);
-    }
+fn five_kills_of_the_keeper_harm_nobody() {
+    survives("", 5, Served::kill_keeper);
 }
 
 #[test]
-fn a_program_that_cannot_read_the_state_is_refused_and_the_mount_goes_on() {
-    let mount = Mount::of(AIRFLOW);
-    let socket = live_control(&mount);
-    let before = (mount.daemon(), mount.keeper());
-    let request = r#"{"ask":"upgrade","path":"/bin/true","version":"9","layouts":[999]}"#;
-    let answer = ask(&socket, request);
-    assert!(answer.contains("refused") && answer.contains("cannot read"), "{answer}");
-    assert_eq!((mount.daemon(), mount.keeper()), before);
-}
-
-#[test]
-fn a_program_that_ends_at_once_leaves_the_mount_to_the_old_one() {
-    let mount = Mount::of(AIRFLOW);
-    POD.run(|| fs::write(mount.at("f"), "x").unwrap());
-    let socket = live_control(&mount);
-    let before = mount.daemon();
-    // It is a program, and takes the keeper's place; it is none of ours, and ends.
-    let layout = permfs::state::layout::LAYOUT;
-    let request = format!(r#"{{"ask":"upgrade","path":"/bin/true","version":"9","layouts":[{layout}]}}"#);
-    let answer = ask(&socket, &request);
-    assert!(answer.contains("begun"), "{answer}");
-    until(|| status(&mount).is_some_and(|(worker, _)| worker != before));
-    POD.run(|| assert_eq!(fs::read_to_string(mount.at("f")).unwrap(), "x"));
-    let upgraded = permfs().arg("upgrade").arg(mount.target()).output().unwrap();
-    assert!(upgraded.status.success(), "{}", String::from_utf8_lossy(&upgraded.stderr));
-    POD.run(|| assert_eq!(fs::read_to_string(mount.at("f")).unwrap(), "x"));
-}
-
-/// Does something to the mount twenty times under the load, and then looks at what is left.
-#[track_caller]
-fn under_load(rules: &str, act: impl Fn(&Mount)) {
-    let mount = Mount::on(Backing::TempDir, rules);
-    POD.run(|| fs::create_dir(mount.at("room")).unwrap());
-    let load = Load::start(Options { who: Some(POD), ..Options::new(mount.at("room/load")) });
-    for _ in 0..KILLS {
-        sleep(APART);
-        act(&mount);
-    }
-    sleep(APART);
-    let report = load.finish();
-    report.assert_clean();
-    let (kind, pause) = report.worst_pause();
-    eprintln!("the longest pause: {kind}, {pause:?}");
-    assert!(pause < LONGEST, "{kind} took {pause:?}");
-    mount.unmount_when_idle();
-}
-
-/// Kills a process of the mount, and waits until another has its place.
-fn killed(mount: &Mount, process: u32, now: fn(&Mount) -> u32) {
-    signal(process);
-    until(|| status(mount).is_some() && now(mount) != process);
-}
-
-fn signal(process: u32) {
-    kill(Pid::from_raw(i32::try_from(process).unwrap()), Signal::SIGKILL).unwrap();
-}
-
-/// Worker and keeper, where somebody answers.
-fn status(mount: &Mount) -> Option<(u32, u32)> {
-    let output = permfs().args(["status", "--json"]).arg(mount.target()).output().unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    let pid = |key: &str| status[0][key].as_u64().and_then(|pid| u32::try_from(pid).ok());
-    (status[0]["state"] == "serving").then_some(())?;
-    Some((pid("pid")?, pid("keeper_pid")?))
+fn keeper_worker_and_program_may_all_be_replaced_in_turns() {
+    let all = |served: &Served| {
+        served.kill_worker();
+        served.kill_keeper();
+        served.upgrade();
+    };
+    survives("", 5, all);
 }
 
 #[track_caller]
-fn until(holds: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "nobody took over");
-        sleep(Duration::from_millis(5));
-    }
-}
-
-fn live_control(mount: &Mount) -> std::path::PathBuf {
-    let runtime =
-        std::env::var_os("PERMFS_RUNTIME_DIR").map_or_else(|| "/run/permfs".into(), std::path::PathBuf::from);
-    runtime.join(mount.keeper().to_string()).join("control")
-}
-
-fn ask(socket: &std::path::Path, request: &str) -> String {
-    let mut connection = std::os::unix::net::UnixStream::connect(socket).unwrap();
-    writeln!(connection, "{request}").unwrap();
-    let mut answer = String::new();
-    let _ = connection.read_to_string(&mut answer);
-    answer
+fn survives(more: &str, times: usize, blow: Blow) {
+    // In memory: a pause must be the mount's, not the disk's.
+    let mount = Mount::on(Backing::Tmpfs, &format!("{AIRFLOW}{more}"));
+    let served = Served { target: mount.target(), permfs: live::mount::permfs };
+    let room = mount.at("room");
+    POD.run(|| fs::create_dir(&room).unwrap());
+    // Once without a blow, so that what is compared has all its buffers.
+    let at_ease = Options { who: Some(POD), ..Options::new(room.join("before")) };
+    at_ease.run(Duration::from_millis(500)).assert_clean();
+    let before = served.vitals();
+    let load = Load::start(Options { who: Some(POD), ..Options::new(room.join("load")) });
+    served.strike(&load, times, OPERATIONS, blow);
+    assert_unharmed(&served, &load.finish(), PAUSE, before);
 }

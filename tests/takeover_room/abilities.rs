@@ -8,13 +8,15 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags, copy_file_range, fallocate, linkat,
     open, renameat_with, setxattr,
 };
 
 /// What need not be there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Abilities {
     pub exchange: bool,
     pub no_replace: bool,

@@ -38,7 +38,7 @@ use journal::Journal;
 use process::WorkerProcess;
 use worker::{Part, work};
 
-#[allow(unused_imports, reason = "only whoever starts processes needs it")]
+#[allow(unused_imports, reason = "where all workers are threads")]
 pub use process::be_a_worker;
 pub use report::Report;
 pub use who::Who;

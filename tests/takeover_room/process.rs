@@ -16,7 +16,8 @@ use super::report::Report;
 use super::who::Who;
 use super::worker::{Part, work};
 
-/// Tells a program that it is a worker, and of what: number, workers, seed, uid and gid, directory.
+/// Tells a program that it is a worker, and of what: number, workers, seed, uid and gid, what the file
+/// system can do, directory.
 const PART: &str = "PERMFS_LOAD_PART";
 /// How much longer than an operation's patience a worker's verifying at its end may take.
 const CLEARING: Duration = Duration::from_secs(60);
@@ -34,7 +35,8 @@ impl WorkerProcess {
     /// Starts `command`, which is to call [`be_a_worker`].
     pub fn start(mut command: Command, part: Part, directory: &Path) -> Self {
         let (uid, gid) = part.who.map_or((u32::MAX, u32::MAX), |who| (who.uid, who.gid));
-        let words = format!("{} {} {} {uid} {gid} ", part.number, part.workers, part.seed);
+        let abilities = serde_json::to_string(&part.abilities).expect("truth values");
+        let words = format!("{} {} {} {uid} {gid} {abilities} ", part.number, part.workers, part.seed);
         let mut child = command
             .env(PART, words + directory.to_str().expect("a path of the load's own"))
             .stdin(Stdio::piped())
@@ -80,10 +82,12 @@ impl WorkerProcess {
 /// so in a program that is none of a load's.
 pub fn be_a_worker() -> bool {
     let Ok(words) = std::env::var(PART) else { return false };
-    let mut words = words.splitn(6, ' ');
+    let mut words = words.splitn(7, ' ');
     let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).expect("a number");
     let (own, workers, seed) = (number(), number(), number());
     let (uid, gid) = (u32::try_from(number()).unwrap(), u32::try_from(number()).unwrap());
+    let abilities = words.next().and_then(|word| serde_json::from_str::<Abilities>(word).ok());
+    let abilities = abilities.expect("what the file system can do");
     let directory = PathBuf::from(words.next().expect("a directory"));
     let who = (uid != u32::MAX).then(|| Who::new(uid, gid));
     who.inspect(|who| who.become_them());
@@ -96,11 +100,6 @@ pub fn be_a_worker() -> bool {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         ended.store(true, Ordering::Relaxed);
     });
-    // Everything here is plain data, so what the file system can do is told by trying again, in a place of one's own.
-    let trial = directory.join(format!("trial-{own}"));
-    std::fs::create_dir(&trial).expect("a directory of one's own");
-    let abilities = Abilities::of(&trial).expect("it worked for the load");
-    std::fs::remove_dir(&trial).expect("it is empty");
     work(Part { number: own, workers, seed, who, abilities }, &directory, &journal, &stop);
     println!("\n{ANSWER}{}", serde_json::to_string(&journal.report()).expect("numbers and strings"));
     true

@@ -71,7 +71,9 @@ impl Locks {
             let path = self.flock_path.clone();
             let attempt = move || {
                 let file = OpenOptions::new().read(true).write(true).open(&path)?;
-                flock(&file, operation)
+                flock(&file, operation)?;
+                // The close alone would do it a moment later: by FUSE's RELEASE, for which nobody waits.
+                flock(&file, FlockOperation::Unlock)
             };
             let what = if refused { "a neighbour's flock of what is held" } else { "a neighbour's flock" };
             desk.probe(what, &self.flock_path, refused, attempt)?;
@@ -105,7 +107,9 @@ impl Ranges {
         let start = RANGE * i64::try_from(number).unwrap() + RANGE / 2;
         let attempt = move || {
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            lock(&file, owner, start, 1)
+            lock(&file, owner, start, 1)?;
+            // As with flock: an open file's locks go with RELEASE.
+            unlock(&file, owner, start, 1)
         };
         let what = if refused { "a neighbour's lock of what is held" } else { "a neighbour's lock" };
         desk.probe(what, &self.path, refused, attempt)
