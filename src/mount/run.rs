@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::confine::Confinement;
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::runtime::{Claim, Process, Record, RuntimeDir};
@@ -94,7 +95,9 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     preflight::apart(export.path(), &target)?;
     let control = control::listen(&claim.control())?;
     let state = State::new().map_err(MountFailure::NoProcess)?;
-    let work = Work { plan, export: export.path(), target: &target, state: &state, control: &control };
+    let confinement = Confinement::begin();
+    let work =
+        Work { plan, export: export.path(), target: &target, state: &state, control: &control, confinement };
     let charge = Kept { work, claim: &claim, device: Cell::new(None) };
     let keeper = Keeper::begin(&charge, &state, &signals::handled()).map_err(MountFailure::NoProcess)?;
     let Some(mut keeper) = keeper else {

@@ -27,6 +27,7 @@ pub mod mount;
 pub mod name;
 pub mod proc_fd;
 pub mod process;
+pub mod seccomp;
 pub mod shared_memory;
 pub mod stat;
 pub mod times;
