@@ -15,12 +15,9 @@ use crate::backing::BackingFs;
 use crate::policy::{Credentials, NfsGid, NfsUid};
 use crate::state::State;
 use crate::state::file::FileData;
-use crate::state::layout::{self, HeaderWord};
+use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::sys::descriptors;
-
-/// Open files of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
-pub(crate) const MAX_OPEN: usize = layout::MAX_FILES;
 
 /// An open file.
 #[derive(Debug)]
@@ -106,7 +103,7 @@ impl<B: BackingFs> Handles<B> {
 
     /// Room for one more, or ENFILE.
     pub(super) fn has_room(&self) -> Result<(), Errno> {
-        if self.len() < MAX_OPEN { Ok(()) } else { Err(Errno::ENFILE) }
+        if self.len() < self.state.bounds.files { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
     /// Enters an open file, and writes it down for a successor.
@@ -116,6 +113,7 @@ impl<B: BackingFs> Handles<B> {
     pub(super) fn add_file(&self, backing: &B, open: OpenFile<B>) -> Result<FileHandleId, Errno> {
         let id = FileHandleId(self.state.count(HeaderWord::NextHandle));
         if let Some(fd) = backing.file_descriptor(&open.file) {
+            self.state.bounds.allow(fd)?;
             let record = self.state.files.enter(&data_of(id, fd, &open))?;
             // Nobody else has it yet.
             let _ = open.record.set(record);

@@ -25,7 +25,7 @@ use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
 use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
 use crate::state::inode::InodeData;
-use crate::state::layout::{self, HeaderWord};
+use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
 use crate::sys::descriptors;
@@ -239,7 +239,7 @@ impl<B: BackingFs> InodeTable<B> {
 
     /// Room for one more, or ENFILE.
     pub(super) fn has_room(&self) -> Result<(), Errno> {
-        if self.len() < layout::MAX_INODES { Ok(()) } else { Err(Errno::ENFILE) }
+        if self.len() < self.state.bounds.inodes { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<Arc<Inode<B>>> {
@@ -265,6 +265,9 @@ impl<B: BackingFs> InodeTable<B> {
             inode.saw_owner(attr.owner());
             return Ok(Arc::clone(inode));
         }
+        self.has_room()?;
+        let descriptor = pin.as_ref().and_then(|pin| backing.node_descriptor(pin));
+        descriptor.map_or(Ok(()), |fd| self.state.bounds.allow(fd))?;
         let id = NodeId(
             NonZeroU64::new(self.state.count(HeaderWord::NextNode))
                 .expect("2^64 inodes take centuries to see"),
@@ -275,7 +278,7 @@ impl<B: BackingFs> InodeTable<B> {
             ino: object.ino,
             handle: object.handle.clone(),
             kind: kind_bits(attr.kind),
-            pin: pin.as_ref().and_then(|pin| backing.node_descriptor(pin)),
+            pin: descriptor,
         };
         let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
         self.count(record);

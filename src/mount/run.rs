@@ -19,6 +19,7 @@ use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, si
 use crate::keeper::{Charge, Ending, Keeper};
 use crate::policy::Policy;
 use crate::state::State;
+use crate::state::bounds::Bounds;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
 use crate::telemetry;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub no_exec: bool,
     /// The SELinux context of everything in the mount.
     pub context: Option<String>,
+    /// Inodes that the mount remembers at most; none for as many as there is room for.
+    pub max_inodes: Option<usize>,
     /// What the mount table and `status` tell as the source, where SOURCE itself says little.
     pub shown_source: Option<String>,
 }
@@ -94,7 +97,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let export = Export::prepare(plan, &claim)?;
     preflight::apart(export.path(), &target)?;
     let control = control::listen(&claim.control())?;
-    let state = State::new().map_err(MountFailure::NoProcess)?;
+    let state = State::within(Bounds::of_this_process(plan.max_inodes)).map_err(MountFailure::NoProcess)?;
     let confinement = Confinement::begin();
     let work =
         Work { plan, export: export.path(), target: &target, state: &state, control: &control, confinement };

@@ -103,3 +103,6 @@ fn told(what: &str, given_up: Result<(), Errno>) {
         tracing::warn!(%error, "this process could not give up {what}");
     }
 }
+
+#[cfg(test)]
+mod tests;
