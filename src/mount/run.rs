@@ -94,6 +94,9 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     if readiness.in_background() {
         telemetry::write_to_file(claim.log());
     }
+    if let Some(warning) = preflight::request_timeout() {
+        tracing::warn!("{warning}");
+    }
     let export = Export::prepare(plan, &claim)?;
     preflight::apart(export.path(), &target)?;
     let control = control::listen(&claim.control())?;

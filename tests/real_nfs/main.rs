@@ -23,6 +23,7 @@ mod csi;
 mod failures;
 mod files;
 mod freshness;
+mod hardening;
 mod load;
 mod locks;
 mod machine;
@@ -47,6 +48,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         locks::SCENARIOS,
         failures::SCENARIOS,
         outages::SCENARIOS,
+        hardening::SCENARIOS,
         csi::SCENARIOS,
     ]
     .into_iter()
