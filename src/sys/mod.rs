@@ -20,6 +20,7 @@ pub mod dirents;
 pub mod errno;
 pub mod fuse_dev;
 pub mod handle;
+pub mod heap;
 pub mod io;
 pub mod locks;
 pub mod mapping;
