@@ -58,7 +58,7 @@ pub(super) fn plan(
     flags: &RulesArgs,
     options: MountOptions,
 ) -> Result<Plan, Failure> {
-    let Rules { policy, profile, source: rules } = options.rules(flags)?.load()?;
+    let Rules { policy, profile, source: rules, flags } = options.rules(flags)?.load()?;
     let watch = options.watch;
     if watch && rules.is_none() {
         return Err(Failure::usage("there is no rules file to watch: add --config FILE, or leave out watch"));
@@ -71,6 +71,7 @@ pub(super) fn plan(
         target,
         policy,
         rules,
+        flags,
         watch,
         profile,
         read_only,

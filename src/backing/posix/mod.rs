@@ -220,7 +220,8 @@ impl BackingFs for PosixBacking {
         file: &File,
         call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        acting::as_common_writer(who, || call(file.as_fd()))?
+        let local = self.features.local && file.mount == MountIndex(0);
+        acting::as_common_writer(who, local, || call(file.as_fd()))?
     }
     fn create_identified(
         &self,

@@ -14,6 +14,7 @@ use std::io;
 
 use nix::sys::prctl;
 use seccompiler::{BpfProgram, SeccompAction};
+use serde::{Deserialize, Serialize};
 
 use crate::sys::capabilities::{self, Capabilities};
 use crate::sys::{Errno, seccomp};
@@ -43,7 +44,7 @@ const NEEDED: [Capabilities; 12] = [
 ];
 
 /// A keeper that has given up what it can.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Confinement {
     /// What the kernel thought of this process before, in the words of proc_pid_oom_score_adj(5).
     oom_score: Option<i32>,
@@ -68,6 +69,11 @@ impl Confinement {
         Self { oom_score }
     }
 
+    /// In the program that takes this one's place. Filters and `no_new_privs` outlive execve(2), the rest does not.
+    pub(super) fn go_on(&self) {
+        give_up_privileges();
+    }
+
     /// In a new worker. It is the one to be killed when memory is short: it holds more, and its successor goes on.
     pub(super) fn of_a_worker(&self) {
         if let Some(score) = self.oom_score {
@@ -87,6 +93,12 @@ impl Confinement {
             told("system calls that serving does not need", hold_to(filter));
         }
     }
+}
+
+fn give_up_privileges() {
+    told("the capabilities that it does not need", capabilities::keep_only(Capabilities::all_of(&NEEDED)));
+    // Nobody but root may look into it, and it leaves no core; as it is anyway once a thread has become somebody.
+    told("being looked into", prctl::set_dumpable(false).map_err(Errno::from));
 }
 
 fn hold_to(filter: Result<BpfProgram, seccompiler::BackendError>) -> Result<(), Errno> {
