@@ -193,7 +193,8 @@ impl Control {
     }
 
     fn is_abandoned(&self, request: u64) -> bool {
-        self.words[ABANDONED].load(Ordering::Acquire) == request
+        // The kernel numbers none 0.
+        request != 0 && self.words[ABANDONED].load(Ordering::Acquire) == request
     }
 
     /// Counts the tries at this request, of this process and of those before it: 1 for the first.
