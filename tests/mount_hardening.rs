@@ -107,6 +107,23 @@ fn a_new_keeper_is_held_to_the_same_and_takes_the_mount_down_in_the_end() {
 }
 
 #[test]
+fn an_upgraded_mount_is_held_to_the_same() {
+    let mount = Mount::of(AIRFLOW);
+    let held = |process: u32| {
+        let said = Said::of(process);
+        let score = fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap();
+        (["CapPrm", "CapBnd", "NoNewPrivs", "Seccomp_filters"].map(|key| said.word(key).to_owned()), score)
+    };
+    let before = (held(mount.keeper()), held(mount.daemon()));
+    let worker = mount.daemon();
+    let upgraded = live::mount::permfs().arg("upgrade").arg(mount.target()).output().unwrap();
+    assert!(upgraded.status.success(), "{upgraded:?}");
+    assert_ne!(mount.daemon(), worker);
+    assert_eq!((held(mount.keeper()), held(mount.daemon())), before);
+    POD.run(|| fs::write(mount.at("after"), "x").unwrap());
+}
+
+#[test]
 fn root_of_a_transparent_mount_may_what_root_may() {
     let mount = Mount::of(TRANSPARENT);
     ROOT.run(|| {
