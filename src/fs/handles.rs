@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
+use hashbrown::DefaultHashBuilder;
 use nix::fcntl::OFlag;
 
 use super::inodes::{Inode, InodeTable, lock};
@@ -56,7 +57,7 @@ impl<B: BackingFs> OpenFile<B> {
 /// The handles of one mount.
 #[derive(Debug)]
 pub(crate) struct Handles<B: BackingFs> {
-    files: DashMap<FileHandleId, Arc<OpenFile<B>>>,
+    files: DashMap<FileHandleId, Arc<OpenFile<B>>, DefaultHashBuilder>,
     open: AtomicUsize,
     /// The last one took the last descriptor that a file may have, and none was closed since.
     full: AtomicBool,
@@ -65,7 +66,7 @@ pub(crate) struct Handles<B: BackingFs> {
 
 impl<B: BackingFs> Handles<B> {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        Self { files: DashMap::new(), open: AtomicUsize::new(0), full: AtomicBool::new(false), state }
+        Self { files: DashMap::default(), open: AtomicUsize::new(0), full: AtomicBool::new(false), state }
     }
 
     /// The handles that another process has left in `state`.

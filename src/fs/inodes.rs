@@ -7,7 +7,7 @@
 //! What is kept is data (see [`ObjectId`]), so that a successor could rebuild it; the descriptors in [`Live`] are not
 //! state but a convenience that can be opened again.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dashmap::DashMap;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::content::OpenContent;
 use super::handles::OpenFile;
@@ -162,8 +162,10 @@ type Shard<B> = Mutex<HashTable<Arc<Inode<B>>>>;
 #[derive(Debug)]
 pub(crate) struct InodeTable<B: BackingFs> {
     by_object: Box<[Shard<B>]>,
-    by_id: DashMap<NodeId, Arc<Inode<B>>>,
-    hasher: RandomState,
+    // Seeded at random as std's is, with a few multiplications where that one has a hundred instructions. The numbers are a
+    // server's, and nobody sees how they are hashed.
+    by_id: DashMap<NodeId, Arc<Inode<B>>, DefaultHashBuilder>,
+    hasher: DefaultHashBuilder,
     state: Arc<State>,
     /// Inodes forgotten since memory was last given back.
     forgotten: AtomicUsize,
@@ -183,8 +185,8 @@ impl<B: BackingFs> InodeTable<B> {
     fn empty(state: Arc<State>) -> Self {
         Self {
             by_object: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
-            by_id: DashMap::new(),
-            hasher: RandomState::new(),
+            by_id: DashMap::default(),
+            hasher: DefaultHashBuilder::default(),
             state,
             forgotten: AtomicUsize::new(0),
         }
