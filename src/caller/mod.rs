@@ -4,6 +4,7 @@
 //! itself, never from the host's group database, which knows nothing of a container's users.
 
 mod process;
+mod walk;
 
 use std::hash::Hash;
 use std::sync::Arc;

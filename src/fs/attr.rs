@@ -27,8 +27,12 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
         }
         let at = self.visit_to_look(caller, node)?;
+        if let Some(known) = self.for_a_walk(caller, &at)? {
+            return Ok(known);
+        }
         self.forget_listing(&at.policy, &at.inode);
         let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
+        self.has_looked(&at.inode);
         Ok(self.attributes(&at, &stored))
     }
 

@@ -191,7 +191,7 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(Cow<'a, Credentials>, Owner), Errno> {
         at.child_writable(name)?;
         self.inodes.has_room()?;
-        self.listings.drop_of(at.inode.id);
+        self.about_to_change(&at.inode);
         let rules = at.child_rules(name);
         // Where neither the group that is handed down nor the choice of groups depends on it, as it was last seen.
         let matters = rules.setgid || at.policy.owner_matters(Operation::Create, &at.caller, rules);

@@ -140,7 +140,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// Tenths of a second since the mount, and one.
-    fn moment(&self) -> u32 {
+    pub(super) fn moment(&self) -> u32 {
         u32::try_from(self.since.elapsed().as_millis() / 100).unwrap_or(u32::MAX - 1) + 1
     }
 

@@ -21,6 +21,7 @@ use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
 use super::places::Place;
+use super::walks::Changes;
 use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
 use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
@@ -81,6 +82,8 @@ pub(super) struct Live<B: BackingFs> {
     pub(super) locks: Mutex<LockTable<B>>,
     /// How its open files reach its content.
     pub(super) content: Mutex<OpenContent>,
+    /// What has changed in it, a directory.
+    pub(super) changes: Changes,
 }
 
 impl<B: BackingFs> Inode<B> {
@@ -131,6 +134,7 @@ impl<B: BackingFs> Inode<B> {
                 open: Mutex::new(Vec::new()),
                 locks: Mutex::new(LockTable::default()),
                 content: Mutex::default(),
+                changes: Changes::default(),
             })
         })
     }

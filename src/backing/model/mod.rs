@@ -129,7 +129,13 @@ impl BackingFs for ModelBacking {
     }
 
     fn features(&self) -> BackingFeatures {
-        BackingFeatures { nfs: true, local: false, posix_acl: false, handles: true }
+        BackingFeatures {
+            nfs: true,
+            local: false,
+            asks_after_changes: false,
+            posix_acl: false,
+            handles: true,
+        }
     }
 
     fn root(&self) -> Result<Found<u64>, Errno> {
