@@ -16,7 +16,9 @@ use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Report, ask};
 use super::runtime::{RuntimeDir, Trace};
 use super::table::MountTable;
+use crate::state::State;
 use crate::state::layout::LAYOUT;
+use crate::state::texts::Text;
 
 /// How long an upgrade may take, until the new program answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +43,27 @@ pub enum Upgrading {
     Begun,
     /// It goes on as it was.
     Refused(String),
+}
+
+/// Who takes a mount over, as the worker that stops leaves it for its keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Successor {
+    /// The keeper, as this program.
+    Program(PathBuf),
+    /// A process of another container, which waits for the keeper's call.
+    Elsewhere,
+}
+
+impl Successor {
+    pub(super) fn name_in(&self, state: &State) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        state.texts.leave(Text::Program, &text);
+    }
+
+    pub(super) fn named_in(state: &State) -> Option<Self> {
+        serde_json::from_str(&state.texts.read(Text::Program)?).ok()
+    }
 }
 
 /// A mount that runs this program now.
@@ -108,7 +131,8 @@ fn upgrades(report: &Report) -> u64 {
     report.counters.get("upgrades").and_then(serde_json::Value::as_u64).unwrap_or_default()
 }
 
-fn this_program() -> io::Result<Program> {
+/// What is asked of workers for this program.
+pub(super) fn this_program() -> io::Result<Program> {
     let path = std::env::current_exe()?;
     Ok(Program { path, version: env!("CARGO_PKG_VERSION").to_owned(), layouts: vec![LAYOUT] })
 }

@@ -41,6 +41,7 @@ known!(
     ELOOP,
     EMFILE,
     EMLINK,
+    EMSGSIZE,
     ENAMETOOLONG,
     ENFILE,
     ENODATA,
