@@ -24,6 +24,7 @@ mod share;
 mod stage;
 mod stats;
 pub mod sub_path;
+mod succession;
 mod unpublish;
 mod volumes;
 mod walk;

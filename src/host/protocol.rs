@@ -50,6 +50,16 @@ pub enum Request {
     RemoveVolume(Box<RemoveVolume>),
     /// Whether a volume exists.
     FindVolume(Box<Volume>),
+    /// Leave the node's volumes to the host of another container, which asks from this mount namespace.
+    StandUp {
+        /// By its inode number.
+        namespace: Option<u64>,
+    },
+    /// Whether the host is this mount namespace's, and serves all mounts from there.
+    Settled {
+        /// By its inode number.
+        namespace: Option<u64>,
+    },
 }
 
 /// What was answered.

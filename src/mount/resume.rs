@@ -131,7 +131,9 @@ impl Left {
         let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);
         let Ok(Some(mut keeper)) = keeper else {
             tracing::error!("no worker of this program can begin; the one before it goes on");
-            let why = state.texts.read(Text::LastWords).unwrap_or_else(|| "its worker died".to_owned());
+            let said = state.texts.read(Text::LastWords);
+            // Before the sentence stands its kind.
+            let why = said.as_deref().and_then(|said| said.split_once(' ')).map_or("it died", |(_, why)| why);
             mounted.leave();
             export.leave();
             claim.leave();
