@@ -28,7 +28,7 @@ use takeover_room::{Load, Options, Who};
 const POD: Who = Who::new(50000, 0);
 /// As in `mount_takeover`.
 const PAUSE: Duration = Duration::from_secs(3);
-const ENOUGH: u32 = 1 << 16;
+const ENOUGH: u32 = 4096;
 
 #[test]
 fn the_mounts_of_a_container_that_is_killed_right_afterwards_go_on_in_the_next() {

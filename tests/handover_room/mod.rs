@@ -186,6 +186,9 @@ impl Drop for Container {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let places = table.lines().map(|line| line.split(' ').nth(4).unwrap());
         let ours: Vec<_> = places.filter(|place| Path::new(place).starts_with(self.room.path())).collect();
