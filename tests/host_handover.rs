@@ -66,7 +66,7 @@ fn what_is_mounted_below_the_export_is_reached_when_the_container_that_found_it_
     until("it is taken over", || node.upgrades(&target) == Some(1));
     first.kill();
     let third = node.start(ENOUGH);
-    until("it is taken over", || node.upgrades(&target) == Some(2));
+    until("it is taken over", || third.is_settled(&node));
     second.kill();
     POD.run(|| fs::write(target.join("nested/file"), "x").unwrap());
     assert_eq!(fs::read_to_string(nested.join("file")).unwrap(), "x");
@@ -217,6 +217,8 @@ struct Held {
     contender: File,
     mapped: Mapped,
     removed: File,
+    /// More than travel in one message.
+    _many: Vec<File>,
 }
 
 impl Held {
@@ -230,7 +232,8 @@ impl Held {
             removed.write_all_at(b"still here", 0).unwrap();
             fs::remove_file(target.join("gone")).unwrap();
             mapped.set_len(4096).unwrap();
-            Self { locked, contender, mapped: Mapped::new(&mapped, 4096).unwrap(), removed }
+            let many = (0..600).map(|_| open("many")).collect();
+            Self { locked, contender, mapped: Mapped::new(&mapped, 4096).unwrap(), removed, _many: many }
         })
     }
 

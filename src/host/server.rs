@@ -195,15 +195,21 @@ fn converse(host: &Host, mut connection: UnixStream) -> Result<(), wire::WireErr
         let refusal = Refusal::new(Code::PermissionDenied, "only root may call the mount host");
         return wire::send(&mut connection, Answer::Refused(refusal));
     }
+    let mut is_probe = false;
     let outcome = match wire::receive(&connection, REQUEST_PATIENCE) {
-        Ok(request) => host.conduct(request),
+        Ok(request) => {
+            is_probe = matches!(request, Request::Settled { .. });
+            host.conduct(request)
+        }
         Err(error @ (wire::WireError::Version(_) | wire::WireError::Format(_))) => {
             Err(Refusal::new(Code::Internal, error.to_string()))
         }
         Err(error) => return Err(error),
     };
     let answer = outcome.unwrap_or_else(|refusal| {
-        tracing::warn!(code = ?refusal.code, %refusal, "refused");
+        if !is_probe {
+            tracing::warn!(code = ?refusal.code, %refusal, "refused");
+        }
         Answer::Refused(refusal)
     });
     match wire::send(&mut connection, answer) {

@@ -32,6 +32,8 @@ use crate::mount::{self, MountStatus, State};
 const PARTING_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two questions for the seat, and how long the seat may take once it was promised.
 const ASKING_INTERVAL: Duration = Duration::from_secs(5);
+/// What the one who asked has to sit down.
+const HEAD_START: Duration = Duration::from_secs(1);
 /// Between two attempts at mounts that could not be taken over.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two looks at mounts that keep this container from ending.
@@ -71,7 +73,12 @@ pub(super) fn take_seat(socket: &Path) -> Result<Seat, HostError> {
 }
 
 /// Takes the seat again, once whoever has it is gone.
+///
+/// # Errors
+/// Where the lock cannot be used.
 pub(super) fn wait_for_seat(socket: &Path) -> Result<Seat, HostError> {
+    // flock(2) wakes who waits for a lock, and does not keep it for them.
+    thread::sleep(HEAD_START);
     let file = open(socket).map_err(HostError::Runtime)?;
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| HostError::Runtime(error.into()))
 }

@@ -47,8 +47,8 @@ impl Readiness {
     /// # Errors
     /// EMFILE, EINVAL where this process may not have so high a number.
     pub(super) fn move_above(&mut self, least: RawFd) -> Result<(), Errno> {
-        if let Some(pipe) = self.0.take() {
-            self.0 = Some(File::from(sys::passing::above(pipe.into(), least)?));
+        if let Some(pipe) = &mut self.0 {
+            *pipe = File::from(sys::passing::above(pipe.as_fd(), least)?);
         }
         Ok(())
     }

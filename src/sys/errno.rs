@@ -67,7 +67,8 @@ known!(
     ETXTBSY,
     EXDEV,
     ENOTCONN,
-    ECONNABORTED
+    ECONNABORTED,
+    ECONNRESET
 );
 
 impl Errno {

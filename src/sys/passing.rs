@@ -1,7 +1,7 @@
 //! Passing descriptors to another process over a unix socket (SCM_RIGHTS, unix(7)), and giving them the numbers that they had.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -50,11 +50,11 @@ pub fn receive(socket: BorrowedFd<'_>, longest: usize) -> Result<(Vec<u8>, Vec<O
     Ok((message, fds))
 }
 
-/// The same open file under a number that is at least `least`.
+/// The same open file under one more number, which is at least `least`.
 ///
 /// # Errors
 /// EMFILE, EINVAL where this process may not have so high a number.
-pub fn above(fd: OwnedFd, least: RawFd) -> Result<OwnedFd, Errno> {
+pub fn above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes integers and touches no memory.
     let answer = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
     let number = RawFd::try_from(super::check(answer.into())?).map_err(|_| Errno::EBADF)?;
@@ -67,7 +67,7 @@ pub fn above(fd: OwnedFd, least: RawFd) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// EBUSY where something is open there; EINVAL where this process may not have so high a number.
 pub fn place(fd: OwnedFd, number: RawFd) -> Result<(), Errno> {
-    let placed = above(fd, number)?;
+    let placed = above(fd.as_fd(), number)?;
     if placed.as_raw_fd() != number {
         return Err(Errno::EBUSY);
     }
@@ -79,7 +79,6 @@ pub fn place(fd: OwnedFd, number: RawFd) -> Result<(), Errno> {
 mod tests {
     use std::fs::File;
     use std::io::{Read, Seek, Write};
-    use std::os::fd::AsFd;
 
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -119,7 +118,7 @@ mod tests {
     #[test]
     fn a_file_is_put_under_a_number_once() {
         let file = || OwnedFd::from(File::open("/dev/null").unwrap());
-        let number = above(file(), 700).unwrap().as_raw_fd();
+        let number = above(file().as_fd(), 700).unwrap().as_raw_fd();
         assert!(number >= 700);
         place(file(), number).unwrap();
         assert_eq!(place(file(), number).unwrap_err(), Errno::EBUSY);

@@ -141,9 +141,8 @@ impl Container {
     /// `permfs host --check`, in it.
     pub fn is_settled(&self, node: &Node) -> bool {
         let permfs = permfs(node.room.path());
-        let namespace = format!("--mount=/proc/{}/ns/mnt", self.init());
         let mut check = Command::new("nsenter");
-        check.arg(namespace).arg(permfs.get_program()).args(["host", "--check", "--socket"]);
+        check.args(["--mount", "--pid", "--target", &self.init().to_string()]).arg(permfs.get_program()).args(["host", "--check", "--socket"]);
         check.arg(node.room.path().join("host.sock"));
         check.output().unwrap().status.success()
     }

@@ -99,7 +99,8 @@ impl Line {
     fn hear<T: DeserializeOwned>(&self) -> Result<(T, Vec<OwnedFd>), Errno> {
         let (message, fds) = loop {
             match passing::receive(self.0.as_fd(), MAX_MESSAGE) {
-                Err(Errno::EINTR) => {}
+                // ECONNRESET: the other side has gone without having heard all; what it said is still to be had (unix(7)).
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 heard => break heard?,
             }
         };

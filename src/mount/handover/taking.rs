@@ -20,7 +20,7 @@ use super::super::table::MountTable;
 use super::super::upgrade::{Upgrading, this_program};
 use super::super::{MountFailure, Readiness, signals};
 use super::{Gift, Line, Reply};
-use crate::sys::{Errno, passing};
+use crate::sys::{Errno, descriptors, passing};
 use crate::telemetry;
 
 /// How long the worker may take to stop, and its keeper to call.
@@ -109,14 +109,19 @@ fn receive(line: &mut Option<Line>, readiness: &mut Readiness) -> Result<Left, S
     let free = highest.saturating_add(1);
     let beyond = |error| format!("this process may not have descriptors up to {highest} ({error}): raise RLIMIT_NOFILE");
     readiness.move_above(free).map_err(beyond)?;
-    if let Some(Line(socket)) = line.take() {
-        *line = Some(Line(passing::above(socket, free).map_err(beyond)?));
+    if let Some(line) = line {
+        line.0 = passing::above(line.0.as_fd(), free).map_err(beyond)?;
     }
+    // What was inherited, from whoever started the host, would stand in the way.
+    let own = [Some(0), Some(1), Some(2), readiness.descriptor(), line.as_ref().map(Line::number)];
+    let all = descriptors::all().map_err(|error| format!("what this process has open: {error}"))?;
+    descriptors::close(all.into_iter().filter(|fd| !own.contains(&Some(*fd))));
     loop {
         match hear(line)? {
             (Gift::Descriptors(numbers), fds) if numbers.len() == fds.len() => {
                 // All of them first: one may have arrived under the number of another.
-                let aside = fds.into_iter().map(|fd| passing::above(fd, free)).collect::<Result<Vec<_>, _>>();
+                let aside = fds.iter().map(|fd| passing::above(fd.as_fd(), free)).collect::<Result<Vec<_>, _>>();
+                drop(fds);
                 for (fd, number) in aside.map_err(beyond)?.into_iter().zip(numbers) {
                     passing::place(fd, number).map_err(|error| format!("descriptor {number}: {error}"))?;
                 }
