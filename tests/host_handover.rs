@@ -5,7 +5,6 @@
 
 mod handover_room;
 mod live;
-#[allow(dead_code)]
 mod takeover_room;
 
 use std::fs::{self, File, OpenOptions};
@@ -68,6 +67,10 @@ fn what_is_mounted_below_the_export_is_reached_when_the_container_that_found_it_
     let third = node.start(ENOUGH);
     until("it is taken over", || third.is_settled(&node));
     second.kill();
+    let outside = node.permfs().arg("upgrade").arg(&target).output().unwrap();
+    assert!(String::from_utf8_lossy(&outside.stderr).contains("another mount namespace"));
+    let inside = third.permfs(&node).arg("upgrade").arg(&target).output().unwrap();
+    assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stderr));
     POD.run(|| fs::write(target.join("nested/file"), "x").unwrap());
     assert_eq!(fs::read_to_string(nested.join("file")).unwrap(), "x");
     node.host().unpublish(target).unwrap();
@@ -83,7 +86,8 @@ fn a_container_that_cannot_take_a_mount_over_leaves_it_to_the_old_one_and_says_w
     let open: Vec<File> = (0..100).map(|_| POD.run(|| File::open(target.join("f")).unwrap())).collect();
     let load = under_load(&target);
     let next = node.start(90);
-    let failed = || node.status(&target).and_then(|status| Some(status["upgrade_failed"].as_str()?.to_owned()));
+    let failed =
+        || node.status(&target).and_then(|status| Some(status["upgrade_failed"].as_str()?.to_owned()));
     until("it is refused", || failed().is_some_and(|why| why.contains("RLIMIT_NOFILE")));
     assert!(!next.is_settled(&node));
     // The old container is to end, and cannot yet.
@@ -225,9 +229,16 @@ impl Held {
     fn in_(target: &Path) -> Self {
         POD.run(|| {
             let open = |name: &str| {
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(target.join(name)).unwrap()
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(target.join(name))
+                    .unwrap()
             };
-            let (locked, contender, removed, mapped) = (open("locked"), open("locked"), open("gone"), open("mapped"));
+            let (locked, contender, removed, mapped) =
+                (open("locked"), open("locked"), open("gone"), open("mapped"));
             lock(&locked, Owner::OpenFile, 10, 20).unwrap();
             removed.write_all_at(b"still here", 0).unwrap();
             fs::remove_file(target.join("gone")).unwrap();

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Outcome;
 use super::failure::Failure;
-use crate::host::Client;
+use crate::host::is_settled;
 use crate::host::server::{Parting, serve};
 
 /// Mount for the CSI plugin: one process per published volume, which stays when the plugin or this process goes.
@@ -21,7 +21,7 @@ pub(super) struct Host {
     /// At SIGTERM go on until no mount is left in this container: they would end with it.
     #[arg(long)]
     outstay_mounts: bool,
-    /// Ask whether this container's host is there and serves all mounts of the node; exit code 1 if not, with the reason.
+    /// Tell whether this container's host is there and all of the node's mounts are served in it; exit code 1 if not, with the reason.
     #[arg(long, conflicts_with = "outstay_mounts")]
     check: bool,
 }
@@ -29,7 +29,7 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn run(self) -> Outcome {
         if self.check {
-            Client::new(self.socket).settled().map_err(|refusal| Failure::failed(refusal.to_string()))?;
+            is_settled(&self.socket).map_err(Failure::failed)?;
             return Ok(ExitCode::SUCCESS);
         }
         let parting = if self.outstay_mounts { Parting::OutstayMounts } else { Parting::MountsStay };

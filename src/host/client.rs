@@ -7,7 +7,6 @@ use super::protocol::{
     Answer, Code, Made, MakeVolume, Publish, Refusal, RemoveVolume, Request, Stage, Stats, Volume,
 };
 use super::wire::{self, WireError};
-use crate::mount::own_namespace;
 
 /// How long the host may take to say that it is there.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
@@ -41,11 +40,6 @@ impl Client {
     /// Has it leave the node's volumes to this container's host.
     pub(super) fn stand_up(&self, namespace: Option<u64>) -> Result<(), Refusal> {
         done(self.ask(Request::StandUp { namespace }, STAND_UP_PATIENCE)?)
-    }
-
-    /// Whether it is this container's, and serves all mounts in it.
-    pub fn settled(&self) -> Result<(), Refusal> {
-        done(self.ask(Request::Settled { namespace: own_namespace() }, READY_PATIENCE)?)
     }
 
     /// Mounts an export for the volumes on it.

@@ -34,3 +34,4 @@ pub use client::Client;
 pub use in_flight::InFlight;
 pub use protocol::{Code, Refusal};
 pub use sub_path::SubPath;
+pub use succession::is_settled;

@@ -55,11 +55,6 @@ pub enum Request {
         /// By its inode number.
         namespace: Option<u64>,
     },
-    /// Whether the host is this mount namespace's, and serves all mounts from there.
-    Settled {
-        /// By its inode number.
-        namespace: Option<u64>,
-    },
 }
 
 /// What was answered.

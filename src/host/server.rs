@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use super::crew::Crews;
 use super::in_flight::InFlight;
 use super::ledger::Ledger;
 use super::protocol::{Answer, Code, Refusal, Request};
+use super::succession::{Chair, Notice, take_seat, wait_for_seat};
 use super::wire;
-use super::succession::{Chair, take_seat, wait_for_seat};
 use super::{orphans, stage};
 use crate::mount::{preflight, signals};
 
@@ -43,8 +43,6 @@ pub(super) struct Host {
     /// How many are being conducted.
     pub(super) calls_under_way: Arc<AtomicUsize>,
     pub(super) chair: Chair,
-    /// Mounts whose processes are in another container; none until it was looked.
-    pub(super) left_elsewhere: Mutex<Option<usize>>,
 }
 
 /// Why there is no host.
@@ -87,6 +85,7 @@ pub fn serve(socket: &Path, parting: Parting) -> Result<(), HostError> {
     preflight::privilege().map_err(|failure| HostError::Process(failure.to_string()))?;
     let ledger = Ledger::open().map_err(HostError::Runtime)?;
     let mut seat = take_seat(socket)?;
+    let notice = Notice::put_up(socket).map_err(HostError::Runtime)?;
     let mut listener = listen(socket)?;
     // Only now: whoever has the seat has the ledger.
     ledger.sweep(stage::is_over);
@@ -99,10 +98,9 @@ pub fn serve(socket: &Path, parting: Parting) -> Result<(), HostError> {
         calls: AtomicU64::new(0),
         calls_under_way: Arc::default(),
         chair: Chair::new()?,
-        left_elsewhere: Mutex::default(),
     });
     end_at_a_signal(&host, socket, parting).map_err(HostError::Runtime)?;
-    host.settle().map_err(HostError::Runtime)?;
+    host.settle(notice).map_err(HostError::Runtime)?;
     tracing::info!(socket = %socket.display(), "the mount host serves");
     loop {
         while host.chair.wait(&listener) {
@@ -195,21 +193,15 @@ fn converse(host: &Host, mut connection: UnixStream) -> Result<(), wire::WireErr
         let refusal = Refusal::new(Code::PermissionDenied, "only root may call the mount host");
         return wire::send(&mut connection, Answer::Refused(refusal));
     }
-    let mut is_probe = false;
     let outcome = match wire::receive(&connection, REQUEST_PATIENCE) {
-        Ok(request) => {
-            is_probe = matches!(request, Request::Settled { .. });
-            host.conduct(request)
-        }
+        Ok(request) => host.conduct(request),
         Err(error @ (wire::WireError::Version(_) | wire::WireError::Format(_))) => {
             Err(Refusal::new(Code::Internal, error.to_string()))
         }
         Err(error) => return Err(error),
     };
     let answer = outcome.unwrap_or_else(|refusal| {
-        if !is_probe {
-            tracing::warn!(code = ?refusal.code, %refusal, "refused");
-        }
+        tracing::warn!(code = ?refusal.code, %refusal, "refused");
         Answer::Refused(refusal)
     });
     match wire::send(&mut connection, answer) {
@@ -221,13 +213,12 @@ fn converse(host: &Host, mut connection: UnixStream) -> Result<(), wire::WireErr
 
 impl Host {
     fn conduct(&self, request: Request) -> Result<Answer, Refusal> {
-        match request {
-            Request::StandUp { namespace } => return self.stand_up(namespace).map(|()| Answer::Done),
-            Request::Settled { namespace } => return self.is_settled(namespace).map(|()| Answer::Done),
-            _ => self.chair.refuse_if_leaving()?,
+        if let Request::StandUp { namespace } = request {
+            return self.stand_up(namespace).map(|()| Answer::Done);
         }
+        self.chair.refuse_if_leaving()?;
         match request {
-            Request::StandUp { .. } | Request::Settled { .. } => Ok(Answer::Done),
+            Request::StandUp { .. } => Ok(Answer::Done),
             Request::Ready => ready().map(|()| Answer::Done),
             Request::Stage(stage) => {
                 self.stage(&stage)?;

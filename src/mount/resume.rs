@@ -93,8 +93,8 @@ impl Left {
         let plan = recipe.plan(&state)?;
         let adopt = |fd| descriptors::adopt(fd).map_err(|error| format!("descriptor {fd}: {error}"));
         let (lock, control) = (adopt(recipe.lock)?, UnixListener::from(adopt(recipe.control)?));
-        let claim =
-            Claim::resume(recipe.claim.clone(), File::from(lock)).map_err(|error| format!("its lock: {error}"))?;
+        let claim = Claim::resume(recipe.claim.clone(), File::from(lock))
+            .map_err(|error| format!("its lock: {error}"))?;
         let Some(mounted) = Mounted::find(&recipe.target) else {
             claim.leave();
             return Err("nothing is mounted there".to_owned());
@@ -126,7 +126,14 @@ impl Left {
         own.extend(recipe.namespace);
         own.extend(more);
         let (target, confinement) = (&recipe.target, recipe.confinement);
-        let work = Work { plan: &plan, export: export.path(), target, state: &state, control: &control, confinement };
+        let work = Work {
+            plan: &plan,
+            export: export.path(),
+            target,
+            state: &state,
+            control: &control,
+            confinement,
+        };
         let charge = Kept::new(work, &claim, Some(mounted.device));
         let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);
         let Ok(Some(mut keeper)) = keeper else {

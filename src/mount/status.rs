@@ -97,7 +97,18 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
     };
     let Some(trace) = runtime.find(entry.device, &entry.target) else { return status };
     match ask(&trace.control(), &Ask::Status, CONTROL_PATIENCE) {
-        Ok(Report { source, profile, pid, keeper_pid, rules, upgrade_failed, namespace, features, counters, .. }) => {
+        Ok(Report {
+            source,
+            profile,
+            pid,
+            keeper_pid,
+            rules,
+            upgrade_failed,
+            namespace,
+            features,
+            counters,
+            ..
+        }) => {
             status = MountStatus {
                 source,
                 profile,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Report, ask};
 use super::runtime::{RuntimeDir, Trace};
+use super::status::own_namespace;
 use super::table::MountTable;
 use crate::state::State;
 use crate::state::layout::LAYOUT;
@@ -100,6 +101,12 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
     let trace = RuntimeDir::from_env().find(entry.device, &entry.target);
     let trace = trace.ok_or_else(|| unanswered("nothing is known of its process".to_owned()))?;
     let before = report(&trace).map_err(|error| unanswered(error.to_string()))?;
+    if before.namespace.is_some() && before.namespace != own_namespace() {
+        // The path of this program may be another one's there.
+        let why =
+            "it is served in another mount namespace (a container): run `permfs upgrade` in there".to_owned();
+        return Err(MountFailure::NotUpgraded { path: entry.target.clone(), why });
+    }
     let program = this_program().map_err(|error| unanswered(error.to_string()))?;
     let begin = Instant::now();
     match ask(&trace.control(), &Ask::Upgrade(program), CONTROL_PATIENCE) {

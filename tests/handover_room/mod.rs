@@ -58,10 +58,18 @@ impl Node {
 
     /// Starts a container whose processes may have so many descriptors.
     pub fn start(&self, descriptors: u32) -> Container {
-        let permfs = permfs(self.room.path());
+        let permfs = self.permfs();
         let log = File::options().create(true).append(true).open(self.room.path().join("host.log")).unwrap();
         let process = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "unchanged"])
+            .args([
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--propagation",
+                "unchanged",
+            ])
             .args(["prlimit", &format!("--nofile={descriptors}")])
             .arg(permfs.get_program())
             .args(["host", "--outstay-mounts", "--socket"])
@@ -103,15 +111,20 @@ impl Node {
             context: None,
             alone: false,
         };
-        let rules =
-            Rules { text: AIRFLOW.to_owned(), file: "rules.toml".to_owned(), host_paths: vec![self.export()] };
-        self.host().publish(Publish { order, rules }).unwrap_or_else(|refusal| panic!("{refusal}: {}", self.log()));
+        let rules = Rules {
+            text: AIRFLOW.to_owned(),
+            file: "rules.toml".to_owned(),
+            host_paths: vec![self.export()],
+        };
+        self.host()
+            .publish(Publish { order, rules })
+            .unwrap_or_else(|refusal| panic!("{refusal}: {}", self.log()));
         target
     }
 
     /// `permfs status --json` of one mount, where somebody serves it.
     pub fn status(&self, target: &Path) -> Option<serde_json::Value> {
-        let output = permfs(self.room.path()).args(["status", "--json"]).arg(target).output().unwrap();
+        let output = self.permfs().args(["status", "--json"]).arg(target).output().unwrap();
         let status = serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()?.get(0)?.clone();
         (status["state"] == "serving").then_some(status)
     }
@@ -127,6 +140,13 @@ impl Node {
         entries.into_iter().find(|path| path.join("mount.json").exists()).expect("a mount")
     }
 
+    /// The program, outside of all containers.
+    pub fn permfs(&self) -> Command {
+        let mut command = crate::live::mount::permfs();
+        command.env("PERMFS_RUNTIME_DIR", self.room.path().join("run"));
+        command
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.room.path().join("host.log")).unwrap_or_default()
     }
@@ -140,11 +160,16 @@ impl Container {
 
     /// `permfs host --check`, in it.
     pub fn is_settled(&self, node: &Node) -> bool {
-        let permfs = permfs(node.room.path());
-        let mut check = Command::new("nsenter");
-        check.args(["--mount", "--pid", "--target", &self.init().to_string()]).arg(permfs.get_program()).args(["host", "--check", "--socket"]);
-        check.arg(node.room.path().join("host.sock"));
-        check.output().unwrap().status.success()
+        let socket = node.room.path().join("host.sock");
+        self.permfs(node).args(["host", "--check", "--socket"]).arg(socket).output().unwrap().status.success()
+    }
+
+    /// The program, in it.
+    pub fn permfs(&self, node: &Node) -> Command {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--mount", "--pid", "--target", &self.init().to_string()]);
+        enter.arg(node.permfs().get_program()).env("PERMFS_RUNTIME_DIR", node.room.path().join("run"));
+        enter
     }
 
     /// SIGTERM, as kubelet sends it to a container's first process.
@@ -204,10 +229,4 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
         sleep(Duration::from_millis(5));
     }
-}
-
-fn permfs(room: &Path) -> Command {
-    let mut command = crate::live::mount::permfs();
-    command.env("PERMFS_RUNTIME_DIR", room.join("run"));
-    command
 }

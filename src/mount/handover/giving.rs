@@ -20,7 +20,9 @@ pub(in super::super) fn give(state: &State) -> Result<(), String> {
     let line = call(&recipe).map_err(|error| format!("the program that asked is not there: {error}"))?;
     let ours = match recipe.namespace {
         Some(_) => None,
-        None => Some(File::open("/proc/self/ns/mnt").map_err(|error| format!("its mount namespace: {error}"))?),
+        None => {
+            Some(File::open("/proc/self/ns/mnt").map_err(|error| format!("its mount namespace: {error}"))?)
+        }
     };
     let namespace = recipe.namespace.or_else(|| ours.as_ref().map(AsRawFd::as_raw_fd));
     let namespace = namespace.ok_or("its mount namespace is not known")?;

@@ -47,7 +47,9 @@ pub fn take_over(target: &Path, readiness: &mut Readiness) -> Result<(), MountFa
     match ask(&trace.control(), &Ask::HandOver(program), CONTROL_PATIENCE) {
         Ok(Upgrading::Begun) => {}
         Ok(Upgrading::Refused(why)) => return Err(goes_on(why)),
-        Err(error) => return Err(unanswered(format!("{error}; a version before this one may not hand over"))),
+        Err(error) => {
+            return Err(unanswered(format!("{error}; a version before this one may not hand over")));
+        }
     }
     let line = meeting.wait().map_err(|error| goes_on(format!("its keeper did not call: {error}")))?;
     let mut line = Some(line);
@@ -103,11 +105,14 @@ impl Drop for Meeting {
 /// Puts everything that comes under the number that it had.
 fn receive(line: &mut Option<Line>, readiness: &mut Readiness) -> Result<Left, String> {
     let failed = |error: Errno| format!("what is open did not arrive: {error}");
-    let hear = |line: &Option<Line>| line.as_ref().ok_or(Errno::ENOTCONN).and_then(Line::hear).map_err(failed);
+    let hear =
+        |line: &Option<Line>| line.as_ref().ok_or(Errno::ENOTCONN).and_then(Line::hear).map_err(failed);
     let (Gift::Highest(highest), _) = hear(line)? else { return Err(failed(Errno::EPROTO)) };
     // Out of the way of what comes.
     let free = highest.saturating_add(1);
-    let beyond = |error| format!("this process may not have descriptors up to {highest} ({error}): raise RLIMIT_NOFILE");
+    let beyond = |error| {
+        format!("this process may not have descriptors up to {highest} ({error}): raise RLIMIT_NOFILE")
+    };
     readiness.move_above(free).map_err(beyond)?;
     if let Some(line) = line {
         line.0 = passing::above(line.0.as_fd(), free).map_err(beyond)?;
@@ -120,7 +125,8 @@ fn receive(line: &mut Option<Line>, readiness: &mut Readiness) -> Result<Left, S
         match hear(line)? {
             (Gift::Descriptors(numbers), fds) if numbers.len() == fds.len() => {
                 // All of them first: one may have arrived under the number of another.
-                let aside = fds.iter().map(|fd| passing::above(fd.as_fd(), free)).collect::<Result<Vec<_>, _>>();
+                let aside =
+                    fds.iter().map(|fd| passing::above(fd.as_fd(), free)).collect::<Result<Vec<_>, _>>();
                 drop(fds);
                 for (fd, number) in aside.map_err(beyond)?.into_iter().zip(numbers) {
                     passing::place(fd, number).map_err(|error| format!("descriptor {number}: {error}"))?;
