@@ -147,8 +147,18 @@ fn the_status_has_the_fields_of_the_contract() {
     let mount = status[0].as_object().unwrap();
     let mut fields: Vec<_> = mount.keys().map(String::as_str).collect();
     fields.sort_unstable();
-    let expected =
-        ["counters", "features", "keeper_pid", "pid", "profile", "rules", "source", "state", "target"];
+    let expected = [
+        "counters",
+        "features",
+        "keeper_pid",
+        "pid",
+        "profile",
+        "rules",
+        "source",
+        "state",
+        "target",
+        "upgrade_failed",
+    ];
     assert_eq!(fields, expected);
     assert_eq!(mount["target"], place.path("target").to_str().unwrap());
     assert_eq!(mount["source"], place.path("export").to_str().unwrap());
