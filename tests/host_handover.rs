@@ -74,7 +74,32 @@ fn what_is_mounted_below_the_export_is_reached_when_the_container_that_found_it_
     POD.run(|| fs::write(target.join("nested/file"), "x").unwrap());
     assert_eq!(fs::read_to_string(nested.join("file")).unwrap(), "x");
     node.host().unpublish(target).unwrap();
+    // The export was reached by a mount in the first one's namespace, which nobody needs any more.
+    assert_eq!(node.entries(), 0);
     drop(third);
+}
+
+#[test]
+fn a_volume_whose_mount_is_left_in_the_old_container_is_unpublished_by_the_new_one() {
+    let node = Node::new();
+    let mut old = node.first();
+    let target = node.publish("pod");
+    POD.run(|| fs::write(target.join("f"), "x").unwrap());
+    let open: Vec<File> = (0..100).map(|_| POD.run(|| File::open(target.join("f")).unwrap())).collect();
+    let next = node.start(90);
+    until("it is refused", || {
+        node.status(&target).is_some_and(|status| status["upgrade_failed"].is_string())
+    });
+    drop(open);
+    until("the new host is done trying", || {
+        node.host().unpublish(target.clone()).map_err(|refusal| println!("{refusal}")).is_ok()
+    });
+    assert!(!target.exists());
+    assert_eq!(node.entries(), 0);
+    // Nothing holds it any more.
+    old.ask_to_end();
+    until("the old one ends", || old.has_ended());
+    drop(next);
 }
 
 #[test]

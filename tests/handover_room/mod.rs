@@ -134,6 +134,11 @@ impl Node {
         self.status(target)?["counters"]["upgrades"].as_u64()
     }
 
+    /// Volumes in the host's ledger.
+    pub fn entries(&self) -> usize {
+        fs::read_dir(self.room.path().join("run/host")).unwrap().count()
+    }
+
     /// The directory that a mount's processes keep.
     pub fn claim(&self) -> PathBuf {
         let entries = fs::read_dir(self.room.path().join("run")).unwrap().map(|entry| entry.unwrap().path());
