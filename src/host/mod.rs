@@ -15,6 +15,7 @@ mod daemon;
 mod hands;
 pub mod in_flight;
 mod ledger;
+mod notice;
 mod orphans;
 pub mod protocol;
 mod publish;
@@ -32,6 +33,6 @@ mod wire;
 
 pub use client::Client;
 pub use in_flight::InFlight;
+pub use notice::is_settled;
 pub use protocol::{Code, Refusal};
 pub use sub_path::SubPath;
-pub use succession::is_settled;

@@ -5,13 +5,12 @@
 //! the new one has mount after mount go on in its own container ([`crate::mount::take_over`]), and says that it is settled when none is
 //! left in another. A mount that cannot go on there stays where it is, and is tried again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::mem;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -25,6 +24,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::client::Client;
 use super::daemon;
 use super::ledger::{Entry, Record};
+use super::notice::Notice;
 use super::protocol::{Code, Refusal};
 use super::server::{Host, HostError};
 use crate::mount::{self, MountStatus, State};
@@ -40,8 +40,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two looks at mounts that keep this container from ending.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
-/// Begins the extension of a notice.
-const NOTICE: &str = "settled-";
 
 /// The seat, for as long as this lives.
 pub(super) type Seat = Flock<File>;
@@ -212,73 +210,6 @@ fn whereabouts(record: &Record) -> Whereabouts {
         }
         Some(_) => Whereabouts::Elsewhere,
     }
-}
-
-/// Whether a container's host is settled, for who asks in the same container: a file beside the socket, named by the mount
-/// namespace, and locked: shared by a host that has yet to settle, exclusively from when it is. It stays so when another container's
-/// host has the seat, as long as this one lives.
-#[derive(Debug)]
-pub(super) struct Notice(Flock<File>);
-
-impl Notice {
-    /// Puts one up, and takes down those of hosts that are gone.
-    pub(super) fn put_up(socket: &Path) -> io::Result<Self> {
-        for other in notices(socket) {
-            let file = File::open(&other);
-            if file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()) {
-                let _ = fs::remove_file(other);
-            }
-        }
-        let path =
-            notice(socket).ok_or_else(|| io::Error::other("this process's mount namespace is not known"))?;
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let this = Self(Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, error)| error)?);
-        this.say("mounts are being taken over from another container");
-        Ok(this)
-    }
-
-    fn say(&self, why: &str) {
-        let _ = self.0.set_len(0).and_then(|()| self.0.write_all_at(why.as_bytes(), 0));
-    }
-
-    /// For as long as this process lives.
-    fn settled(self) {
-        // Whoever looks at it right now has it for a moment.
-        match self.0.relock(FlockArg::LockExclusive) {
-            Ok(()) => mem::forget(self),
-            Err(error) => tracing::error!(%error, "this host cannot say that it is settled"),
-        }
-    }
-}
-
-/// Whether this container's host is there, and serves all of the node's mounts in this container.
-///
-/// # Errors
-/// Why not.
-pub fn is_settled(socket: &Path) -> Result<(), String> {
-    let absent = || "this container has no mount host".to_owned();
-    let mut file = notice(socket).and_then(|path| File::open(path).ok()).ok_or_else(absent)?;
-    let mut why = String::new();
-    let _ = file.read_to_string(&mut why);
-    match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Ok(_) => Err(why),
-        Err(_) => Ok(()),
-    }
-}
-
-fn notice(socket: &Path) -> Option<PathBuf> {
-    Some(socket.with_extension(format!("{NOTICE}{}", mount::own_namespace()?)))
-}
-
-fn notices(socket: &Path) -> Vec<PathBuf> {
-    let begins = socket.with_extension(NOTICE);
-    let (Some(room), Some(begins)) = (socket.parent(), begins.file_name().and_then(|name| name.to_str()))
-    else {
-        return Vec::new();
-    };
-    let entries = fs::read_dir(room).into_iter().flatten().flatten();
-    let ours = |name: &std::ffi::OsString| name.to_str().is_some_and(|name| name.starts_with(begins));
-    entries.filter(|entry| ours(&entry.file_name())).map(|entry| entry.path()).collect()
 }
 
 /// Where whoever has the listener hears that it is to get up.
