@@ -315,6 +315,7 @@ fn a_mount_whose_connection_is_aborted_is_taken_down() {
     let place = Place::new();
     place.mount();
     let pid = place.pid();
+    let keeper = i32::try_from(place.status()[0]["keeper_pid"].as_i64().unwrap()).unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounts.lines().find(|line| line.contains(place.path("target").to_str().unwrap())).unwrap();
     let minor = line.split([' ', ':']).nth(3).unwrap();
@@ -325,6 +326,8 @@ fn a_mount_whose_connection_is_aborted_is_taken_down() {
     fs::write(connections.join(minor).join("abort"), "1").unwrap();
     nix::mount::umount(&connections).unwrap();
     eventually("the end of the process", || !is_alive(pid));
+    // The keeper sees that, and takes the mount down.
+    eventually("the end of its keeper", || !is_alive(keeper));
     place.assert_nothing_is_left();
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,14 @@ use permfs::host::protocol::{Choice, Order, Publish, Rules, Share};
 
 use crate::live::AIRFLOW;
 
+/// One node at a time: a pause is to be the mount's, not another load's.
+static TURN: Mutex<()> = Mutex::new(());
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node with an export of 2001:2001.
 pub struct Node {
     room: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A container with a mount host; it ends, with all that runs in it, when it is dropped.
@@ -31,11 +35,12 @@ pub struct Container {
 
 impl Node {
     pub fn new() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let fuse = File::options().read(true).write(true).open("/dev/fuse");
         assert!(nix::unistd::geteuid().is_root() && fuse.is_ok(), "this test needs root and /dev/fuse");
         let room = tempfile::Builder::new().prefix("permfs-node-").tempdir().unwrap();
         fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let this = Self { room };
+        let this = Self { room, _turn: turn };
         for (name, shared) in [("export", true), ("kubelet", true), ("run", false)] {
             let (place, none) = (this.room.path().join(name), None::<&str>);
             fs::create_dir(&place).unwrap();
