@@ -80,6 +80,30 @@ fn what_is_mounted_below_the_export_is_reached_when_the_container_that_found_it_
 }
 
 #[test]
+fn containers_that_share_the_nodes_process_ids_replace_each_other_too() {
+    let node = Node::new();
+    let mut container = node.start_among_all();
+    until("the host answers", || node.host().ready().is_ok());
+    let target = node.publish("pod");
+    let held = Held::in_(&target);
+    let load = under_load(&target);
+    for _ in 0..4 {
+        progress(&load);
+        let next = node.start_among_all();
+        until("the next one is ready", || next.is_settled(&node));
+        assert!(!container.has_ended() && container.is_settled(&node), "a rollout deletes what is not ready");
+        container.ask_to_end();
+        until("the one before it ends", || container.has_ended());
+        container = next;
+        held.assert_whole();
+    }
+    finish(load);
+    held.let_go();
+    node.host().unpublish(target).unwrap();
+    assert_eq!(node.entries(), 0);
+}
+
+#[test]
 fn a_volume_whose_mount_is_left_in_the_old_container_is_unpublished_by_the_new_one() {
     let node = Node::new();
     let mut old = node.first();

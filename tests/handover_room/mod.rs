@@ -31,6 +31,8 @@ pub struct Node {
 /// A container with a mount host; it ends, with all that runs in it, when it is dropped.
 pub struct Container {
     process: Child,
+    /// Whether it has process ids of its own.
+    has_pids: bool,
 }
 
 impl Node {
@@ -63,18 +65,21 @@ impl Node {
 
     /// Starts a container whose processes may have so many descriptors.
     pub fn start(&self, descriptors: u32) -> Container {
+        let apart = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        Container { process: self.start_host(&apart, descriptors), has_pids: true }
+    }
+
+    /// Starts a container that has the node's process ids (`hostPID`). Of such a one only the host is ended at the end.
+    pub fn start_among_all(&self) -> Container {
+        Container { process: self.start_host(&["--mount"], 4096), has_pids: false }
+    }
+
+    fn start_host(&self, apart: &[&str], descriptors: u32) -> Child {
         let permfs = self.permfs();
         let log = File::options().create(true).append(true).open(self.room.path().join("host.log")).unwrap();
-        let process = Command::new("unshare")
-            .args([
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "--propagation",
-                "unchanged",
-            ])
+        Command::new("unshare")
+            .args(apart)
+            .args(["--propagation", "unchanged"])
             .args(["prlimit", &format!("--nofile={descriptors}")])
             .arg(permfs.get_program())
             .args(["host", "--outstay-mounts", "--socket"])
@@ -85,8 +90,7 @@ impl Node {
             .stderr(log)
             .process_group(0)
             .spawn()
-            .unwrap();
-        Container { process }
+            .unwrap()
     }
 
     /// The first one, once it answers.
@@ -194,6 +198,10 @@ impl Container {
     /// Its first process, by its number outside.
     fn init(&self) -> i32 {
         let unshare = self.process.id();
+        if !self.has_pids {
+            // Which has become the host.
+            return i32::try_from(unshare).unwrap();
+        }
         let children = format!("/proc/{unshare}/task/{unshare}/children");
         let mut child = None;
         until("the container has a process", || {
