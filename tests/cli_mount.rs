@@ -147,8 +147,18 @@ fn the_status_has_the_fields_of_the_contract() {
     let mount = status[0].as_object().unwrap();
     let mut fields: Vec<_> = mount.keys().map(String::as_str).collect();
     fields.sort_unstable();
-    let expected =
-        ["counters", "features", "keeper_pid", "pid", "profile", "rules", "source", "state", "target"];
+    let expected = [
+        "counters",
+        "features",
+        "keeper_pid",
+        "pid",
+        "profile",
+        "rules",
+        "source",
+        "state",
+        "target",
+        "upgrade_failed",
+    ];
     assert_eq!(fields, expected);
     assert_eq!(mount["target"], place.path("target").to_str().unwrap());
     assert_eq!(mount["source"], place.path("export").to_str().unwrap());
@@ -305,6 +315,7 @@ fn a_mount_whose_connection_is_aborted_is_taken_down() {
     let place = Place::new();
     place.mount();
     let pid = place.pid();
+    let keeper = i32::try_from(place.status()[0]["keeper_pid"].as_i64().unwrap()).unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounts.lines().find(|line| line.contains(place.path("target").to_str().unwrap())).unwrap();
     let minor = line.split([' ', ':']).nth(3).unwrap();
@@ -315,6 +326,8 @@ fn a_mount_whose_connection_is_aborted_is_taken_down() {
     fs::write(connections.join(minor).join("abort"), "1").unwrap();
     nix::mount::umount(&connections).unwrap();
     eventually("the end of the process", || !is_alive(pid));
+    // The keeper sees that, and takes the mount down.
+    eventually("the end of its keeper", || !is_alive(keeper));
     place.assert_nothing_is_left();
 }
 

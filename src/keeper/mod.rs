@@ -180,6 +180,26 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Ends the process in reserve, for as long as the mount may come to be another keeper's.
+    pub fn dismiss_reserve(&mut self) {
+        if let Some(reserve) = self.reserve.take() {
+            self.kept.retain(|fd| *fd != reserve.pidfd());
+            reserve.kill();
+        }
+    }
+
+    /// Another keeper had the mount for a while, in vain. It has no process left.
+    pub fn regain(&mut self) {
+        self.state.set(HeaderWord::Keeper, u64::from(std::process::id()));
+        self.remember_descriptors();
+    }
+
+    /// Has workers close these once more: they are no longer this process's, or were never its own.
+    pub fn let_go(&mut self, fds: &[RawFd]) {
+        self.kept.retain(|fd| !fds.contains(fd));
+        self.remember_descriptors();
+    }
+
     /// Starts a worker, and waits until it has begun or died.
     fn start_worker(&mut self) -> Result<bool, Errno> {
         let keeper = process::pidfd_of_self()?;

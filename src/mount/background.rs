@@ -42,6 +42,17 @@ impl Readiness {
         self.0.as_ref().map(AsRawFd::as_raw_fd)
     }
 
+    /// Moves that to a number that is at least `least`.
+    ///
+    /// # Errors
+    /// EMFILE, EINVAL where this process may not have so high a number.
+    pub(super) fn move_above(&mut self, least: RawFd) -> Result<(), Errno> {
+        if let Some(pipe) = &mut self.0 {
+            *pipe = File::from(sys::passing::above(pipe.as_fd(), least)?);
+        }
+        Ok(())
+    }
+
     /// Detaches from the terminal and tells the parent.
     ///
     /// # Errors

@@ -15,8 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Report, ask};
 use super::runtime::{RuntimeDir, Trace};
+use super::status::own_namespace;
 use super::table::MountTable;
+use crate::state::State;
 use crate::state::layout::LAYOUT;
+use crate::state::texts::Text;
 
 /// How long an upgrade may take, until the new program answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +44,27 @@ pub enum Upgrading {
     Begun,
     /// It goes on as it was.
     Refused(String),
+}
+
+/// Who takes a mount over, as the worker that stops leaves it for its keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Successor {
+    /// The keeper, as this program.
+    Program(PathBuf),
+    /// A process of another container, which waits for the keeper's call.
+    Elsewhere,
+}
+
+impl Successor {
+    pub(super) fn name_in(&self, state: &State) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        state.texts.leave(Text::Program, &text);
+    }
+
+    pub(super) fn named_in(state: &State) -> Option<Self> {
+        serde_json::from_str(&state.texts.read(Text::Program)?).ok()
+    }
 }
 
 /// A mount that runs this program now.
@@ -77,6 +101,12 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
     let trace = RuntimeDir::from_env().find(entry.device, &entry.target);
     let trace = trace.ok_or_else(|| unanswered("nothing is known of its process".to_owned()))?;
     let before = report(&trace).map_err(|error| unanswered(error.to_string()))?;
+    if before.namespace.is_some() && before.namespace != own_namespace() {
+        // The path of this program may be another one's there.
+        let why =
+            "it is served in another mount namespace (a container): run `permfs upgrade` in there".to_owned();
+        return Err(MountFailure::NotUpgraded { path: entry.target.clone(), why });
+    }
     let program = this_program().map_err(|error| unanswered(error.to_string()))?;
     let begin = Instant::now();
     match ask(&trace.control(), &Ask::Upgrade(program), CONTROL_PATIENCE) {
@@ -108,7 +138,8 @@ fn upgrades(report: &Report) -> u64 {
     report.counters.get("upgrades").and_then(serde_json::Value::as_u64).unwrap_or_default()
 }
 
-fn this_program() -> io::Result<Program> {
+/// What is asked of workers for this program.
+pub(super) fn this_program() -> io::Result<Program> {
     let path = std::env::current_exe()?;
     Ok(Program { path, version: env!("CARGO_PKG_VERSION").to_owned(), layouts: vec![LAYOUT] })
 }

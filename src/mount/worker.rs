@@ -16,7 +16,8 @@ use super::control::{Counters, Office, Report};
 use super::patience::{SOURCE_PATIENCE, within};
 use super::reloader::{Reloaded, Reloader, Standing};
 use super::run::Plan;
-use super::upgrade::{Program, Upgrading};
+use super::status::own_namespace;
+use super::upgrade::{Program, Successor, Upgrading};
 use super::{MountFailure, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
@@ -193,6 +194,7 @@ impl Work<'_> {
             rules: Standing { in_force_since: 0, refused: None },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             upgrade_failed: None,
+            namespace: own_namespace(),
             features: features(filesystem, session),
             counters: Counters::new(),
         };
@@ -228,12 +230,24 @@ impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
         self.reloader.reload()
     }
     fn upgrade(&self, program: Program) -> Upgrading {
-        if let Some(why) = self.stands_against(&program) {
+        match cannot_run(&program.path) {
+            Some(why) => Upgrading::Refused(why),
+            None => self.make_room(&program, &Successor::Program(program.path.clone())),
+        }
+    }
+    fn hand_over(&self, program: Program) -> Upgrading {
+        self.make_room(&program, &Successor::Elsewhere)
+    }
+}
+
+impl<R> Desk<R> {
+    fn make_room(&self, program: &Program, successor: &Successor) -> Upgrading {
+        if let Some(why) = self.stands_against(program) {
             return Upgrading::Refused(why);
         }
-        tracing::info!(program = %program.path.display(), version = program.version, "making room for another program");
+        tracing::info!(?successor, version = program.version, "making room for another program");
         self.state.texts.leave(Text::NotUpgraded, "");
-        self.state.texts.leave(Text::Program, &program.path.to_string_lossy());
+        successor.name_in(&self.state);
         let (state, session, target) =
             (Arc::clone(&self.state), Arc::clone(&self.session), self.target.clone());
         let make_room = move || {
@@ -247,11 +261,8 @@ impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
             Err(error) => Upgrading::Refused(format!("no thread for it: {error}")),
         }
     }
-}
 
-impl<R> Desk<R> {
     fn stands_against(&self, program: &Program) -> Option<String> {
-        let path = program.path.display();
         if !program.layouts.contains(&LAYOUT) {
             return Some(format!(
                 "version {} cannot read what this one ({}) keeps (layout {LAYOUT}): unmount and mount again",
@@ -265,11 +276,16 @@ impl<R> Desk<R> {
         if self.has_rules_file && self.state.rules.read().is_none() {
             return Some("its rules file changed while it was mounted: `permfs reload` it first".to_owned());
         }
-        match nix::unistd::access(&program.path, AccessFlags::X_OK) {
-            Ok(()) if program.path.is_file() => None,
-            Ok(()) => Some(format!("{path} is no program")),
-            Err(error) => Some(format!("{path} cannot be run where the mount's processes are: {error}")),
-        }
+        None
+    }
+}
+
+fn cannot_run(program: &Path) -> Option<String> {
+    let path = program.display();
+    match nix::unistd::access(program, AccessFlags::X_OK) {
+        Ok(()) if program.is_file() => None,
+        Ok(()) => Some(format!("{path} is no program")),
+        Err(error) => Some(format!("{path} cannot be run where the mount's processes are: {error}")),
     }
 }
 

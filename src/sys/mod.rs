@@ -26,6 +26,7 @@ pub mod locks;
 pub mod mapping;
 pub mod mount;
 pub mod name;
+pub mod passing;
 pub mod proc_fd;
 pub mod process;
 pub mod seccomp;
