@@ -106,12 +106,17 @@ impl<'a> Keeper<'a> {
         Ok(Some(keeper))
     }
 
-    /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
-    /// the reserve.
-    pub fn keep(&mut self) -> Ending {
+    /// Puts a process in reserve, unless there is one. In that process it returns when that takes this one's place.
+    pub fn has_a_reserve(&mut self) {
         if self.reserve.is_none() {
             self.start_reserve();
         }
+    }
+
+    /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
+    /// the reserve.
+    pub fn keep(&mut self) -> Ending {
+        self.has_a_reserve();
         let mut since = Instant::now();
         let mut false_starts = 0;
         loop {

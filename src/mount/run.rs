@@ -139,6 +139,8 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     charge.device.set(Some(mounted.device));
     let mut keeping = Keeping::new(&mut keeper, mounted, &state);
     charge.publish();
+    // Whoever hears that it is mounted may kill the keeper. Where that comes first, the reserve goes on here.
+    keeping.has_a_reserve();
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
@@ -159,6 +161,11 @@ pub(super) struct Keeping<'k, 'a> {
 impl<'k, 'a> Keeping<'k, 'a> {
     pub(super) fn new(keeper: &'k mut Keeper<'a>, mounted: Mounted, state: &'k State) -> Self {
         Self { keeper, mounted: Some(mounted), state }
+    }
+
+    /// From now on the mount outlives this process.
+    fn has_a_reserve(&mut self) {
+        self.keeper.has_a_reserve();
     }
 
     /// Keeps until the mount is over, or this process is another program.
