@@ -17,7 +17,7 @@ use crate::state::State;
 use crate::state::file::FileData;
 use crate::state::layout::{self, HeaderWord};
 use crate::state::table::RecordId;
-use crate::sys::descriptors;
+use crate::sys::{descriptors, fault};
 
 /// Open files of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
 pub(crate) const MAX_OPEN: usize = layout::MAX_FILES;
@@ -100,6 +100,7 @@ impl<B: BackingFs> Handles<B> {
             let _ = open.record.set(record);
             open.go_on();
             handles.enter(FileHandleId(left.handle), Arc::new(open));
+            fault::point!("handles: one is taken over");
         }
         handles
     }
@@ -120,6 +121,7 @@ impl<B: BackingFs> Handles<B> {
             // Nobody else has it yet.
             let _ = open.record.set(record);
         }
+        fault::point!("handles: before one is entered");
         self.enter(id, Arc::new(open));
         Ok(id)
     }

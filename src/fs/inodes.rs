@@ -28,7 +28,7 @@ use crate::state::inode::InodeData;
 use crate::state::layout::{self, HeaderWord};
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
-use crate::sys::descriptors;
+use crate::sys::{descriptors, fault};
 
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
@@ -277,8 +277,11 @@ impl<B: BackingFs> InodeTable<B> {
             kind: kind_bits(attr.kind),
             pin: pin.as_ref().and_then(|pin| backing.node_descriptor(pin)),
         };
+        fault::point!("inodes: before one is entered");
         let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
+        fault::point!("inodes: entered, not counted");
         self.count(record);
+        fault::point!("inodes: entered");
         let inode = self.inode(id, object, attr.kind, pin, record);
         self.by_id.insert(id, Arc::clone(&inode));
         shard.insert_unique(hash, Arc::clone(&inode), |inode| self.hasher.hash_one(&inode.object));

@@ -28,7 +28,7 @@ use nix::unistd::Pid;
 
 use crate::state::State;
 use crate::state::layout::{HeaderWord, MAX_KEPT};
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 use process::Child;
 
@@ -86,6 +86,7 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// None where the worker could not begin; its last words stand in the state. What it mounted is the caller's to unmount.
     pub fn begin(charge: &'a dyn Charge, state: &Arc<State>, ending: &SigSet) -> Result<Option<Self>, Errno> {
+        fault::point!("keeper: begins");
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC);
         let (go, begun) = (event()?, event()?);
         let signals = SignalFd::with_flags(ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -122,7 +123,9 @@ impl<'a> Keeper<'a> {
                 }
             }
             if woken.worker {
+                fault::point!("keeper: a worker died");
                 self.bury_worker();
+                fault::point!("keeper: it is buried");
                 if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
                     return Ending::Over;
                 }
@@ -177,15 +180,20 @@ impl<'a> Keeper<'a> {
             }
             charge.work(&mut || _ = begun.write(1))
         })?;
+        fault::point!("keeper: a worker is started");
         self.kept.push(child.pidfd());
         self.remember_descriptors();
+        fault::point!("keeper: its descriptor is written down");
         self.state.set(HeaderWord::Worker, u64::from(child.pid()));
         self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
+        fault::point!("keeper: before the worker may begin");
         self.go.write(1)?;
+        fault::point!("keeper: the worker may begin");
         let has_begun = self.has_begun(&child);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         drop(keeper);
+        fault::point!("keeper: before others hear of the worker");
         self.worker = Some(child);
         if has_begun {
             self.charge.changed();

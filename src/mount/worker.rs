@@ -22,7 +22,7 @@ use crate::policy::{DataPath, Policy};
 use crate::state::State;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 /// What a worker needs to know.
 #[derive(Debug)]
@@ -53,7 +53,9 @@ impl Work<'_> {
             // It serves all the same.
             tracing::warn!(%failure, "`permfs status` and `permfs reload` will not reach this mount");
         }
+        fault::point!("worker: before it has begun");
         begun();
+        fault::point!("worker: has begun");
         match session.join() {
             Ok(()) => {
                 self.state.set(HeaderWord::Ended, 1);

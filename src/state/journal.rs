@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::State;
 use super::slot::{ATTEMPTS, COUNTED, Control, JOURNAL, Left, Slot};
 use super::table::RecordId;
+use crate::sys::fault;
 
 /// Not 0 where anything stands below.
 pub(super) const DIRTY: usize = JOURNAL.start;
@@ -56,9 +57,12 @@ fn write(act: impl FnOnce(&Control)) {
     let _ = with(|control| {
         if get(control, DIRTY) == 0 {
             (COUNTS_BEGUN..EVIDENCE + MAX_EVIDENCE).for_each(|index| set(control, index, 0));
+            fault::point!("journal: clean");
             set(control, DIRTY, 1);
         }
+        fault::point!("journal: before a line");
         act(control);
+        fault::point!("journal: a line");
     });
 }
 
@@ -88,6 +92,7 @@ pub fn counting(inode: RecordId, before: u64) {
             return;
         };
         set(control, place, u64::from(inode.get()) << 32 | before & LOW);
+        fault::point!("journal: half a count");
         set(control, COUNTS_BEGUN, begun + 1);
     });
 }
@@ -102,6 +107,7 @@ pub fn uncount() {
     write(|control| {
         let done = get(control, COUNTS_DONE).saturating_sub(1);
         set(control, COUNTS_BEGUN, done);
+        fault::point!("journal: half uncounted");
         set(control, COUNTS_DONE, done);
     });
 }
@@ -116,6 +122,7 @@ pub fn forgotten() -> u64 {
 pub fn forgetting(inode: RecordId, left: u64) {
     write(|control| {
         set(control, LEFT, left);
+        fault::point!("journal: half forgetting");
         set(control, FORGETTING, u64::from(inode.get()) + 1);
     });
 }
@@ -124,6 +131,7 @@ pub fn forgetting(inode: RecordId, left: u64) {
 pub fn forgot() {
     write(|control| {
         set(control, FORGOTTEN, get(control, FORGOTTEN) + 1);
+        fault::point!("journal: half forgot");
         set(control, FORGETTING, 0);
     });
 }
@@ -181,7 +189,9 @@ fn finish_forgetting(state: &State, control: &Control) {
     let forgetting = get(control, FORGETTING);
     if let Some(inode) = record(forgetting) {
         state.inodes.set_lookups(inode, get(control, LEFT));
+        fault::point!("take back: lookups left");
         set(control, FORGOTTEN, get(control, FORGOTTEN) + 1);
+        fault::point!("take back: forgotten");
         set(control, FORGETTING, 0);
     }
 }
@@ -198,14 +208,19 @@ fn take_back_answer(state: &State, control: &Control) {
         // The last one may have been under way; while it was, nobody else could change the number.
         if index < done || lookups & LOW != entry & LOW {
             state.inodes.set_lookups(inode, lookups.saturating_sub(1));
+            fault::point!("take back: a lookup");
         }
     }
     set(control, COUNTS_BEGUN, 0);
+    fault::point!("take back: counts begun");
     set(control, COUNTS_DONE, 0);
+    fault::point!("take back: counts done");
     if let Some(file) = record(get(control, OPENED)) {
         state.files.forget(file);
+        fault::point!("take back: a file");
     }
     set(control, OPENED, 0);
+    fault::point!("take back: no file");
 }
 
 fn record(word: u64) -> Option<RecordId> {
