@@ -191,8 +191,12 @@ impl<B: BackingFs> InodeTable<B> {
             let known = table.state.inodes.lookups(record) > 0;
             let (Some(id), true, Some(kind)) = (node, known, FileKind::from_mode(u32::from(left.kind) << 12))
             else {
+                // What it had open goes with it; its record first, so that nobody finds the numbers there once they are others'.
+                let held = left.pin.into_iter().chain(table.state.inodes.removed(record));
+                let held: Vec<_> = held.filter_map(|fd| descriptors::adopt(fd).ok()).collect();
                 table.state.inodes.forget(record);
                 table.state.inodes.give_back(record);
+                drop(held);
                 continue;
             };
             let mount = MountIndex(left.mount);

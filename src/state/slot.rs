@@ -197,7 +197,7 @@ impl Control {
     }
 
     fn is_abandoned(&self, request: u64) -> bool {
-        self.words[ABANDONED].load(Ordering::Acquire) == request
+        request != 0 && self.words[ABANDONED].load(Ordering::Acquire) == request
     }
 
     /// Counts the tries at this request, of this process and of those before it: 1 for the first.

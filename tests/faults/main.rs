@@ -23,12 +23,13 @@ use operations::{ALL, Operation};
 use stage::{LONGEST, Stage};
 
 /// Mounts at once: most of the time is spent waiting.
-const MOUNTS: usize = 8;
+const MOUNTS: usize = 20;
 /// A point whose hits depend on what the kernel happens to have in mind may need several tries.
 const TRIES: usize = 3;
 
 #[derive(Debug, Default)]
 struct Tally {
+    runs: usize,
     points: usize,
     deaths: usize,
     complaints: Vec<String>,
@@ -149,11 +150,16 @@ fn one(
         died = now;
         let left = stage.left_on_export();
         let mut tally = tally.lock().unwrap();
+        tally.runs += 1;
         tally.deaths += usize::try_from(died).unwrap();
         if outcome != expected {
+            println!("WRONG: {about}:\n{}", difference(expected, &outcome));
             tally.complaints.push(format!("{about}:\n{}", difference(expected, &outcome)));
         }
-        tally.complaints.extend(left.map(|left| format!("{about}: {left}")));
+        if let Some(left) = left {
+            println!("LEFT: {about}: {left}");
+            tally.complaints.push(format!("{about}: {left}"));
+        }
         if died == all {
             return;
         }

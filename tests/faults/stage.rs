@@ -18,7 +18,7 @@ use crate::live::{Backing, Mount, POD};
 use crate::operations::Operation;
 
 /// How long what is left may take to go: the kernel closes and forgets behind its callers' backs.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one operation may take, deaths included.
 pub const LONGEST: Duration = Duration::from_secs(30);
 /// Nothing comes after this long without a point.
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// Complaints of what is left on the export: whatever is still held there, a descriptor, a registered file, has an inode.
-    pub fn left_on_export(&self) -> Option<String> {
+    pub fn left_on_export(&mut self) -> Option<String> {
         let begun = Instant::now();
         loop {
             let free = self.free_inodes();
@@ -140,7 +140,8 @@ impl Stage {
                 return None;
             }
             if begun.elapsed() > PATIENCE {
-                return Some(format!("{} inodes of the export are still held", self.inodes.abs_diff(free)));
+                let before = std::mem::replace(&mut self.inodes, free);
+                return Some(format!("{} inodes of the export are still held", before.abs_diff(free)));
             }
             sleep(Duration::from_millis(2));
         }
