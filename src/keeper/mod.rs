@@ -192,6 +192,8 @@ impl<'a> Keeper<'a> {
         let has_begun = self.has_begun(&child);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        // First: a number that is said to be kept must not become one of the worker's.
+        self.remember_descriptors();
         drop(keeper);
         fault::point!("keeper: before others hear of the worker");
         self.worker = Some(child);
@@ -219,6 +221,7 @@ impl<'a> Keeper<'a> {
     fn bury_worker(&mut self) {
         if let Some(worker) = self.worker.take() {
             self.kept.retain(|fd| *fd != worker.pidfd());
+            self.remember_descriptors();
             worker.bury();
         }
         // What it may have left unsaid.

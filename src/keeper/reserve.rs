@@ -9,8 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Keeper;
 use super::process::{Child, fork, pidfd_of_self};
 use crate::state::layout::HeaderWord;
-use crate::sys::Errno;
 use crate::sys::process::{Fork, pidfd};
+use crate::sys::{Errno, descriptors};
 
 impl Keeper<'_> {
     /// Puts a process in reserve. Without one the mount goes on, and would not survive its keeper. In the new process this returns
@@ -18,6 +18,7 @@ impl Keeper<'_> {
     pub(super) fn start_reserve(&mut self) {
         if let Some(reserve) = self.reserve.take() {
             self.kept.retain(|fd| *fd != reserve.pidfd());
+            self.remember_descriptors();
             reserve.bury();
         }
         if let Err(error) = self.try_start_reserve() {
@@ -59,6 +60,9 @@ impl Keeper<'_> {
         let number = |word| u32::try_from(self.state.get(word)).unwrap_or_default();
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
         self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok();
+        // Of this very process, and what the keeper was in the middle of: nobody's any more.
+        self.kept.retain(|fd| *fd == pidfd || !descriptors::is_process(*fd));
+        self.remember_descriptors();
         tracing::warn!("the keeper died; this process takes its place");
         self.charge.changed();
         self.start_reserve();
