@@ -124,7 +124,7 @@ pub fn forgetting(inode: RecordId, left: u64) {
         set(control, LEFT, left);
         fault::point!("journal: half forgetting");
         let number = get(control, FORGOTTEN) + 1;
-        set(control, FORGETTING, u64::from(inode.get()) + 1 | number << 32);
+        set(control, FORGETTING, (u64::from(inode.get()) + 1) | (number << 32));
     });
 }
 
@@ -249,7 +249,7 @@ fn take_back_file(state: &State, control: &Control) {
 
 /// A lookup counted, as it is noted: of which inode, and how many there were before.
 fn count(inode: RecordId, before: u64) -> u64 {
-    u64::from(inode.get()) << 32 | before & LOW
+    (u64::from(inode.get()) << 32) | (before & LOW)
 }
 
 /// The how manieth count, from 0: where it is noted, of which inode, and how many there were before (the lower half of that).
