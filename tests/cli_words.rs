@@ -139,10 +139,13 @@ fn completions_and_manual_pages_are_made() {
 }
 
 #[test]
-fn the_version_is_told_and_what_is_not_built_is_absent() {
+fn the_version_is_told_and_what_nobody_types_is_hidden() {
     assert!(permfs(&["--version"]).1.starts_with("permfs 0."));
     let (_, help, _) = permfs(&["--help"]);
-    assert!(help.contains("\n  reload") && !help.contains("\n  upgrade"), "{help}");
+    assert!(
+        help.contains("\n  reload") && help.contains("\n  upgrade") && !help.contains("resume"),
+        "{help}"
+    );
 }
 
 #[test]

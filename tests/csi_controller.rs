@@ -213,3 +213,127 @@ fn a_symlink_in_the_place_of_a_volume_is_followed_by_nobody() {
     assert_eq!(node.calls.delete(&volume.volume_id).unwrap_err().code(), Code::FailedPrecondition);
     assert!(elsewhere.join("precious").exists(), "{}", text(&elsewhere));
 }
+
+#[test]
+fn what_is_no_note_is_named_and_waited_for_by_nobody() {
+    let node = Node::new();
+    let volume = node.calls.create(node.creation("pvc-1")).unwrap();
+    let note = node.export().join(".permfs/pvc-1.json");
+    for spoil in
+        ["mkfifo note", "echo '{' > note", "mkdir note", "ln -s /etc/passwd note", "truncate -s 1M note"]
+    {
+        fs::remove_file(&note).or_else(|_| fs::remove_dir(&note)).unwrap();
+        let script = spoil.replace("note", note.to_str().unwrap());
+        done_as_pod(2001, 2001, "", &script);
+        let begin = std::time::Instant::now();
+        let made = node.calls.create(node.creation("pvc-1")).unwrap_err();
+        let removed = node.calls.delete(&volume.volume_id).unwrap_err();
+        for refused in [made, removed] {
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{spoil}: {refused:?}");
+            assert!(refused.message().contains("/.permfs/pvc-1.json"), "{spoil}: {refused:?}");
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{spoil}");
+    }
+    assert!(node.export().join("pvc-1").is_dir());
+}
+
+#[test]
+fn a_copy_that_cannot_be_made_leaves_nothing_and_names_the_file() {
+    let node = Node::new();
+    let first = node.calls.create(node.creation("pvc-1")).unwrap();
+    let room = node.export().join("pvc-1");
+    done_as_pod(2001, 2001, "", &format!("cd {} && mkdir -p a/b && echo 1 > a/file", room.display()));
+    for closed in [room.join("a/b"), room.join("a/closed")] {
+        fs::create_dir_all(&closed).unwrap();
+        chown(&closed, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        let refused = node.calls.create(copy_of(node.creation("pvc-2"), &first.volume_id)).unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        let name = closed.strip_prefix(&room).unwrap().to_str().unwrap();
+        assert!(refused.message().contains(&format!("{name} into ")), "{refused:?}");
+        assert_eq!(names(&node.export()), [".permfs", "pvc-1"]);
+        assert_eq!(names(&node.export().join(".permfs")), ["pvc-1.json"]);
+        fs::remove_dir(&closed).unwrap();
+    }
+    node.calls.create(copy_of(node.creation("pvc-2"), &first.volume_id)).unwrap();
+}
+
+#[test]
+fn holes_of_a_copied_file_stay_holes() {
+    let node = Node::new();
+    let first = node.calls.create(node.creation("pvc-1")).unwrap();
+    let room = node.export().join("pvc-1");
+    let script = format!(
+        "cd {} && truncate -s 1G empty && truncate -s 300M file && echo begin | dd conv=notrunc of=file 2>/dev/null && \
+         echo middle | dd conv=notrunc bs=1M seek=100 of=file 2>/dev/null",
+        room.display()
+    );
+    done_as_pod(2001, 2001, "", &script);
+    node.calls.create(copy_of(node.creation("pvc-2"), &first.volume_id)).unwrap();
+    let copy = node.export().join("pvc-2");
+    for (name, most) in [("empty", 1 << 20), ("file", 4 << 20)] {
+        let (from, to) = (fs::metadata(room.join(name)).unwrap(), fs::metadata(copy.join(name)).unwrap());
+        assert_eq!(from.len(), to.len());
+        assert!(from.blocks() * 512 < most, "the test's own file has holes: {}", from.blocks());
+        assert!(to.blocks() * 512 < most, "{name}: {} bytes", to.blocks() * 512);
+    }
+    done_as_pod(2001, 2001, "", &format!("cmp {}/file {}/file", room.display(), copy.display()));
+}
+
+#[test]
+fn the_copy_of_a_file_that_grows_ends() {
+    let node = Node::new();
+    let first = node.calls.create(node.creation("pvc-1")).unwrap();
+    let file = node.export().join("pvc-1/log");
+    fs::write(&file, vec![b'x'; 1 << 20]).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut log = fs::File::options().append(true).open(&file).unwrap();
+            let chunk = vec![b'x'; 4 << 20];
+            while !stop.load(std::sync::atomic::Ordering::Acquire) && log.metadata().unwrap().len() < 2 << 30
+            {
+                std::io::Write::write_all(&mut log, &chunk).unwrap();
+            }
+        });
+        let outcome = node.calls.create(copy_of(node.creation("pvc-2"), &first.volume_id));
+        stop.store(true, std::sync::atomic::Ordering::Release);
+        outcome.unwrap();
+    });
+    let (from, to) =
+        (file.metadata().unwrap().len(), fs::metadata(node.export().join("pvc-2/log")).unwrap().len());
+    assert!(from < 2 << 30 && to >= 1 << 20 && to <= from, "{to} of {from}");
+}
+
+#[test]
+fn the_same_name_with_other_terms_is_another_volume() {
+    let rules = format!(
+        "{RULES}[profile.other]\nuid = [{{ pod = 1, nfs = 2001 }}]\ngid = [{{ pod = 0, nfs = 2001 }}]\n"
+    );
+    let node = Node::with_rules(&rules);
+    let request = with(node.creation("pvc-1"), "profile", "airflow");
+    let first = node.calls.create(request.clone()).unwrap();
+    for (key, value) in [("onDelete", "retain"), ("profile", "other")] {
+        let refused = node.calls.create(with(request.clone(), key, value)).unwrap_err();
+        assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+    }
+    assert_eq!(node.calls.create(request).unwrap(), first);
+}
+
+#[test]
+fn an_id_that_names_a_plain_directory_removes_nothing() {
+    let node = Node::new();
+    let volume = node.calls.create(node.creation("pvc-1")).unwrap();
+    let precious = node.export().join("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("file"), "stays").unwrap();
+    chown(&precious, Some(2001), Some(2001)).unwrap();
+    let forged = volume.volume_id.replace("#pvc-1#", "#precious#");
+    for forged in [forged.clone(), forged.replace("#delete#", "#archive#")] {
+        let refused = node.calls.delete(&forged).unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    }
+    assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "stays");
+    node.calls.delete(&forged.replace("#delete#", "#retain#")).unwrap();
+    assert!(precious.join("file").exists());
+}

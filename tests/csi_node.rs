@@ -138,7 +138,7 @@ fn a_crashed_daemon_touches_its_own_volume_alone_and_unpublish_ends() {
     for (volume, target) in [("vol-1", &one), ("vol-2", &other)] {
         node.calls.publish(node.request(volume, target)).unwrap();
     }
-    kill(node.daemon(&one), Signal::SIGKILL).unwrap();
+    node.crash_daemon(&one);
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", other.display()));
     let wait = Instant::now();
     let condition = loop {
@@ -159,7 +159,7 @@ fn a_volume_whose_daemon_crashed_is_shown_again_by_the_next_publish() {
     let target = node.target("one");
     let request = node.request("vol", &target);
     node.calls.publish(request.clone()).unwrap();
-    kill(node.daemon(&target), Signal::SIGKILL).unwrap();
+    node.crash_daemon(&target);
     sleep(Duration::from_millis(200));
     node.calls.publish(request).unwrap();
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
@@ -171,8 +171,7 @@ fn unpublish_and_stats_end_where_the_daemon_is_stopped() {
     let node = Node::new();
     let target = node.target("one");
     node.calls.publish(node.request("vol", &target)).unwrap();
-    let daemon = node.daemon(&target);
-    kill(daemon, Signal::SIGSTOP).unwrap();
+    kill(node.daemon(&target), Signal::SIGSTOP).unwrap();
     let begin = Instant::now();
     for _ in 0..3 {
         let condition = node.calls.stats("vol", &target).unwrap().volume_condition.unwrap();
@@ -183,7 +182,9 @@ fn unpublish_and_stats_end_where_the_daemon_is_stopped() {
     node.calls.unpublish("vol", &target).unwrap();
     assert!(begin.elapsed() < Duration::from_secs(50), "{:?}", begin.elapsed());
     assert!(!target.exists() && node.mounts().is_empty());
-    let _ = kill(daemon, Signal::SIGKILL);
+    assert_eq!(node.processes(&target), [], "left behind");
+    assert_eq!(node.left(), Vec::<String>::new());
+    node.has_waiting_threads(0);
 }
 
 #[test]
@@ -512,4 +513,83 @@ fn secrets_and_mount_flags_stand_in_no_log_whatever_its_level() {
     let logs = node.logs();
     assert!(logs.contains("published") && logs.contains("refused"), "{logs}");
     assert!(!logs.contains("hunter"), "{logs}");
+}
+
+#[test]
+fn a_claims_namespace_in_the_attributes_opens_no_profile_to_a_pod() {
+    let rules = RULES.replace("[profile.airflow]\n", "[profile.airflow]\nnamespaces = [\"airflow\"]\n");
+    let node = Node::with_rules(&rules);
+    let target = node.target("one");
+    let mut request = node.request("vol", &target);
+    request.volume_context.insert("csi.storage.k8s.io/pvc/namespace".into(), "airflow".into());
+    let refused = node.calls.publish(request.clone()).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    request.volume_context.insert("csi.storage.k8s.io/pod.namespace".into(), "airflow".into());
+    node.calls.publish(request).unwrap();
+}
+
+#[test]
+fn a_file_or_a_symlink_in_the_place_of_a_target_is_taken_away() {
+    let node = Node::new();
+    let target = node.target("one");
+    fs::write(&target, "").unwrap();
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(!target.exists());
+    symlink(node.export(), &target).unwrap();
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(fs::symlink_metadata(&target).is_err() && node.export().is_dir());
+}
+
+#[test]
+fn what_a_pods_event_says_names_the_path_and_the_key_to_write() {
+    let node = Node::new();
+    let target = node.target("one").with_file_name("absent").join("mount");
+    let refused = node.calls.publish(node.request("vol", &target)).unwrap_err();
+    assert!(refused.message().contains(&text(&target)), "{refused:?}");
+    node.write_rules(&format!("{RULES}[profile.other]\nuid = [{{ pod = 1, nfs = 2 }}]\n"));
+    let refused = node.calls.publish(node.request("vol", &node.target("two"))).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().contains("the key profile") && !refused.message().contains("--profile"),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("airflow, other"), "{refused:?}");
+}
+
+#[test]
+fn a_mount_of_which_nothing_is_known_is_kept_where_it_answers_and_made_anew_where_not() {
+    let node = Node::new();
+    let target = node.target("one");
+    let request = node.request("vol", &target);
+    node.calls.publish(request.clone()).unwrap();
+    let processes = node.processes(&target);
+    node.forget();
+    node.calls.publish(request.clone()).unwrap();
+    assert_eq!(node.status().len(), 1);
+    for process in processes {
+        assert!(!csi_room::is_gone(process), "it served");
+    }
+    node.crash_daemon(&target);
+    sleep(Duration::from_millis(300));
+    node.forget();
+    node.calls.publish(request).unwrap();
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
+}
+
+#[test]
+fn a_host_of_an_older_version_keeps_mounts_whose_records_it_cannot_read() {
+    let mut node = Node::new();
+    let target = node.target("one");
+    let request = node.request("vol", &target);
+    node.calls.publish(request.clone()).unwrap();
+    let record = target.ancestors().nth(3).unwrap().join("run/host/0/record.json");
+    let newer = fs::read_to_string(&record).unwrap().replace("\"volume_id\"", "\"volume\"");
+    fs::write(&record, newer).unwrap();
+    node.crash_host();
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
+    node.calls.publish(request).unwrap();
+    done_as_pod(50000, 0, "", &format!("echo hi >> {}/file", target.display()));
+    assert!(node.calls.stats("vol", &target).is_ok());
+    node.calls.unpublish("vol", &target).unwrap();
+    assert!(node.mounts().is_empty() && node.ledger() == 0);
 }

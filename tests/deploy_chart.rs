@@ -166,14 +166,57 @@ fn rules_must_be_given_once_and_leave_the_drivers_part_to_the_values() {
     }
 }
 
+/// A CSIDriver's fields cannot be changed, and `helm upgrade` would fail: what values change is elsewhere.
 #[test]
-fn inline_volumes_are_offered_only_where_the_admin_allows_them() {
-    let modes = |arguments: &[&str]| {
-        object(&rendered(arguments), "CSIDriver", "permfs.csi.io").value["spec"]["volumeLifecycleModes"]
-            .clone()
+fn no_value_changes_the_driver_object_and_inline_volumes_are_allowed_by_the_rules() {
+    let driver =
+        |arguments: &[&str]| object(&rendered(arguments), "CSIDriver", "permfs.csi.io").value.clone();
+    assert_eq!(driver(&[]), driver(ALL_ON));
+    assert_eq!(texts(&driver(&[])["spec"]["volumeLifecycleModes"]), ["Persistent", "Ephemeral"]);
+    let rules = |arguments: &[&str]| {
+        let rendered = rendered(arguments);
+        object(&rendered, "ConfigMap", "permfs-rules").value["data"]["permfs.toml"].to_string()
     };
-    assert_eq!(texts(&modes(&[])), ["Persistent"]);
-    assert_eq!(texts(&modes(&["--set=csi.inlineVolumes=true"])), ["Persistent", "Ephemeral"]);
+    assert!(rules(&[]).contains("inline_volumes = false"));
+    assert!(rules(&["--set=csi.inlineVolumes=true"]).contains("inline_volumes = true"));
+}
+
+#[test]
+fn labels_that_are_the_charts_own_are_refused_and_no_key_stands_twice() {
+    for values in ["customLabels", "node.podLabels", "host.podLabels", "controller.podLabels"] {
+        let json = |key: &str| {
+            let inner = format!("{{\"{key}\":\"x\"}}");
+            values.rsplit('.').fold(inner, |inner, name| format!("{{\"{name}\":{inner}}}"))
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("values.json");
+        for key in ["app.kubernetes.io/name", "helm.sh/chart"] {
+            fs::write(&file, json(key)).unwrap();
+            refused(template(&[]).arg("--values").arg(&file), key);
+        }
+        fs::write(&file, json("team.example/name")).unwrap();
+        output_of(template(&[]).arg("--values").arg(&file));
+    }
+}
+
+#[test]
+fn the_registrar_is_alive_where_it_says_so_by_http() {
+    let documents = rendered(&[]);
+    let node = object(&documents, "DaemonSet", "permfs-node");
+    let registrar =
+        node.containers().into_iter().find(|one| one["name"] == "node-driver-registrar").unwrap().clone();
+    let port = &registrar["ports"][0];
+    let listens = format!("--http-endpoint=:{}", port["containerPort"]);
+    assert!(texts(&registrar["args"]).contains(&listens.as_str()), "{registrar}");
+    assert_eq!(registrar["livenessProbe"]["httpGet"]["port"], port["name"]);
+    assert_eq!(registrar["livenessProbe"]["httpGet"]["path"], "/healthz");
+}
+
+#[test]
+fn a_node_without_one_of_the_directories_has_a_mount_host_all_the_same() {
+    let documents = rendered(ALL_ON);
+    let host = object(&documents, "DaemonSet", "permfs-host");
+    assert_eq!(volume(host, "path-0")["hostPath"]["type"], "DirectoryOrCreate");
 }
 
 #[test]
@@ -283,7 +326,8 @@ fn mounts_of_the_mount_host_appear_on_the_node_under_the_same_paths() {
             propagated.push(on_node.as_str().unwrap().to_owned());
         }
     }
-    assert_eq!(propagated, ["/data/kubelet", "/run/permfs"]);
+    // Not /run/permfs: what the host mounts for its daemons has peers in no other mount namespace.
+    assert_eq!(propagated, ["/data/kubelet"]);
 }
 
 #[test]

@@ -56,6 +56,46 @@ fn the_image_is_whole_reproducible_small_and_its_programs_run() {
     mounts_in(&image);
 }
 
+/// The image's own build is not run here: it needs a container engine.
+#[test]
+fn the_containerfile_copies_what_the_source_needs_to_be_built() {
+    let file = read("deploy/image/Containerfile");
+    let (build, _) = file.split_once("AS below").unwrap();
+    let copies = build.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copied: Vec<&str> = copies.flat_map(|line| line.split(' ').rev().skip(1)).collect();
+    let ignored = read(".dockerignore");
+    for path in &copied {
+        assert!(ignored.lines().any(|line| line == format!("!{path}")), "{path} is not sent to the build");
+    }
+    let included = files("src", ".rs").into_iter().flat_map(|source| {
+        let text = read(&source);
+        let calls = ["include!(", "include_str!(", "include_bytes!("].map(|call| text.split(call).skip(1));
+        let arguments: Vec<String> = calls
+            .into_iter()
+            .flatten()
+            .filter_map(|rest| Some(rest.split('"').find(|part| part.contains('.'))?.to_owned()))
+            .collect();
+        arguments.into_iter().map(move |argument| {
+            // From the project's root (CARGO_MANIFEST_DIR), or beside the source.
+            argument.strip_prefix('/').map_or_else(|| source.with_file_name(&argument), PathBuf::from)
+        })
+    });
+    let mut known = 0;
+    for path in included {
+        assert!(root().join(&path).is_file(), "{} is not there", path.display());
+        assert!(copied.iter().any(|one| path.starts_with(one)), "{} is not copied", path.display());
+        known += 1;
+    }
+    assert!(known > 0, "src/csi/spec.rs includes proto/csi.v1.rs");
+    // Cargo looks for every target of Cargo.toml before it builds any: here it comes as far as the one that is not.
+    let dir = tempfile::tempdir().unwrap();
+    output_of(Command::new("cp").arg("-r").args(copied.iter().map(|path| root().join(path))).arg(dir.path()));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(dir.path()).args(["check", "--locked", "--offline", "--bin", "no-such-program"]);
+    let said = String::from_utf8(run(&mut cargo).stderr).unwrap();
+    assert!(said.contains("no bin target named `no-such-program`"), "{said}");
+}
+
 /// Mounts a directory inside the image, as its container has it: a root of its own that is read-only, a mount namespace, and
 /// nothing of this machine but /dev and /proc.
 fn mounts_in(image: &Path) {

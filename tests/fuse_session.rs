@@ -218,3 +218,15 @@ fn the_end_of_the_connection_ends_the_session_and_the_counters_tell_what_it_did(
     assert_eq!((counters.requests, counters.errors, counters.panics), (2, 1, 0));
     assert_eq!(counters.by_opcode.get("mkdir"), Some(&1));
 }
+
+#[test]
+fn that_a_file_is_no_terminal_is_an_answer_and_counts_as_no_error() {
+    const IOCTL: u32 = 39;
+    const TCGETS: u32 = 0x5401;
+    let mut kernel = Kernel::mounted();
+    assert_eq!(kernel.ask(IOCTL, 1, &words(&[1, 0, 0, TCGETS, 0, 0, 0, 0])), Err(libc::ENOTTY));
+    kernel.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    kernel.session.join().unwrap();
+    let counters = kernel.session.counters();
+    assert_eq!((counters.requests, counters.errors), (1, 0));
+}

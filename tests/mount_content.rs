@@ -358,6 +358,34 @@ fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
     assert_eq!(seen, Ok((7, true)));
 }
 
+/// Under passthrough all who have a file open write with the credentials of the first.
+#[test]
+fn who_joins_root_at_a_file_gets_none_of_the_blocks_reserved_for_root() {
+    for way in WAYS {
+        let mut mount = Mount::unmounted(live::Backing::TempDir);
+        mount.cover_with_ext4(&["-m", "30"]);
+        mount.mount(&rules(way));
+        let path = mount.at("f");
+        fs::write(&path, b"").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let room = nix::sys::statvfs::statvfs(&mount.source()).unwrap();
+        let held = File::options().read(true).write(true).open(&path).unwrap();
+        let written = POD.run(|| {
+            let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            if way != &"none" {
+                with_shared_mapping(&file, 1, |_| ());
+            }
+            let chunk = vec![b'x'; 64 << 10];
+            std::iter::from_fn(|| file.write(&chunk).ok()).map(|n| u64::try_from(n).unwrap()).sum::<u64>()
+        });
+        drop(held);
+        let available = room.blocks_available() * room.fragment_size();
+        let free = room.blocks_free() * room.fragment_size();
+        assert!(free > available + available / 4 && available > 0, "{free} and {available}");
+        assert!(written <= available, "{way}: {written} bytes written, {available} available");
+    }
+}
+
 /// The kernel lets an inode be open in one way at a time: whoever answers an open with the other one makes it EIO.
 #[test]
 fn no_open_fails_while_files_change_from_one_way_to_the_other() {

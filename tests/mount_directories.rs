@@ -10,6 +10,8 @@ use std::fs::{self, File, Permissions};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{DirEntryExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use live::{AIRFLOW, Backing, Mount, POD, TRANSPARENT, errno};
 use nix::errno::Errno;
@@ -304,4 +306,58 @@ fn a_deep_tree_is_walked_to_its_end() {
         assert!(removed.unwrap().success());
     });
     assert_eq!(fs::read_dir(mount.source()).unwrap().count(), 0);
+}
+
+/// The removed directories that the daemon has open for listing; what it merely refers to (O_PATH) is left out.
+fn removed_and_open(mount: &Mount) -> usize {
+    let process = format!("/proc/{}", mount.daemon());
+    let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().map(|entry| entry.unwrap().file_name());
+    let of_removed = descriptors.filter(|fd| {
+        let fd = fd.to_str().unwrap();
+        let leads_to = fs::read_link(format!("{process}/fd/{fd}")).unwrap_or_default();
+        let info = fs::read_to_string(format!("{process}/fdinfo/{fd}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:\t")).unwrap_or("0");
+        let is_reference = i32::from_str_radix(flags, 8).unwrap() & libc::O_PATH != 0;
+        leads_to.starts_with(mount.source())
+            && leads_to.to_str().unwrap().ends_with("(deleted)")
+            && !is_reference
+    });
+    of_removed.count()
+}
+
+#[test]
+fn a_listing_that_nobody_goes_on_with_ends_when_its_directory_is_removed() {
+    let mount = Mount::of(AIRFLOW);
+    for held in [true, false] {
+        let directory = POD.run(|| {
+            fs::create_dir(mount.at("d")).unwrap();
+            File::create(mount.at("d/f")).unwrap();
+            // One portion of several: the end is not asked for.
+            assert!(fs::read_dir(mount.at("d")).unwrap().next().is_some());
+            let directory = held.then(|| File::open(mount.at("d")).unwrap());
+            fs::remove_file(mount.at("d/f")).unwrap();
+            fs::remove_dir(mount.at("d")).unwrap();
+            directory
+        });
+        assert_eq!(removed_and_open(&mount), 0, "held: {held}");
+        drop(directory);
+    }
+}
+
+#[test]
+fn a_listing_that_nobody_goes_on_with_ends_when_its_directory_is_forgotten() {
+    let mount = Mount::of(AIRFLOW);
+    POD.run(|| {
+        fs::create_dir(mount.at("d")).unwrap();
+        File::create(mount.at("d/f")).unwrap();
+        assert!(fs::read_dir(mount.at("d")).unwrap().next().is_some());
+    });
+    // Not through the mount, which learns of it when it looks.
+    fs::remove_dir_all(mount.stored("d")).unwrap();
+    assert_eq!(removed_and_open(&mount), 1);
+    let ended = (0..200).any(|_| {
+        sleep(Duration::from_millis(20));
+        POD.run(|| fs::metadata(mount.at("d"))).is_err() && removed_and_open(&mount) == 0
+    });
+    assert!(ended, "the kernel knows the directory no more, and its listing is open");
 }

@@ -424,6 +424,29 @@ fn a_file_of_mode_0400_can_be_written_through_the_descriptor_that_made_it() {
     });
 }
 
+/// With FUSE_ATOMIC_O_TRUNC the daemon truncates before the kernel sees that the file is a program that runs.
+#[test]
+fn a_program_that_runs_is_not_emptied_by_an_open_that_truncates() {
+    let mount = Mount::of(AIRFLOW);
+    let program = mount.at("sleep");
+    POD.run(|| {
+        fs::copy("/bin/sleep", &program).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let length = fs::metadata(&program).unwrap().len();
+        let mut running = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        for access in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR] {
+            let path = std::ffi::CString::new(program.to_str().unwrap()).unwrap();
+            let flags = nix::fcntl::OFlag::from_bits_retain(access | libc::O_TRUNC);
+            let opened = nix::fcntl::open(path.as_c_str(), flags, nix::sys::stat::Mode::empty());
+            assert_eq!(opened.unwrap_err(), nix::errno::Errno::ETXTBSY, "{flags:?}");
+        }
+        assert_eq!(fs::metadata(&program).unwrap().len(), length);
+        assert!(running.try_wait().unwrap().is_none(), "it still runs");
+        running.kill().unwrap();
+        running.wait().unwrap();
+    });
+}
+
 #[test]
 fn a_program_on_the_mount_runs() {
     let mount = Mount::of(AIRFLOW);

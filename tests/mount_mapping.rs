@@ -384,6 +384,36 @@ fn the_processs_groups_count_by_default() {
 }
 
 #[test]
+fn a_group_that_a_process_gains_counts_at_once() {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+    let mount = export_of_groups("\"process\"");
+    chmod(&mount.stored(""), 0o777);
+    // A service that serves several users in one thread: root, and somebody else for the moment.
+    let be = |uid| set_thread_res_uid(Uid::ROOT, Uid::from_raw(uid), Uid::ROOT).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            set_thread_groups(&[]).unwrap();
+            set_thread_res_gid(Gid::ROOT, Gid::from_raw(500), Gid::ROOT).unwrap();
+            for group in [600, 700] {
+                be(50_000);
+                File::create(mount.at("known")).unwrap();
+                let path = mount.at(format!("2{group}/f"));
+                assert_eq!(errno(File::create_new(&path)), Errno::EACCES);
+                be(0);
+                set_thread_groups(&[Gid::from_raw(group)]).unwrap();
+                be(50_000);
+                File::create_new(&path).unwrap();
+                fs::metadata(&path).unwrap();
+                be(0);
+                set_thread_groups(&[]).unwrap();
+            }
+        });
+    });
+}
+
+#[test]
 fn the_processs_groups_can_be_left_out() {
     let mount = export_of_groups("\"none\"");
     // The kernel knows of the groups and lets it pass; the server does not hear of them.

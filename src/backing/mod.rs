@@ -338,8 +338,9 @@ pub trait BackingFs: Send + Sync + 'static {
         id: &ObjectId,
         flags: OFlag,
     ) -> Result<(Self::File, StoredAttr), Errno>;
-    /// Does `call`, which gives an open file to the kernel to use with the calling thread's credentials, as `who`, but
-    /// without what keeps suid on a file whoever writes it (CAP_FSETID). EOPNOTSUPP where a file has no descriptor.
+    /// Does `call`, which gives an open file to the kernel to use with the calling thread's credentials, as `who`, but without
+    /// what root alone has: on a local file system all of it, elsewhere what keeps suid on a file whoever writes it (CAP_FSETID).
+    /// EOPNOTSUPP where a file has no descriptor.
     fn hand_over<T>(
         &self,
         who: &Credentials,

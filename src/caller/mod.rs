@@ -18,7 +18,7 @@ const MAX_CALLERS: usize = 1 << 14;
 
 /// For how long a process's supplementary groups are believed. A process that changes its groups mostly changes its
 /// uid or gid as well, which is another caller at once; and the kernel deals pids out in a circle, so within this time
-/// no other process gets the same one.
+/// no other process gets the same one. Groups that it has gained count at once: a refusal makes them be read again.
 const GROUPS_VALID: Duration = Duration::from_millis(250);
 
 /// A process or thread id in the daemon's pid namespace; 0 where the caller is not visible from there.
@@ -72,6 +72,15 @@ impl Callers {
         verdict.map_err(Refused::Denied)
     }
 
+    /// Whether the policy makes something else of a caller by the supplementary groups that it has now than by those that were
+    /// read last. These are remembered.
+    pub fn has_other_groups(&self, policy: &Policy, caller: CallerId) -> bool {
+        let (Some(uid), Some(gid)) = (caller.uid, caller.gid) else { return false };
+        let known = self.by_process.get(&(caller.pid, uid, gid)).map(|known| known.1.clone());
+        // Who is not remembered has no groups that matter.
+        known.is_some_and(|known| self.read(policy, caller.pid, uid, gid) != known)
+    }
+
     fn by_ids(&self, policy: &Policy, uid: PodUid, gid: PodGid) -> Verdict {
         if let Some(known) = self.by_ids.get(&(uid, gid)) {
             return known.clone();
@@ -82,12 +91,16 @@ impl Callers {
     }
 
     fn by_process(&self, policy: &Policy, pid: Pid, uid: PodUid, gid: PodGid) -> Verdict {
-        let now = Instant::now();
         if let Some(known) = self.by_process.get(&(pid, uid, gid))
-            && now.duration_since(known.0) < GROUPS_VALID
+            && known.0.elapsed() < GROUPS_VALID
         {
             return known.1.clone();
         }
+        self.read(policy, pid, uid, gid)
+    }
+
+    fn read(&self, policy: &Policy, pid: Pid, uid: PodUid, gid: PodGid) -> Verdict {
+        let now = Instant::now();
         // A process that is gone, or hidden, has no groups: fewer rights, never more.
         let groups = process::groups(pid).unwrap_or_default();
         let verdict = ask(policy, uid, gid, &groups);

@@ -17,9 +17,11 @@ mod mount;
 mod mount_options;
 mod output;
 mod reload;
+mod resume;
 mod rules;
 mod status;
 mod unmount;
+mod upgrade;
 mod values;
 
 use std::env;
@@ -64,6 +66,9 @@ enum Command {
     Explain(explain::Explain),
     Status(status::Status),
     Reload(reload::Reload),
+    Upgrade(upgrade::Upgrade),
+    #[command(hide = true)]
+    Resume(resume::Resume),
     Bench(bench::Bench),
     Demo(demo::Demo),
     Csi(csi::Csi),
@@ -102,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Upgrade(command) => command.run(),
+        Command::Resume(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Csi(command) => command.run(),

@@ -58,7 +58,7 @@ pub(super) fn plan(
     flags: &RulesArgs,
     options: MountOptions,
 ) -> Result<Plan, Failure> {
-    let Rules { policy, profile, source: rules } = options.rules(flags)?.load()?;
+    let Rules { policy, profile, source: rules, flags } = options.rules(flags)?.load()?;
     let watch = options.watch;
     if watch && rules.is_none() {
         return Err(Failure::usage("there is no rules file to watch: add --config FILE, or leave out watch"));
@@ -66,6 +66,18 @@ pub(super) fn plan(
     let source = Source::parse(source, options.nfs);
     let (read_only, no_exec) = (options.read_only, options.no_exec);
     let (context, shown_source) = (options.context, options.shown_source);
-    Ok(Plan { source, target, policy, rules, watch, profile, read_only, no_exec, context, shown_source }
-        .absolute())
+    Ok(Plan {
+        source,
+        target,
+        policy,
+        rules,
+        flags,
+        watch,
+        profile,
+        read_only,
+        no_exec,
+        context,
+        shown_source,
+    }
+    .absolute())
 }

@@ -38,6 +38,8 @@ pub(super) struct Rules {
     pub(super) profile: Option<String>,
     /// Where they can be read anew; none where they come from flags alone.
     pub(super) source: Option<RulesSource>,
+    /// Those that come from flags.
+    pub(super) flags: Overrides,
 }
 
 impl RulesArgs {
@@ -54,8 +56,9 @@ impl RulesArgs {
         let file = RulesFile::load(path)?;
         let policy = file.policy(self.profile.as_deref(), &overrides)?;
         let profile = policy.name().to_owned();
+        let flags = overrides.clone();
         let source = RulesSource { file: path.clone(), profile: profile.clone(), overrides };
-        Ok(Rules { policy: Arc::new(policy), profile: Some(profile), source: Some(source) })
+        Ok(Rules { policy: Arc::new(policy), profile: Some(profile), source: Some(source), flags })
     }
 
     fn of_flags(&self, overrides: &Overrides) -> Result<Rules, Failure> {
@@ -67,7 +70,8 @@ impl RulesArgs {
         if overrides.is_empty() {
             return Err(Failure::usage(NO_RULES));
         }
-        Ok(Rules { policy: Arc::new(config::policy_from_flags(overrides)?), profile: None, source: None })
+        let (policy, flags) = (Arc::new(config::policy_from_flags(overrides)?), overrides.clone());
+        Ok(Rules { policy, profile: None, source: None, flags })
     }
 }
 

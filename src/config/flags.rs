@@ -4,13 +4,15 @@ use super::draft::Draft;
 use super::error::ConfigError;
 use super::source::{Mark, Source};
 use super::values::{ValueFault, range_from_text};
+use serde::{Deserialize, Serialize};
+
 use crate::policy::conflict::Part;
 use crate::policy::ids::Id;
 use crate::policy::{Direction, NfsGid, PodGid, Rule};
 
 /// Rules from the command line. They are added to those of the profile, and obey the same laws: two rules for one pod id
 /// are refused, whichever side each came from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overrides {
     /// Values of `--map-uid`, as given.
     pub map_uid: Vec<String>,

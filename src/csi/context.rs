@@ -37,8 +37,10 @@ pub struct VolumeContext {
     pub choice: Choice,
     /// What becomes of the content of a deleted volume.
     pub on_delete: OnDelete,
-    /// The namespace of the pod, or of the claim.
-    pub namespace: Option<String>,
+    /// The namespace of the pod: the kubelet's word.
+    pub pod_namespace: Option<String>,
+    /// The namespace of the claim: the provisioner's word, which stands in the PersistentVolume as well.
+    pub claim_namespace: Option<String>,
     /// Whether it stands in a pod's spec and ends with the pod.
     pub ephemeral: bool,
 }
@@ -121,7 +123,8 @@ impl VolumeContext {
                 map_gid: list("mapGid")?,
             },
             on_delete: on_delete(given("onDelete"))?,
-            namespace: given(POD_NAMESPACE).or(given(CLAIM_NAMESPACE)).map(str::to_owned),
+            pod_namespace: given(POD_NAMESPACE).map(str::to_owned),
+            claim_namespace: given(CLAIM_NAMESPACE).map(str::to_owned),
             ephemeral: given(EPHEMERAL) == Some("true"),
         })
     }
@@ -153,6 +156,19 @@ fn share(
     }
 }
 
+/// `server:/share`, as [`export`] makes it of two attributes.
+///
+/// # Errors
+/// Where it is not.
+pub(super) fn check_export(text: &str) -> Result<(), Refusal> {
+    let (server, path) =
+        text.split_once(":/").ok_or_else(|| invalid("the export is not written as server:/share"))?;
+    match export(server, &format!("/{path}"))? {
+        same if same == text => Ok(()),
+        _ => Err(invalid("the export is not written as permfs writes it")),
+    }
+}
+
 fn export(server: &str, share: &str) -> Result<String, Refusal> {
     let bare = server.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(server);
     // The first character keeps it from being taken for an option of mount.nfs.
@@ -169,7 +185,8 @@ fn export(server: &str, share: &str) -> Result<String, Refusal> {
     Ok(if bare.contains(':') { format!("[{bare}]:{share}") } else { format!("{bare}:{share}") })
 }
 
-fn directory(path: &str) -> Result<Share, Refusal> {
+/// A `path` attribute.
+pub(super) fn directory(path: &str) -> Result<Share, Refusal> {
     let directory = Path::new(path);
     let plain = directory.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     // Components hide a `.` in the middle.
@@ -243,7 +260,7 @@ mod tests {
         assert_eq!(context.sub_dir.to_string(), "a/b");
         assert_eq!(context.choice.map_uid, ["1:2", "3-4:5-6"]);
         assert_eq!((context.on_delete, context.ephemeral), (OnDelete::Archive, true));
-        assert_eq!(context.namespace.as_deref(), Some("team"));
+        assert_eq!(context.pod_namespace.as_deref(), Some("team"));
     }
 
     #[test]

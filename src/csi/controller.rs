@@ -77,7 +77,9 @@ impl<M: Mounter> ControllerService<M> {
             volume_context: context.attributes_of(&directory(&id)?),
             content_source: source,
         };
-        let make = MakeVolume { volume: found_by(id, rules), required_bytes, limit_bytes, copy_of };
+        let on_delete = id.on_delete;
+        let make =
+            MakeVolume { volume: found_by(id, rules), required_bytes, limit_bytes, copy_of, on_delete };
         Ok(Plan { make, volume })
     }
 
@@ -217,7 +219,8 @@ fn allowed(rules: &Edition, id: &VolumeId) -> Result<crate::host::protocol::Rule
         sub_dir: id.parent.clone(),
         choice: id.choice.clone(),
         on_delete: id.on_delete,
-        namespace: None,
+        pod_namespace: None,
+        claim_namespace: None,
         ephemeral: false,
     };
     rules.admit(&context, Purpose::Cluster)

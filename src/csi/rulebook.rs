@@ -97,11 +97,24 @@ impl Edition {
         // Whether there is such a profile, and it is sound by itself: not the volume's fault where it is not.
         let policy = self.file.policy(choice.profile.as_deref(), &Overrides::default());
         let known = choice.profile.as_deref().is_none_or(|name| self.file.profile_names().contains(&name));
+        let several = self.file.profile_names();
         let policy = policy.map_err(|error| match (known, &choice.profile) {
             (true, Some(_)) => Refusal::new(Code::FailedPrecondition, error.to_string()),
+            // Not what the error says to users of the command line.
+            (_, None) if several.len() > 1 => {
+                let names = several.join(", ");
+                invalid(format!(
+                    "the key profile is missing: {file} has several profiles, name one of {names}"
+                ))
+            }
             _ => invalid(format!("profile: {error}")),
         })?;
-        self.admit_namespace(policy.name(), context.namespace.as_deref(), purpose)?;
+        // Whoever writes a PersistentVolume may write a claim's namespace into it.
+        let namespace = match purpose {
+            Purpose::Pod => context.pod_namespace.as_deref(),
+            Purpose::Cluster => context.pod_namespace.as_deref().or(context.claim_namespace.as_deref()),
+        };
+        self.admit_namespace(policy.name(), namespace, purpose)?;
         if adds_rules {
             let (map_uid, map_gid) = (choice.map_uid.clone(), choice.map_gid.clone());
             let added = Overrides { map_uid, map_gid, fs_group: None };

@@ -22,10 +22,10 @@ use super::spec::node_server::NodeServer;
 use super::{ControllerService, IdentityService, NodeService, Rulebook, capability, renewal};
 use crate::host::Client;
 
-/// The most calls that may block at once; more wait for their turn.
-const MAX_BLOCKING: usize = 128;
+/// The most calls that may block at once; more wait for their turn. More than a node has pods, as in the host.
+const MAX_BLOCKING: usize = 512;
 /// The most calls at once on one connection: kubelet has one.
-const MAX_CALLS_PER_CONNECTION: usize = 256;
+const MAX_CALLS_PER_CONNECTION: usize = 512;
 /// How long calls under way may take to end once the plugin is to stop. What they began goes on in the host.
 const PARTING_PATIENCE: Duration = Duration::from_secs(10);
 /// Sidecars need not be root: their group may be given the socket.

@@ -4,11 +4,11 @@
 
 use std::fmt;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::context::{check_export, check_nfs_option, directory};
 use crate::host::SubPath;
-use crate::host::protocol::{Choice, OnDelete, Share};
+use crate::host::protocol::{Choice, OnDelete, Refusal, Share};
 
 const VERSION: &str = "permfs-1";
 /// The longest name of a volume's directory: its note's name is a little longer, and NAME_MAX is 255.
@@ -97,8 +97,8 @@ impl FromStr for VolumeId {
         let list = |text: &str| text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         Ok(Self {
             share: match kind.as_str() {
-                "nfs" => Share::Nfs { export: place.clone(), options: list(options) },
-                "path" => Share::Path(PathBuf::from(place)),
+                "nfs" => nfs(place, list(options)).map_err(|_| NotOurs)?,
+                "path" if options.is_empty() => directory(place).map_err(|_| NotOurs)?,
                 _ => return Err(NotOurs),
             },
             parent: parent.parse().map_err(|_| NotOurs)?,
@@ -117,6 +117,13 @@ impl FromStr for VolumeId {
             },
         })
     }
+}
+
+/// As from attributes: an id comes from a PersistentVolume, which others than permfs may have written.
+fn nfs(export: &str, options: Vec<String>) -> Result<Share, Refusal> {
+    check_export(export)?;
+    options.iter().try_for_each(|option| check_nfs_option(option))?;
+    Ok(Share::Nfs { export: export.to_owned(), options })
 }
 
 fn escape(field: &str) -> String {
@@ -178,6 +185,27 @@ mod tests {
         for bad in
             ["", "vol-1", "#########", &long, &good.replace("pvc-1", ".."), &good.replace("nfs", "smb")]
         {
+            assert_eq!(bad.parse::<VolumeId>(), Err(NotOurs), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_attributes_could_not_say_no_id_says() {
+        let path = "permfs-1#path#/srv/a##x#pvc-1#delete###";
+        assert!(
+            path.parse::<VolumeId>().is_ok() && id("[::1]:/a", "").to_string().parse::<VolumeId>().is_ok()
+        );
+        let nfs = id("nas:/a", "").to_string();
+        for bad in [
+            &nfs.replace("vers=4.2", "vers=4.2,remount"),
+            &nfs.replace("vers=4.2", "a%20b"),
+            &nfs.replace("nas:/a", "-o:/a"),
+            &nfs.replace("nas:/a", "nas"),
+            &nfs.replace("nas:/a", "nas:/a%0A"),
+            &path.replace("/srv/a", "/srv/../etc"),
+            &path.replace("/srv/a", "srv"),
+            &path.replace("/srv/a#", "/srv/a#vers=3"),
+        ] {
             assert_eq!(bad.parse::<VolumeId>(), Err(NotOurs), "{bad}");
         }
     }

@@ -296,10 +296,18 @@ impl<B: BackingFs> Filesystem<B> {
         None
     }
 
-    /// Whether the credentials of a shared file can also do what this open asks for. On a local filesystem nobody asks
-    /// after the open, which was made as the caller; elsewhere they must be able to open it themselves.
+    /// Whether the credentials of a shared file can also do what this open asks for, and no more. On a local filesystem nobody
+    /// asks after the open, which was made as the caller, and root's were registered as anybody's; elsewhere they must be able
+    /// to open it themselves, and root may have more room on the disk than whoever joins.
     fn may_share(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> bool {
-        if shared.serves(open.flags) || self.is_local(inode) {
+        if self.is_local(inode) {
+            return true;
+        }
+        let is_roots = shared.opener.as_ref().is_some_and(|opener| opener.uid.is_root());
+        if is_roots && writes(open.flags) && !open.opener.uid.is_root() {
+            return false;
+        }
+        if shared.serves(open.flags) {
             return true;
         }
         let Some(opener) = &shared.opener else { return false };

@@ -9,7 +9,7 @@ use nix::unistd::AccessFlags;
 use super::content::OpenAs;
 use super::replay;
 use super::visit::Visit;
-use super::{CallerId, Entry, Errno, Filesystem, Name, NewNode, NodeId, Opened};
+use super::{CallerId, Entry, Errno, Filesystem, Name, NewNode, NewTime, NodeId, Opened};
 use crate::backing::{BackingFs, Freshness, Identified};
 use crate::policy::{Credentials, FileKind, Operation, Owner, Permissions};
 
@@ -111,8 +111,8 @@ impl<B: BackingFs> Filesystem<B> {
         let again = replay::attempt();
         let made = self.as_shown(&at, &who, |who| create(who, flags));
         let (file, mut found) = again.made(made, || {
-            let found = self.made_by(&at, &who, name, FileKind::Regular)?;
-            if found.attr.size > 0 { None } else { create(&who, flags.difference(OFlag::O_EXCL)).ok() }
+            self.finish_creating(&at, &who, name, mode.permissions.without(mode.umask))?;
+            create(&who, flags.difference(OFlag::O_EXCL)).ok()
         })?;
         if found.attr.uid == who.uid
             && found.attr.size == 0
@@ -149,6 +149,27 @@ impl<B: BackingFs> Filesystem<B> {
         self.enter_open(&at, name, found, file, &who, flags)
     }
 
+    /// The empty file `name`, if it is as a worker that died would have left it, gets what it may not have come to: NFSv3 makes a
+    /// file exclusively with no mode, and with times that say who made it, and sets both afterwards (RFC 1813, 3.3.8).
+    fn finish_creating(
+        &self,
+        at: &Visit<B>,
+        who: &Credentials,
+        name: Name<'_>,
+        permissions: Permissions,
+    ) -> Option<()> {
+        let found = self.made_by(at, who, name, FileKind::Regular).filter(|found| found.attr.size == 0)?;
+        if found.attr.permissions == Permissions::from_mode(0) {
+            let node = match found.pin {
+                Some(node) => node,
+                None => self.backing.resolve(who, &found.id).ok()?,
+            };
+            self.backing.chmod(who, &node, permissions).ok()?;
+            self.backing.set_times(who, &node, NewTime::Now, NewTime::Now).ok()?;
+        }
+        Some(())
+    }
+
     /// The symlink `name`, if it is as a worker that died would have left it.
     fn made_link(&self, at: &Visit<B>, who: &Credentials, name: Name<'_>, target: &CStr) -> Option<()> {
         let found = self.made_by(at, who, name, FileKind::Symlink)?;
@@ -170,6 +191,7 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(Cow<'a, Credentials>, Owner), Errno> {
         at.child_writable(name)?;
         self.inodes.has_room()?;
+        self.listings.drop_of(at.inode.id);
         let rules = at.child_rules(name);
         // Where neither the group that is handed down nor the choice of groups depends on it, as it was last seen.
         let matters = rules.setgid || at.policy.owner_matters(Operation::Create, &at.caller, rules);

@@ -9,9 +9,9 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::inodes::{Inode, lock};
+use super::inodes::{Inode, LONG_AGO, lock};
 use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
@@ -34,6 +34,8 @@ struct Listing<B: BackingFs> {
     reader: Credentials,
     /// Where it goes on.
     next: u64,
+    /// When it was last read from; what it has read ahead is no younger.
+    since: Instant,
     dir: B::Dir,
 }
 
@@ -44,12 +46,15 @@ impl<B: BackingFs> Default for Listings<B> {
 }
 
 impl<B: BackingFs> Listings<B> {
-    fn take(&self, node: NodeId, reader: &Credentials, next: u64) -> Option<B::Dir> {
+    /// One that goes on at this place, if it is not older than that.
+    fn take(&self, node: NodeId, reader: &Credentials, next: u64, oldest: Duration) -> Option<B::Dir> {
         let mut begun = lock(&self.begun);
         let at = begun
             .iter()
             .rposition(|listing| (listing.node, listing.next) == (node, next) && listing.reader == *reader)?;
-        begun.remove(at).map(|listing| listing.dir)
+        let listing = begun.remove(at)?;
+        drop(begun);
+        (listing.since.elapsed() <= oldest).then_some(listing.dir)
     }
 
     fn keep(&self, listing: Listing<B>) {
@@ -60,6 +65,20 @@ impl<B: BackingFs> Listings<B> {
         };
         // Its descriptor closes here.
         drop(oldest);
+    }
+
+    /// Nobody goes on with those of a directory that is about to change, since they have read ahead; nor of one that is forgotten, or gone: a descriptor would keep its place on the disk.
+    pub(super) fn drop_of(&self, node: NodeId) {
+        // The descriptors close here, without the lock.
+        while let Some(ended) = self.take_any(node) {
+            drop(ended);
+        }
+    }
+
+    fn take_any(&self, node: NodeId) -> Option<Listing<B>> {
+        let mut begun = lock(&self.begun);
+        let at = begun.iter().position(|listing| listing.node == node)?;
+        begun.remove(at)
     }
 }
 
@@ -112,7 +131,7 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(listed) = directory.listed() else { return };
         let age = Duration::from_millis(100) * self.moment().saturating_sub(listed);
         // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
-        if age >= policy.cache().attr_timeout
+        if (listed == LONG_AGO || age >= policy.cache().attr_timeout)
             && let Some(kernel) = self.kernel.get()
         {
             directory.forget_listed();
@@ -134,7 +153,11 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(), Errno> {
         let who = self.actor(at, Operation::Open, at.rules())?;
         // 0 is rewinddir(3): a fresh look, not what was read before.
-        let begun = if from == 0 { None } else { self.listings.take(at.inode.id, &who, from) };
+        let begun = if from == 0 {
+            None
+        } else {
+            self.listings.take(at.inode.id, &who, from, at.policy.cache().attr_timeout)
+        };
         let dir = match begun {
             Some(dir) => dir,
             None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
@@ -150,7 +173,13 @@ impl<B: BackingFs> Filesystem<B> {
         })?;
         at.inode.set_listed(self.moment());
         if let Some(next) = next {
-            self.listings.keep(Listing { node: at.inode.id, reader: who.into_owned(), next, dir });
+            self.listings.keep(Listing {
+                node: at.inode.id,
+                reader: who.into_owned(),
+                next,
+                since: Instant::now(),
+                dir,
+            });
         }
         Ok(())
     }

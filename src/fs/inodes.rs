@@ -30,6 +30,9 @@ use crate::state::table::RecordId;
 use crate::state::{State, journal};
 use crate::sys::{descriptors, fault};
 
+/// The moment of a listing that was given before this process began.
+pub(super) const LONG_AGO: u32 = u32::MAX;
+
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
 
@@ -211,8 +214,10 @@ impl<B: BackingFs> InodeTable<B> {
             if let Some(node) = removed {
                 let _ = inode.live().removed.set(Arc::new(node));
             }
-            // When its listing was given is not known any more: long ago.
-            inode.set_listed(u32::from(kind == FileKind::Directory));
+            if kind == FileKind::Directory {
+                // When its listing was given is not known any more.
+                inode.set_listed(LONG_AGO);
+            }
             let hash = table.hasher.hash_one(&inode.object);
             table.by_id.insert(id, Arc::clone(&inode));
             lock(table.shard(hash)).insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));
@@ -307,18 +312,22 @@ impl<B: BackingFs> InodeTable<B> {
         self.count(inode.record);
     }
 
-    /// Takes `lookups` back; the inode goes with the last one. A number that is too large, or an id that is unknown, is
-    /// the kernel's mistake and does nothing worse than that.
-    pub(crate) fn forget(&self, id: NodeId, lookups: u64) {
+    /// Takes `lookups` back; the inode goes with the last one, and its kind is the answer then. A number that is too large, or an
+    /// id that is unknown, is the kernel's mistake and does nothing worse than that.
+    pub(crate) fn forget(&self, id: NodeId, lookups: u64) -> Option<FileKind> {
         let inode = if id == NodeId::ROOT { None } else { self.get(id) };
-        let Some(inode) = inode else { return journal::forgot() };
+        let Some(inode) = inode else {
+            journal::forgot();
+            return None;
+        };
         let hash = self.hasher.hash_one(&inode.object);
         let mut shard = lock(self.shard(hash));
         let left = self.state.inodes.lookups(inode.record).saturating_sub(lookups);
         journal::forgetting(inode.record, left);
         self.state.inodes.set_lookups(inode.record, left);
         // An inode that was forgotten twice at once has no record any more.
-        if left == 0 && self.by_id.remove(&id).is_some() {
+        let gone = left == 0 && self.by_id.remove(&id).is_some();
+        if gone {
             if let Ok(entry) = shard.find_entry(hash, |other| other.id == id) {
                 entry.remove();
             }
@@ -326,6 +335,7 @@ impl<B: BackingFs> InodeTable<B> {
             self.state.inodes.forget(inode.record);
         }
         journal::forgot();
+        gone.then_some(inode.kind)
     }
 
     /// The number that the next inode gets.

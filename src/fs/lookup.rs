@@ -24,7 +24,9 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// Takes back `lookups` of the lookups that entries have counted.
     pub fn forget(&self, node: NodeId, lookups: u64) {
-        self.inodes.forget(node, lookups);
+        if self.inodes.forget(node, lookups) == Some(FileKind::Directory) {
+            self.listings.drop_of(node);
+        }
     }
 
     /// Takes back a lookup that was counted for an answer which will not be given.

@@ -29,6 +29,7 @@ mod releases;
 mod remove;
 mod rename;
 mod replay;
+mod silly;
 mod succession;
 mod visit;
 mod xattr;

@@ -11,6 +11,7 @@ use super::visit::Visit;
 use super::{CallerId, Errno, FileHandleId, Filesystem, LockOwner, NodeId, Opened};
 use crate::backing::{BackingFs, Freshness};
 use crate::policy::{Credentials, Operation, Policy, StoredAttr};
+use crate::state::journal;
 use crate::sys::fault;
 
 /// The flags of open(2) that mean something to the backing when the object is known already. O_APPEND is not among them:
@@ -105,7 +106,15 @@ impl<B: BackingFs> Filesystem<B> {
             drop(open);
             fault::point!("release: closed");
         }
+        if journal::is_replay() {
+            self.releases.expected_is_done();
+        }
         self.waiters.wake();
+    }
+
+    /// So many closes were in hand when the process before this one died.
+    pub fn expect_releases(&self, closes: usize) {
+        self.releases.expect(closes);
     }
 
     /// The flags to open the backing with. O_DIRECT only on NFS: elsewhere it demands aligned memory, and the point of it,

@@ -27,10 +27,26 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Releases {
+    /// So many closes were in hand when the process before this one died, and will be begun again.
+    pub(super) fn expect(&self, closes: usize) {
+        self.under_way.fetch_add(closes, Ordering::Relaxed);
+    }
+
+    /// One of those is done.
+    pub(super) fn expected_is_done(&self) {
+        // A close that nobody expected was not counted.
+        let _ = self.under_way.fetch_update(Ordering::Release, Ordering::Relaxed, |left| left.checked_sub(1));
+    }
+
     /// A close begins.
     pub(super) fn begin(&self) -> UnderWay<'_> {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(self)
+    }
+
+    /// Whether none is under way, as far as this daemon has begun with them.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
     }
 
     /// Waits a moment for the closes that are under way, also for one that another thread has only just read.

@@ -17,6 +17,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn unlink(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<(), Errno> {
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
+        self.listings.drop_of(at.inode.id);
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
         let again = replay::attempt();
@@ -36,10 +37,13 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn rmdir(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<(), Errno> {
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
+        self.listings.drop_of(at.inode.id);
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
         let again = replay::attempt();
-        let removed = self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name));
+        let removed = self.once_closed(&at, &who, name, || {
+            self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name))
+        });
         if let Err(error) = again.removed(removed, Errno::ENOENT) {
             self.stays(going);
             return Err(error);
@@ -79,6 +83,7 @@ impl<B: BackingFs> Filesystem<B> {
         if let Some((inode, node)) = going {
             // A second removal of one inode does not exist.
             let _ = inode.live().removed.set(Arc::new(node));
+            self.listings.drop_of(inode.id);
         }
     }
 

@@ -29,6 +29,8 @@ impl<B: BackingFs> Filesystem<B> {
         let to = self.visit_also(&from, new_parent)?;
         from.child_writable(name)?;
         to.child_writable(new_name)?;
+        self.listings.drop_of(from.inode.id);
+        self.listings.drop_of(to.inode.id);
         let who = self.actor(&from, Operation::Remove, from.rules())?;
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
         let replaced = if exchange { None } else { self.object_to_keep(&to, &who, new_name) };
@@ -36,7 +38,10 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(());
         }
         let again = replay::attempt();
-        let moved = again.moved(self.move_name(&from, &to, &who, name, new_name, flags), |side| {
+        let act = || self.move_name(&from, &to, &who, name, new_name, flags);
+        let replaces = flags.is_empty();
+        let outcome = if replaces { self.once_closed(&to, &who, new_name, act) } else { act() };
+        let moved = again.moved(outcome, |side| {
             let (at, name) = if side == Side::Old { (&from, name) } else { (&to, new_name) };
             at.node(self).is_ok_and(|directory| self.backing.find(&who, directory, name).is_ok())
         });

@@ -201,6 +201,12 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
+    /// Whether a caller's supplementary groups are others than it was last judged by. From now on it is judged by these.
+    pub fn has_other_groups(&self, caller: CallerId) -> bool {
+        let reign = self.reign.load();
+        reign.callers.has_other_groups(&reign.policy, caller)
+    }
+
     /// Who does `operation` at the visited object: decided by the policy, which is told the object's owner only where
     /// that can matter. For `Create` and `Remove` the visited object is the directory.
     pub(super) fn actor<'a>(

@@ -13,7 +13,8 @@ use super::opcode::Opcode;
 pub struct Counters {
     /// Requests read from the kernel.
     pub requests: u64,
-    /// Requests answered with an error. That a name or an attribute does not exist (ENOENT, ENODATA) is an answer.
+    /// Requests answered with an error. That a name or an attribute does not exist (ENOENT, ENODATA), or that there is no such
+    /// operation (ENOTTY for an ioctl, ENOSYS), is an answer.
     pub errors: u64,
     /// Operations that panicked: each is a bug, answered with EIO.
     pub panics: u64,

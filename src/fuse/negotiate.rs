@@ -1,7 +1,8 @@
 //! INIT: what the kernel offers, what is wanted of it, and so what holds.
 //!
 //! Everything is decided by the flags that the kernel offers, never by its version. What is deliberately not asked for:
-//! the writeback cache (it would make close-to-open a lie), splice (it costs more than the copy it saves), export
+//! the writeback cache (it would make close-to-open a lie), splice (it costs more than the copy it saves), O_TRUNC at
+//! the open (it comes before the kernel has seen that the file is a program that runs, ETXTBSY, and empties it), export
 //! support (a lookup of `.` by node id must then work), explicit invalidation, DAX.
 
 use serde::{Serialize, Serializer};
@@ -71,7 +72,6 @@ enum Wanted {
 const FLAGS: &[(InitFlags, &str, Wanted)] = &[
     (InitFlags::bit(0), "async_read", Wanted::Always),
     (InitFlags::POSIX_LOCKS, "posix_locks", Wanted::ServerLocks),
-    (InitFlags::bit(3), "atomic_o_trunc", Wanted::Always),
     (InitFlags::bit(5), "big_writes", Wanted::Always),
     // The umask is the request's, and a default ACL comes before it.
     (InitFlags::bit(6), "dont_mask", Wanted::Always),
@@ -245,8 +245,8 @@ mod tests {
     #[test]
     fn of_everything_offered_only_what_is_wanted_is_taken() {
         let (answer, features) = reached(&offer(7, 45, u64::MAX), ALL);
-        // WRITEBACK_CACHE 16, SPLICE 7..=9, EXPORT_SUPPORT 4, EXPLICIT_INVAL_DATA 25 and the rest stay out.
-        assert_eq!(answer.flags, 0b0111_0000_1101_0100_1111_0100_0110_1011);
+        // ATOMIC_O_TRUNC 3, WRITEBACK_CACHE 16, SPLICE 7..=9, EXPORT_SUPPORT 4, EXPLICIT_INVAL_DATA 25 and the rest stay out.
+        assert_eq!(answer.flags, 0b0111_0000_1101_0100_1111_0100_0110_0011);
         assert_eq!((answer.flags2, answer.max_stack_depth), (1 << 5, 1));
         let names: Vec<_> = features.names().collect();
         assert_eq!(names.len(), FLAGS.len());

@@ -87,6 +87,10 @@ pub(crate) struct Pool {
     /// That the system gave no thread was told.
     short_of_threads: AtomicBool,
     ended: AtomicBool,
+    /// No request is to be begun any more.
+    stopping: AtomicBool,
+    /// Workers that read requests, or are at one.
+    reading: AtomicUsize,
     crew: Mutex<Crew>,
     summons: Condvar,
     state: Arc<State>,
@@ -134,6 +138,8 @@ impl Pool {
             held_up: AtomicUsize::new(0),
             short_of_threads: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            reading: AtomicUsize::new(0),
             crew: Mutex::new(Crew::default()),
             summons: Condvar::new(),
             state,
@@ -185,6 +191,24 @@ impl Pool {
         let _ = self.lookout.set(lookout.thread().clone());
         self.crew().threads.push(lookout);
         Ok(())
+    }
+
+    /// From now on no worker begins a request. One that waits for one notices when the next comes, and serves that.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no worker reads requests any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.reading.load(Ordering::SeqCst) == 0
+    }
+
+    /// Where the process is about to end: a worker's last thing.
+    fn stand_still(&self) -> ! {
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        loop {
+            thread::park();
+        }
     }
 
     /// Waits until the session has ended and every worker with it.
@@ -303,7 +327,11 @@ impl Pool {
         if let Left::Request(length) = slot.left() {
             self.serve(length, &mut slot, &mut free_since, counters);
         }
+        self.reading.fetch_add(1, Ordering::SeqCst);
         loop {
+            if self.stopping.load(Ordering::SeqCst) {
+                self.stand_still();
+            }
             match self.device.receive(&mut slot.buffer) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
@@ -368,10 +396,12 @@ impl Pool {
             return false;
         }
         crew.parked += 1;
+        self.reading.fetch_sub(1, Ordering::SeqCst);
         while crew.summoned == 0 && !self.ended.load(Ordering::SeqCst) {
             crew = self.summons.wait(crew).unwrap_or_else(PoisonError::into_inner);
         }
         crew.parked -= 1;
+        self.reading.fetch_add(1, Ordering::SeqCst);
         if crew.summoned > 0 {
             crew.summoned -= 1;
         } else {

@@ -26,8 +26,8 @@ pub(crate) struct Reply<'a> {
     counters: &'a WorkerCounters,
     /// Where the answer is written down before it is sent.
     ledger: &'a Ledger<'a>,
-    /// What to do where the answer is ESTALE; true where the operation is to be tried again instead of answered.
-    stale: &'a dyn Fn() -> bool,
+    /// What to do before an error goes out; true where the operation is to be tried again instead of answered.
+    again: &'a dyn Fn(Errno) -> bool,
 }
 
 impl<'a> Reply<'a> {
@@ -36,9 +36,9 @@ impl<'a> Reply<'a> {
         to: RequestId,
         counters: &'a WorkerCounters,
         ledger: &'a Ledger<'a>,
-        stale: &'a dyn Fn() -> bool,
+        again: &'a dyn Fn(Errno) -> bool,
     ) -> Self {
-        Self { device, to, counters, ledger, stale }
+        Self { device, to, counters, ledger, again }
     }
 
     /// Which request this answers.
@@ -46,13 +46,12 @@ impl<'a> Reply<'a> {
         self.to
     }
 
-    /// Refuses; or leaves it unanswered, where a stale descriptor was to blame and whoever holds the request tries again.
+    /// Refuses; or leaves it unanswered, where something out of date was to blame and whoever holds the request tries again.
     pub(crate) fn error(self, error: Errno) {
-        if error == Errno::ESTALE && (self.stale)() {
+        if (self.again)(error) {
             return;
         }
-        // That there is none of what was asked for is an answer, and a frequent one.
-        if error != Errno::ENOENT && error != Errno::ENODATA {
+        if !is_mere_answer(error) {
             self.counters.error();
         }
         self.send(-error.raw(), &[]);
@@ -111,6 +110,12 @@ pub(crate) fn later(device: &Arc<Device>, to: RequestId) -> LockReply {
         fault::point!("late answer: sent");
         delivered(to, sent);
     })
+}
+
+/// That there is none of what was asked for, or no such operation, is an answer, and a frequent one: some languages ask of each file
+/// that they open whether it is a terminal (ENOTTY), and the kernel passes every ioctl on.
+fn is_mere_answer(error: Errno) -> bool {
+    matches!(error, Errno::ENOENT | Errno::ENODATA | Errno::ENOTTY | Errno::ENOSYS)
 }
 
 fn delivered(to: RequestId, sent: Result<(), Errno>) -> Delivery {

@@ -119,6 +119,7 @@ impl Session {
             fault::point!("session: an answer was sent again");
             slot.clear();
         }
+        fs.expect_releases(slots.iter().filter(|slot| is_release(slot)).count());
         let device = Arc::clone(pool.device());
         fault::point!("session: before waiting requests");
         fs.go_on_waiting(|request| later(&device, request));
@@ -144,6 +145,17 @@ impl Session {
         self.settled.allows(policy, &self.features)
     }
 
+    /// From now on no request is begun; those in hand are ended.
+    pub fn stop(&self) {
+        self.pool.stop();
+    }
+
+    /// Whether nothing is in hand any more, and will not be.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.pool.has_stopped()
+    }
+
     /// What was agreed on with the kernel.
     #[must_use]
     pub fn features(&self) -> &Features {
@@ -155,6 +167,13 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.pool.counters()
     }
+}
+
+/// Whether a close is left in a slot: a lock that it lets go must not be in the way of whoever asks for it next.
+fn is_release(slot: &Slot) -> bool {
+    let Left::Request(length) = slot.left() else { return false };
+    let header = slot.buffer.get(..length).and_then(|message| Header::split(message).ok());
+    header.is_some_and(|(header, _)| header.opcode == Some(Opcode::Release))
 }
 
 /// The workers, before they start.

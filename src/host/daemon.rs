@@ -13,7 +13,7 @@ use super::ledger::Entry;
 use super::orphans;
 use super::protocol::{Code, Order, Refusal};
 
-/// How long a mount may take to answer.
+/// How long a mount may take to answer, where the call has so much time.
 const PATIENCE: Duration = Duration::from_secs(75);
 const POLL: Duration = Duration::from_millis(10);
 /// The longest of what `permfs mount` says that is passed on, in bytes.
@@ -23,7 +23,13 @@ const MAX_SAID: u64 = 4096;
 ///
 /// # Errors
 /// What `permfs mount` says, or that it came to no end. Nothing is left mounted then.
-pub(super) fn start(entry: &Entry, order: &Order, fs_group: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn start(
+    entry: &Entry,
+    order: &Order,
+    fs_group: Option<&str>,
+    limit: Duration,
+) -> Result<(), Refusal> {
+    let limit = limit.min(PATIENCE);
     let failed =
         |error: std::io::Error| Refusal::new(Code::Internal, format!("cannot start permfs mount: {error}"));
     let said = File::create(entry.said()).map_err(failed)?;
@@ -38,12 +44,12 @@ pub(super) fn start(entry: &Entry, order: &Order, fs_group: Option<&str>) -> Res
     let status = loop {
         match child.try_wait().map_err(failed)? {
             Some(status) => break status,
-            None if begin.elapsed() < PATIENCE => thread::sleep(POLL),
+            None if begin.elapsed() < limit => thread::sleep(POLL),
             None => {
                 // The daemon finds that nobody waits for it any more, and takes itself down.
                 let _ = child.kill();
                 let _ = child.wait();
-                let sentence = format!("the mount did not answer within {} s", PATIENCE.as_secs());
+                let sentence = format!("the mount did not answer within {} s", limit.as_secs());
                 return Err(Refusal::new(Code::DeadlineExceeded, sentence));
             }
         }

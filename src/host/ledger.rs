@@ -4,11 +4,13 @@
 //! The mount table says what is mounted. This says what it was meant to be, so that a repeated call can be told from a
 //! different one, and a host that is started again clears up what is over.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::mount::MsFlags;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{Code, Order, Refusal, Stage};
@@ -34,6 +36,12 @@ const CALL: &str = "call-";
 pub(super) enum Record {
     Published(Box<Order>),
     Staged(Stage),
+    /// What a host of another version was asked for. Never written.
+    #[serde(skip)]
+    Unknown {
+        /// Where it is mounted.
+        place: PathBuf,
+    },
 }
 
 impl Record {
@@ -42,6 +50,26 @@ impl Record {
         match self {
             Self::Published(order) => &order.target,
             Self::Staged(stage) => &stage.staging,
+            Self::Unknown { place } => place,
+        }
+    }
+
+    /// A record as it was written, by whichever version; nothing where it is none.
+    fn parse(text: &[u8]) -> Option<Self> {
+        if let Ok(record) = serde_json::from_slice(text) {
+            return Some(record);
+        }
+        let record: serde_json::Value = serde_json::from_slice(text).ok()?;
+        let place = record["published"]["target"].as_str().or(record["staged"]["staging"].as_str())?;
+        Some(Self::Unknown { place: place.into() })
+    }
+
+    /// What it is of.
+    pub(super) fn export(&self) -> String {
+        match self {
+            Self::Published(order) => order.share.to_string(),
+            Self::Staged(stage) => stage.export.clone(),
+            Self::Unknown { place } => place.display().to_string(),
         }
     }
 }
@@ -121,6 +149,10 @@ impl Ledger {
             match Entry::read(path.clone()) {
                 Some(entry) if !over(&entry.record) => {}
                 Some(entry) => entry.clear(),
+                // Its record would have been written whole.
+                None if path.join(RECORD).exists() => {
+                    tracing::warn!(path = %path.display(), "the record cannot be read, and is left alone");
+                }
                 None => clear(&path),
             }
         }
@@ -145,7 +177,7 @@ impl Ledger {
 
 impl Entry {
     fn read(path: PathBuf) -> Option<Self> {
-        let record = serde_json::from_slice(&fs::read(path.join(RECORD)).ok()?).ok()?;
+        let record = Record::parse(&fs::read(path.join(RECORD)).ok()?)?;
         Some(Self { path, record })
     }
 
@@ -187,11 +219,14 @@ impl Entry {
     }
 }
 
-/// The mounts first, detached since their server may be dead; then the known files one by one, the record last: never
+/// The mounts first: private, since in another mount namespace than the one that made them they may be peers of what they
+/// show, and unmounting inside them would unmount there (mount_namespaces(7)); detached, since their server may be dead; then the known files one by one, the record last: never
 /// recursively, so that nothing is removed through a mount that is still there.
 fn clear(path: &Path) {
     for mount in [SOURCE, EXPORT] {
         let mount = path.join(mount);
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        let _ = sys::mount::mount(OsStr::new("none"), &mount, c"none", private, OsStr::new(""));
         let _ = sys::mount::unmount(&mount, true);
         let _ = fs::remove_dir(&mount);
     }
@@ -224,6 +259,19 @@ mod tests {
         ledger.add(staged("/b")).unwrap().clear();
         assert_eq!(ledger.find(Path::new("/a")).unwrap().record, staged("/a"));
         assert!(ledger.find(Path::new("/b")).is_none());
+    }
+
+    #[test]
+    fn a_record_of_a_newer_host_is_known_by_its_place_and_none_that_is_left_alone() {
+        let (dir, ledger) = ledger();
+        let newer = ledger.add(staged("/newer")).unwrap();
+        fs::write(newer.path.join(RECORD), r#"{"published":{"target":"/newer","more":1}}"#).unwrap();
+        let strange = ledger.add(staged("/strange")).unwrap();
+        fs::write(strange.path.join(RECORD), r#"{"mirrored":{}}"#).unwrap();
+        let place = PathBuf::from("/newer");
+        assert_eq!(ledger.find(&place).unwrap().record, Record::Unknown { place });
+        ledger.sweep(|_| false);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

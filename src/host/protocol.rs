@@ -219,6 +219,8 @@ pub struct MakeVolume {
     pub limit_bytes: u64,
     /// The directory of the same share whose content it starts with.
     pub copy_of: Option<SubPath>,
+    /// What becomes of its content when it is deleted. Kept, so that another wish under the same name is noticed.
+    pub on_delete: OnDelete,
 }
 
 /// What a volume was made with.

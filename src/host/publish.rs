@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::MsFlags;
 use nix::unistd::AccessFlags;
@@ -19,7 +19,8 @@ use super::ledger::{Entry, Record};
 use super::protocol::{Code, Order, Publish, Refusal, Rules, Share};
 use super::server::Host;
 use super::share::{Opened, Way};
-use super::unpublish::take_down;
+use super::stage::GRACE;
+use super::unpublish::{is_deserted, take_down};
 use super::walk::{Stuck, walk};
 use crate::backing::BackingFs;
 use crate::mount::table::{MountEntry, MountTable};
@@ -29,8 +30,12 @@ use crate::sys::{self, Errno};
 
 /// How long a share may take to answer. The plugin waits for this, a mount of NFS and the daemon.
 const PROBE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long an ephemeral volume's export may take to be mounted.
-const NFS_PATIENCE: Duration = Duration::from_secs(70);
+/// How long mount.nfs may take before it is killed: a pod that is deleted meanwhile has to wait for it.
+pub(super) const ATTACH_PATIENCE: Duration = Duration::from_secs(50);
+/// How long all of it may take, within what the plugin waits.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(105);
+/// What a daemon is given in any case.
+const DAEMON_LEAST: Duration = Duration::from_secs(5);
 /// The mode of a target: the mount covers it.
 const TARGET_MODE: u32 = 0o750;
 
@@ -58,7 +63,7 @@ impl Host {
         let shown = self.show(&entry, order, rules);
         if shown.is_err() {
             let _ = take_down(&order.target);
-            entry.clear();
+            self.clear(entry);
             let _ = fs::remove_dir(&order.target);
         }
         shown
@@ -76,10 +81,14 @@ impl Host {
             (Some(Entry { record: Record::Published(before), .. }), Some(_)) if is_served(&order.target) => {
                 Ok(Some(*before))
             }
+            // Of a newer host: it serves, and what was asked for is not to be told.
+            (Some(Entry { record: Record::Unknown { .. }, .. }), Some(_)) if is_served(&order.target) => {
+                Ok(Some(order.clone()))
+            }
             (entry, _) => {
                 take_down(&order.target)?;
                 if let Some(entry) = entry {
-                    entry.clear();
+                    self.clear(entry);
                 }
                 Ok(None)
             }
@@ -104,10 +113,12 @@ impl Host {
     }
 
     fn show(&self, entry: &Entry, order: &Order, rules: &Rules) -> Result<(), Refusal> {
+        let begin = Instant::now();
         let way = self.way(entry, order, rules)?;
+        let place = place(&way, order)?;
         let (asked, by) = (order.clone(), rules.clone());
         let probe = move || probe(&way, &asked, &by);
-        let found = self.crew.within(PROBE_PATIENCE, probe)?.unwrap_or_else(|| {
+        let found = self.crews.probes.within(&place, PROBE_PATIENCE, probe)?.unwrap_or_else(|| {
             let waited = PROBE_PATIENCE.as_secs();
             let sentence = format!("{} does not answer within {waited} s: check the server", order.share);
             Err(Refusal::new(Code::Unavailable, sentence))
@@ -115,9 +126,14 @@ impl Host {
         let rule = fs_group_rule(order, rules, found.group)?;
         rules.policy(&order.choice, rule.clone())?;
         prepare(entry, order, rules, &found.fd)
-            .map_err(|error| Refusal::new(Code::Internal, format!("cannot prepare the mount: {error}")))?;
+            .map_err(|(what, error)| Refusal::new(Code::Internal, format!("cannot {what}: {error}")))?;
         drop(found);
-        daemon::start(entry, order, rule.as_deref())
+        daemon::start(
+            entry,
+            order,
+            rule.as_deref(),
+            PUBLISH_PATIENCE.saturating_sub(begin.elapsed()).max(DAEMON_LEAST),
+        )
     }
 
     /// Where the share is reached from.
@@ -139,19 +155,32 @@ impl Host {
                 let attach = move || {
                     fs::create_dir(&path)
                         .map_err(|error| MountFailure::Runtime { path: path.clone(), errno: error.into() })?;
-                    nfs::attach(&export, &with_end(&options), false, &path)
+                    nfs::attach(ATTACH_PATIENCE, &export, &with_end(&options), false, &path)
                 };
-                match self.crew.within(NFS_PATIENCE, attach)? {
+                match self.crews.attaches.within(&told, ATTACH_PATIENCE + GRACE, attach)? {
                     Some(Ok(())) => Ok(Way::mounted(&place)),
                     Some(Err(failure)) => Err(Refusal::new(Code::FailedPrecondition, failure.to_string())),
                     None => {
-                        let sentence = format!("{told} does not answer within {} s", NFS_PATIENCE.as_secs());
+                        let sentence =
+                            format!("{told} does not answer within {} s", ATTACH_PATIENCE.as_secs());
                         Err(Refusal::new(Code::Unavailable, sentence))
                     }
                 }
             }
         }
     }
+}
+
+/// What hangs where this hangs: the file system that the directory lies in, so that one that is dead delays no other.
+fn place(way: &Way, order: &Order) -> Result<String, Refusal> {
+    let table = MountTable::read().map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    let path = way.base.join(way.rest.to_string()).join(order.directory.to_string());
+    let inside = table.covering(&path).filter(|mount| mount.target.starts_with(&way.base));
+    // A base may be a symlink to anywhere.
+    Ok(inside.map_or_else(
+        || way.base.display().to_string(),
+        |mount| format!("{} ({}:{})", mount.source, mount.device.major, mount.device.minor),
+    ))
 }
 
 /// The options, with an end to the retries of mount.nfs(8) where none is given: within what kubelet waits for.
@@ -169,10 +198,15 @@ pub(super) fn mounted_at(path: &Path) -> Result<Option<MountEntry>, Refusal> {
     Ok(table.find(path).cloned())
 }
 
-/// Whether a process serves the mount there. One that does not answer still does.
+/// Whether a process serves the mount there. One that does not answer still does; where nothing is known of any, the mount
+/// itself is asked.
 fn is_served(target: &Path) -> bool {
-    let served = mount::status(Some(target));
-    served.is_ok_and(|mounts| mounts.iter().all(|mount| mount.state != State::Dead))
+    let Ok(mounts) = mount::status(Some(target)) else { return false };
+    mounts.iter().all(|mount| match (mount.state, mount.pid) {
+        (State::Serving, _) | (State::NotAnswering, Some(_)) => true,
+        (State::Dead, _) => false,
+        (State::NotAnswering, None) => !is_deserted(target),
+    })
 }
 
 /// Finds the directory as somebody whom the rules let in, and enters it.
@@ -219,20 +253,33 @@ fn fs_group_rule(order: &Order, rules: &Rules, directory: NfsGid) -> Result<Opti
 }
 
 /// The rules of the moment, the directory under a name of its own, and the target.
-fn prepare(entry: &Entry, order: &Order, rules: &Rules, directory: &OwnedFd) -> io::Result<()> {
-    fs::write(entry.rules(), &rules.text)?;
+fn prepare(
+    entry: &Entry,
+    order: &Order,
+    rules: &Rules,
+    directory: &OwnedFd,
+) -> Result<(), (String, io::Error)> {
     let source = entry.source();
-    fs::create_dir(&source)?;
+    show_at(&source, entry, rules, directory)
+        .map_err(|error| (format!("prepare the mount in {}", source.display()), error))?;
+    match DirBuilder::new().mode(TARGET_MODE).create(&order.target) {
+        // The kubelet makes the parent.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err((format!("make the target {}", order.target.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn show_at(source: &Path, entry: &Entry, rules: &Rules, directory: &OwnedFd) -> io::Result<()> {
+    fs::write(entry.rules(), &rules.text)?;
+    fs::create_dir(source)?;
     let found = format!("/proc/self/fd/{}", directory.as_raw_fd());
     // With what is mounted below; and nothing that happens to the copy shows elsewhere.
     let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
-    sys::mount::mount(OsStr::new(&found), &source, c"none", bind, OsStr::new(""))?;
+    sys::mount::mount(OsStr::new(&found), source, c"none", bind, OsStr::new(""))?;
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-    sys::mount::mount(OsStr::new("none"), &source, c"none", private, OsStr::new(""))?;
-    match DirBuilder::new().mode(TARGET_MODE).create(&order.target) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
+    Ok(sys::mount::mount(OsStr::new("none"), source, c"none", private, OsStr::new(""))?)
 }
 
 fn different(order: &Order) -> Refusal {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::crew::Crew;
+use super::crew::Crews;
 use super::in_flight::InFlight;
 use super::ledger::Ledger;
 use super::protocol::{Answer, Code, Refusal, Request};
@@ -21,8 +21,8 @@ use super::wire;
 use super::{orphans, stage};
 use crate::mount::{preflight, signals};
 
-/// The most calls at once; kubelet makes a few per pod that comes or goes.
-const MAX_CALLS: usize = 256;
+/// The most calls at once: more than a node has pods, so that those who wait for a dead server leave room for others.
+const MAX_CALLS: usize = 512;
 /// How long a caller may take over writing its request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long calls under way may take to end once the host is to stop.
@@ -32,7 +32,7 @@ const PARTING_PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) ledger: Ledger,
-    pub(super) crew: Crew,
+    pub(super) crews: Crews,
     /// By target, staging path or volume.
     pub(super) turns: InFlight,
     /// Targets whose space is being asked for.
@@ -77,7 +77,7 @@ pub fn serve(socket: &Path) -> Result<(), HostError> {
     orphans::bury();
     let host = Arc::new(Host {
         ledger,
-        crew: Crew::default(),
+        crews: Crews::default(),
         turns: InFlight::default(),
         asked: InFlight::default(),
         calls: AtomicU64::new(0),

@@ -24,6 +24,7 @@ impl Host {
                     && (order.target == path || order.staging.as_deref() == Some(path))
             }
             Record::Staged(_) => false,
+            Record::Unknown { place } => place == path,
         };
         let Some(entry) = self.ledger.entries().into_iter().find(|entry| known(&entry.record)) else {
             let sentence = format!("the volume {volume_id} is not published at {}", path.display());
@@ -46,7 +47,8 @@ impl Host {
     fn ask(&self, target: PathBuf) -> Result<Option<Result<Statvfs, Errno>>, Refusal> {
         // Kept by the thread, however long it takes.
         let Ok(turn) = self.asked.enter(target.display().to_string()) else { return Ok(None) };
-        self.crew.within(PATIENCE, move || {
+        let place = target.display().to_string();
+        self.crews.looks.within(&place, PATIENCE, move || {
             let answer = statvfs(&target).map_err(Errno::from);
             drop(turn);
             answer

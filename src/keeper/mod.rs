@@ -27,7 +27,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use crate::state::State;
-use crate::state::layout::{HeaderWord, MAX_KEPT};
+use crate::state::layout::HeaderWord;
 use crate::sys::{Errno, descriptors, fault};
 
 use process::Child;
@@ -39,8 +39,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a worker has to have served for its death to count as the first.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Descriptors that come and go: those of other processes.
-const CHANGING: usize = 8;
 /// Milliseconds until a process that could not be started is tried again.
 const RETRY: u16 = 200;
 
@@ -64,6 +62,8 @@ pub enum Ending {
     Signal(Signal),
     /// No worker can begin.
     GivenUp,
+    /// The worker has stopped for another program.
+    Upgrade,
 }
 
 /// A keeper on duty.
@@ -81,22 +81,25 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// Starts the first worker, and returns when it has begun. The signals in `ending` must be blocked.
+    /// Starts the first worker, and returns when it has begun. The signals in `ending` must be blocked;
+    /// `own` are the descriptors that this process needs itself.
     ///
     /// # Errors
     /// None where the worker could not begin; its last words stand in the state. What it mounted is the caller's to unmount.
-    pub fn begin(charge: &'a dyn Charge, state: &Arc<State>, ending: &SigSet) -> Result<Option<Self>, Errno> {
+    pub fn begin(
+        charge: &'a dyn Charge,
+        state: &Arc<State>,
+        ending: &SigSet,
+        own: &[RawFd],
+    ) -> Result<Option<Self>, Errno> {
         fault::point!("keeper: begins");
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC);
         let (go, begun) = (event()?, event()?);
         let signals = SignalFd::with_flags(ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let state = Arc::clone(state);
         state.set(HeaderWord::Keeper, u64::from(std::process::id()));
-        // Its own come first, and then the newest: there is not room for whatever a shell had open.
-        let mut kept = vec![go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()];
-        let mut others = descriptors::all()?;
-        others.sort_unstable_by(|a, b| b.cmp(a));
-        kept.extend(others.into_iter().take(MAX_KEPT - 2 * kept.len() - CHANGING));
+        let mut kept = own.to_vec();
+        kept.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
         let mut keeper = Self { charge, state, kept, signals, go, begun, worker: None, reserve: None };
         if !keeper.start_worker()? {
             return Ok(None);
@@ -107,7 +110,9 @@ impl<'a> Keeper<'a> {
     /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
     /// the reserve.
     pub fn keep(&mut self) -> Ending {
-        self.start_reserve();
+        if self.reserve.is_none() {
+            self.start_reserve();
+        }
         let mut since = Instant::now();
         let mut false_starts = 0;
         loop {
@@ -128,6 +133,9 @@ impl<'a> Keeper<'a> {
                 fault::point!("keeper: it is buried");
                 if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
                     return Ending::Over;
+                }
+                if self.state.get(HeaderWord::Upgrading) != 0 {
+                    return Ending::Upgrade;
                 }
                 let lived = since.elapsed();
                 if lived < SETTLED {
@@ -166,6 +174,13 @@ impl<'a> Keeper<'a> {
         let left = worker.has_ended_within(patience);
         worker.kill();
         left
+    }
+
+    /// Ends the process in reserve of a program before this one, which this process was before it became another.
+    pub fn relieve(&self, reserve: u32) {
+        if let Ok(reserve) = process::Child::of(reserve) {
+            reserve.kill();
+        }
     }
 
     /// Starts a worker, and waits until it has begun or died.

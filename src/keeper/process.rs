@@ -38,6 +38,11 @@ impl Child {
         Ok(Self { pid, pidfd: descriptors::adopt(pidfd)? })
     }
 
+    /// A process of which only the number is known.
+    pub(super) fn of(pid: u32) -> Result<Self, Errno> {
+        if pid <= 1 { Err(Errno::ESRCH) } else { Ok(Self { pid, pidfd: pidfd(pid)? }) }
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }

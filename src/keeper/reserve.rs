@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Keeper;
 use super::process::{Child, fork, pidfd_of_self};
 use crate::state::layout::HeaderWord;
+use crate::state::texts::Text;
 use crate::sys::process::{Fork, pidfd};
 use crate::sys::{Errno, descriptors};
 
@@ -59,7 +60,18 @@ impl Keeper<'_> {
         self.state.set(HeaderWord::Keeper, u64::from(process::id()));
         let number = |word| u32::try_from(self.state.get(word)).unwrap_or_default();
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
-        self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok();
+        if self.state.get(HeaderWord::Upgrading) == 0 {
+            self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok();
+        } else {
+            // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
+            if let Ok(worker) = Child::of(number(HeaderWord::Worker)) {
+                worker.kill();
+            }
+            self.state
+                .texts
+                .leave(Text::NotUpgraded, "the new program ended before it could serve; see the mount's log");
+            self.state.set(HeaderWord::Upgrading, 0);
+        }
         // Of this very process, and what the keeper was in the middle of: nobody's any more.
         self.kept.retain(|fd| *fd == pidfd || !descriptors::is_process(*fd));
         self.remember_descriptors();

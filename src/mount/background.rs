@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process;
 
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -34,6 +34,12 @@ impl Readiness {
     #[must_use]
     pub fn in_background(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// What it is told by.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.0.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Detaches from the terminal and tells the parent.

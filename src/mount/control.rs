@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MountFailure;
 use super::reloader::{Reloaded, Standing};
+use super::upgrade::{Program, Upgrading};
 
 /// How long a process may take to accept, and to answer what needs no work.
 pub const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,6 +39,8 @@ pub enum Ask {
     Status,
     /// To read its rules anew: a [`Reloaded`].
     Reload,
+    /// To end for another program: an [`Upgrading`].
+    Upgrade(Program),
 }
 
 /// Whoever answers.
@@ -46,6 +49,8 @@ pub trait Office: Send + Sync + 'static {
     fn status(&self) -> Report;
     /// To [`Ask::Reload`].
     fn reload(&self) -> Reloaded;
+    /// To [`Ask::Upgrade`]. Whatever ends must not end before this has been sent.
+    fn upgrade(&self, program: Program) -> Upgrading;
 }
 
 /// Counted since a mount began, by name.
@@ -66,6 +71,12 @@ pub struct Report {
     pub keeper_pid: u32,
     /// Which rules are in force.
     pub rules: Standing,
+    /// The program's version.
+    #[serde(default)]
+    pub version: String,
+    /// Why the last upgrade did not come about.
+    #[serde(default)]
+    pub upgrade_failed: Option<String>,
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
@@ -130,6 +141,7 @@ fn converse(connection: UnixStream, office: &impl Office) -> io::Result<()> {
     match receive(&connection, MAX_REQUEST)? {
         Ask::Status => send(&connection, &office.status()),
         Ask::Reload => send(&connection, &office.reload()),
+        Ask::Upgrade(program) => send(&connection, &office.upgrade(program)),
     }
 }
 
@@ -179,6 +191,8 @@ mod tests {
             pid: 7,
             keeper_pid: 6,
             rules: Standing { in_force_since: 1, refused: None },
+            version: "0".into(),
+            upgrade_failed: None,
             features: vec!["killpriv_v2".into()],
             counters: Counters::from_iter([("requests".into(), 3.into())]),
         }
@@ -194,6 +208,9 @@ mod tests {
         fn reload(&self) -> Reloaded {
             let _ = self.0.lock().unwrap().recv();
             Reloaded::Done("x".to_owned())
+        }
+        fn upgrade(&self, _program: Program) -> Upgrading {
+            Upgrading::Refused("not here".to_owned())
         }
     }
 

@@ -173,6 +173,15 @@ pub enum MountFailure {
     #[error("cannot start the mount process: {0}; see the limits on processes and memory (ulimit -u)")]
     NoProcess(Errno),
 
+    /// The mount goes on with the program that it has.
+    #[error("{} goes on with the program that it has: {why}", path.display())]
+    NotUpgraded {
+        /// TARGET.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+
     /// Nothing is mounted at TARGET.
     #[error("nothing is mounted on {}: `permfs status` lists what is", .0.display())]
     NotMounted(PathBuf),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::MountFailure;
 use crate::sys::{self, Errno};
 
-/// How long mount.nfs may try. By itself it gives up after two minutes (`retry`, see nfs(5)).
+/// How long mount.nfs may try, where nobody says less. By itself it gives up after two minutes (`retry`, see nfs(5)).
 const NFS_PATIENCE: Duration = Duration::from_secs(150);
 /// How long an unmount is tried before the mount is only detached: descriptors of the last requests may linger.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
@@ -34,15 +34,35 @@ impl NfsMount {
         read_only: bool,
         path: PathBuf,
     ) -> Result<Self, MountFailure> {
+        Self::within(NFS_PATIENCE, export, options, read_only, path)
+    }
+
+    /// The same within `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn within(
+        limit: Duration,
+        export: &str,
+        options: &[String],
+        read_only: bool,
+        path: PathBuf,
+    ) -> Result<Self, MountFailure> {
         let failed = |errno: Errno| MountFailure::Runtime { path: path.clone(), errno };
         fs::create_dir(&path).map_err(|error| failed(error.into()))?;
-        match attach(export, options, read_only, &path) {
+        match attach(limit, export, options, read_only, &path) {
             Ok(()) => Ok(Self { path }),
             Err(failure) => {
                 let _ = fs::remove_dir(&path);
                 Err(failure)
             }
         }
+    }
+
+    /// The one that a program before this one has mounted.
+    #[must_use]
+    pub fn resume(path: PathBuf) -> Self {
+        Self { path }
     }
 
     /// Where the export is.
@@ -68,11 +88,17 @@ impl Drop for NfsMount {
     }
 }
 
-/// Mounts `export` on the directory `path`, for longer than this process lives.
+/// Mounts `export` on the directory `path`, for longer than this process lives. After `limit` mount.nfs is killed.
 ///
 /// # Errors
 /// Where mount.nfs is absent, refuses, or does not come to an end.
-pub fn attach(export: &str, options: &[String], read_only: bool, path: &Path) -> Result<(), MountFailure> {
+pub fn attach(
+    limit: Duration,
+    export: &str,
+    options: &[String],
+    read_only: bool,
+    path: &Path,
+) -> Result<(), MountFailure> {
     let mut words = vec!["nosuid", "nodev", if read_only { "ro" } else { "rw" }];
     words.extend(options.iter().map(String::as_str));
     let child = Command::new(program())
@@ -83,7 +109,7 @@ pub fn attach(export: &str, options: &[String], read_only: bool, path: &Path) ->
         .env("LC_ALL", "C")
         .spawn();
     match child {
-        Ok(child) => wait(child).map_err(|said| MountFailure::Nfs { export: export.to_owned(), said }),
+        Ok(child) => wait(child, limit).map_err(|said| MountFailure::Nfs { export: export.to_owned(), said }),
         Err(error) => Err(MountFailure::NoNfsTools { export: export.to_owned(), errno: error.into() }),
     }
 }
@@ -95,18 +121,18 @@ fn program() -> &'static Path {
 }
 
 /// Waits for mount.nfs; where it failed, says why in its own words.
-fn wait(mut child: Child) -> Result<(), String> {
+fn wait(mut child: Child, limit: Duration) -> Result<(), String> {
     let begin = Instant::now();
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if begin.elapsed() < NFS_PATIENCE => thread::sleep(POLL),
+            Ok(None) if begin.elapsed() < limit => thread::sleep(POLL),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(format!(
-                    "mount.nfs did not end within {} s; check the server",
-                    NFS_PATIENCE.as_secs()
+                    "the server does not answer within {} s: check the server",
+                    limit.as_secs()
                 ));
             }
             Err(error) => return Err(error.to_string()),

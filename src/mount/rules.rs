@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{ConfigError, Overrides, RulesFile};
 use crate::policy::Policy;
 
 /// A rules file, the profile of it that holds, and the rules of the command line.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RulesSource {
     /// The file.
     pub file: PathBuf,

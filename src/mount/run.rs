@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,13 @@ use nix::unistd::Pid;
 
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
+use super::recipe::{Recipe, leave_rules};
+use super::resume::become_another;
 use super::runtime::{Claim, Process, Record, RuntimeDir};
 use super::table::{DeviceNumber, MountTable, lexical};
 use super::worker::Work;
 use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, signals};
+use crate::config::Overrides;
 use crate::keeper::{Charge, Ending, Keeper};
 use crate::policy::Policy;
 use crate::state::State;
@@ -36,6 +40,8 @@ pub struct Plan {
     pub policy: Arc<Policy>,
     /// Where they can be read anew; none where they came from flags.
     pub rules: Option<RulesSource>,
+    /// Those of them that came from flags.
+    pub flags: Overrides,
     /// Whether to look at that file now and then, and follow its content.
     pub watch: bool,
     /// Their profile's name; none where they came from flags.
@@ -95,8 +101,14 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let control = control::listen(&claim.control())?;
     let state = State::new().map_err(MountFailure::NoProcess)?;
     let work = Work { plan, export: export.path(), target: &target, state: &state, control: &control };
-    let charge = Kept { work, claim: &claim, device: Cell::new(None) };
-    let keeper = Keeper::begin(&charge, &state, &signals::handled()).map_err(MountFailure::NoProcess)?;
+    let charge = Kept::new(work, &claim, None);
+    let recipe = recipe(plan, &target, &claim, control.as_raw_fd(), readiness.in_background());
+    recipe.leave(&state);
+    leave_rules(plan, &state);
+    let mut own = vec![0, 1, 2, recipe.lock, recipe.control, state.memory_fd()];
+    own.extend(readiness.descriptor());
+    let keeper =
+        Keeper::begin(&charge, &state, &signals::handled(), &own).map_err(MountFailure::NoProcess)?;
     let Some(mut keeper) = keeper else {
         if state.get(HeaderWord::Mounted) != 0
             && let Some(mounted) = Mounted::find(&target)
@@ -105,13 +117,13 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
         }
         return Err(last_words(&state));
     };
-    let mounted = Mounted::find(&target);
-    charge.device.set(mounted.as_ref().map(|mounted| mounted.device));
-    let mut keeping = Keeping { keeper: &mut keeper, mounted };
-    if keeping.mounted.is_none() {
+    let Some(mounted) = Mounted::find(&target) else {
+        keeper.end(Duration::ZERO);
         let reason = "something else was mounted there at the same moment".to_owned();
         return Err(MountFailure::Fuse { target: target.clone(), reason });
-    }
+    };
+    charge.device.set(Some(mounted.device));
+    let mut keeping = Keeping::new(&mut keeper, mounted, &state);
     charge.publish();
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
@@ -124,21 +136,37 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
 }
 
 /// The keeper, and what it keeps mounted. Both end with it.
-struct Keeping<'k, 'a> {
+pub(super) struct Keeping<'k, 'a> {
     keeper: &'k mut Keeper<'a>,
     mounted: Option<Mounted>,
+    state: &'k State,
 }
 
-impl Keeping<'_, '_> {
-    fn keep(&mut self) {
-        match self.keeper.keep() {
-            Ending::Signal(signal) => tracing::info!(%signal, "unmounting"),
-            Ending::GivenUp => tracing::error!("no worker can begin; unmounting"),
-            Ending::Over => {
-                if let Some(mounted) = self.mounted.take() {
-                    mounted.session_ended();
+impl<'k, 'a> Keeping<'k, 'a> {
+    pub(super) fn new(keeper: &'k mut Keeper<'a>, mounted: Mounted, state: &'k State) -> Self {
+        Self { keeper, mounted: Some(mounted), state }
+    }
+
+    /// Keeps until the mount is over, or this process is another program.
+    pub(super) fn keep(&mut self) {
+        loop {
+            match self.keeper.keep() {
+                Ending::Signal(signal) => tracing::info!(%signal, "unmounting"),
+                Ending::GivenUp => tracing::error!("no worker can begin; unmounting"),
+                Ending::Over => {
+                    if let Some(mounted) = self.mounted.take() {
+                        mounted.session_ended();
+                    }
+                }
+                Ending::Upgrade => {
+                    let why = become_another(self.state);
+                    tracing::error!(why, "the mount goes on with the program that it has");
+                    self.state.texts.leave(Text::NotUpgraded, &why);
+                    self.state.set(HeaderWord::Upgrading, 0);
+                    continue;
                 }
             }
+            return;
         }
     }
 }
@@ -155,7 +183,7 @@ impl Drop for Keeping<'_, '_> {
 }
 
 /// What the keeper keeps.
-struct Kept<'a> {
+pub(super) struct Kept<'a> {
     work: Work<'a>,
     claim: &'a Claim,
     /// Once it is mounted.
@@ -183,7 +211,11 @@ impl Charge for Kept<'_> {
     }
 }
 
-impl Kept<'_> {
+impl<'a> Kept<'a> {
+    pub(super) fn new(work: Work<'a>, claim: &'a Claim, device: Option<DeviceNumber>) -> Self {
+        Self { work, claim, device: Cell::new(device) }
+    }
+
     /// Says for others who serves.
     fn publish(&self) {
         let Some(device) = self.device.get() else { return };
@@ -203,7 +235,7 @@ impl Kept<'_> {
 }
 
 /// Where the export is on this node.
-enum Export {
+pub(super) enum Export {
     Directory(PathBuf),
     Nfs(NfsMount),
 }
@@ -218,11 +250,40 @@ impl Export {
         })
     }
 
-    fn path(&self) -> &Path {
+    /// The one that a program before this one has prepared.
+    pub(super) fn resume(plan: &Plan, claim: &Claim) -> Self {
+        match &plan.source {
+            Source::Directory(path) => Self::Directory(path.clone()),
+            Source::Nfs { .. } => Self::Nfs(NfsMount::resume(claim.nfs())),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) => path,
             Self::Nfs(mount) => mount.path(),
         }
+    }
+}
+
+/// What a program that takes this one's place must know.
+fn recipe(plan: &Plan, target: &Path, claim: &Claim, control: RawFd, in_background: bool) -> Recipe {
+    Recipe {
+        source: plan.source.clone(),
+        target: target.to_owned(),
+        rules: plan.rules.clone(),
+        flags: plan.flags.clone(),
+        watch: plan.watch,
+        profile: plan.profile.clone(),
+        read_only: plan.read_only,
+        no_exec: plan.no_exec,
+        context: plan.context.clone(),
+        shown_source: plan.shown_source.clone(),
+        claim: claim.path().to_owned(),
+        lock: claim.lock(),
+        control,
+        logging: telemetry::logging(),
+        in_background,
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MountFailure;
 use super::table::{DeviceNumber, MountTable};
-use crate::sys;
+use crate::sys::{self, Errno};
 
 /// Where the runtime directory is, unless PERMFS_RUNTIME_DIR says otherwise.
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/permfs";
@@ -201,6 +202,28 @@ impl Claim {
             fs::rename(draft, self.path.join(RECORD))
         };
         write().map_err(|error| MountFailure::Runtime { path: self.path.join(RECORD), errno: error.into() })
+    }
+
+    /// The claim that a program before this one has made, with its lock.
+    ///
+    /// # Errors
+    /// Where the lock is not held.
+    pub(super) fn resume(path: PathBuf, lock: File) -> Result<Self, Errno> {
+        // It belongs to the open file, and so is held already.
+        let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        Ok(Self { path, _lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The descriptor of its lock.
+    #[must_use]
+    pub fn lock(&self) -> RawFd {
+        self._lock.as_raw_fd()
     }
 
     /// Where the control socket goes.

@@ -93,6 +93,13 @@ impl MountTable {
         self.entries.iter().rev().find(|entry| entry.target == target)
     }
 
+    /// The mount in which `path` lies, taken as it is written.
+    #[must_use]
+    pub fn covering(&self, path: &Path) -> Option<&MountEntry> {
+        let over = self.entries.iter().filter(|entry| path.starts_with(&entry.target));
+        over.max_by_key(|entry| entry.target.components().count())
+    }
+
     /// Every place where this filesystem is mounted.
     pub fn of_device(&self, device: DeviceNumber) -> impl Iterator<Item = &MountEntry> {
         self.entries.iter().filter(move |entry| entry.device == device)
@@ -197,6 +204,13 @@ mod tests {
     fn the_topmost_mount_counts() {
         let table = MountTable::parse(TABLE);
         assert_eq!(table.on_top_of(Path::new("/data/two")).unwrap().kind, "tmpfs");
+    }
+
+    #[test]
+    fn a_path_lies_in_the_mount_that_is_nearest_above_it() {
+        let table = MountTable::parse(TABLE);
+        assert_eq!(table.covering(Path::new("/data/two/x")).unwrap().kind, "tmpfs");
+        assert_eq!(table.covering(Path::new("/data/twofold")).unwrap().kind, "ext4");
     }
 
     #[test]

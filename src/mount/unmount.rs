@@ -4,6 +4,7 @@
 //! does not is ended by signals, and only after the kernel has let go of the filesystem: it may serve other mount points.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
 /// while the server is gone and holds on to a thread of it. There is nothing left then that it could be needed for: what it
 /// has written lies with the NFS client, which brings it to the server by itself.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long /proc may take to tell who uses a mount.
+const USERS_PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What became of the mount.
@@ -42,18 +45,51 @@ pub enum Unmounted {
 /// Where nothing, or something else, is mounted there; where it is in use; where it lives on elsewhere.
 pub fn unmount(path: &Path, lazy: bool) -> Result<Unmounted, MountFailure> {
     let table = MountTable::read()?;
-    let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
-    if !entry.is_permfs() {
-        let (kind, from) = (entry.kind.clone(), entry.source.clone());
-        return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+    let found = Found::at(path, &table)?;
+    found.take_down(lazy, &table)
+}
+
+/// Unmounts what permfs mounted on `path` and ends its process, whoever hangs in it: the connection is aborted first, so
+/// that everybody who waits for it gets ECONNABORTED and lets go. For a mount that does not answer any more.
+///
+/// # Errors
+/// As [`unmount`]; where the connection cannot be aborted, it is unmounted all the same.
+pub fn abort(path: &Path) -> Result<Unmounted, MountFailure> {
+    let table = MountTable::read()?;
+    let found = Found::at(path, &table)?;
+    let aborted = Connections::open(RuntimeDir::from_env().path()).and_then(|all| all.abort(found.device));
+    if let Err(error) = aborted {
+        tracing::warn!(target = %found.target.display(), %error, "cannot abort the connection");
     }
-    let (target, device) = (entry.target.clone(), entry.device);
-    let runtime = RuntimeDir::from_env();
-    let trace = runtime.find(device, &target);
-    take_down(&target, device, lazy, &table)?;
-    match trace {
-        Some(trace) => see_off(&target, device, lazy, &trace),
-        None => Ok(Unmounted::Gone),
+    found.take_down(true, &table)
+}
+
+/// A mount of permfs, and what its process left of itself.
+struct Found {
+    target: PathBuf,
+    device: DeviceNumber,
+    trace: Option<Trace>,
+}
+
+impl Found {
+    fn at(path: &Path, table: &MountTable) -> Result<Self, MountFailure> {
+        let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
+        if !entry.is_permfs() {
+            let (kind, from) = (entry.kind.clone(), entry.source.clone());
+            return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
+        }
+        let (target, device) = (entry.target.clone(), entry.device);
+        let trace = RuntimeDir::from_env().find(device, &target);
+        Ok(Self { target, device, trace })
+    }
+
+    fn take_down(self, lazy: bool, table: &MountTable) -> Result<Unmounted, MountFailure> {
+        let Self { target, device, trace } = self;
+        take_down(&target, device, lazy, table)?;
+        match trace {
+            Some(trace) => see_off(&target, device, lazy, &trace),
+            None => Ok(Unmounted::Gone),
+        }
     }
 }
 
@@ -106,8 +142,28 @@ fn still_there(path: &Path, device: DeviceNumber) -> Result<bool, MountFailure> 
 fn users(target: &Path, table: &MountTable) -> String {
     match table.inside(target).next() {
         Some(inner) => format!("{} is mounted inside it", inner.target.display()),
-        None => sentence(&holders(target)),
+        None => told_users(target),
     }
+}
+
+/// Who holds it, as far as /proc says so in time: what a process has open is not told while it waits, in the middle of an
+/// execve(2), for another mount that does not answer (proc_pid_fd(5); exec_update_lock in fs/exec.c). Nobody asks a second
+/// time meanwhile.
+fn told_users(target: &Path) -> String {
+    static ASKING: AtomicBool = AtomicBool::new(false);
+    if !ASKING.swap(true, Ordering::AcqRel) {
+        let target = target.to_owned();
+        let told = within(USERS_PATIENCE, move || {
+            let told = sentence(&holders(&target));
+            ASKING.store(false, Ordering::Release);
+            told
+        });
+        if let Some(told) = told {
+            return told;
+        }
+    }
+    "something uses it, and /proc does not tell what: a process hangs at a mount that does not answer"
+        .to_owned()
 }
 
 /// Waits until the mount's process is gone, and clears up after one that could not.

@@ -5,14 +5,17 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid};
 
 use super::control::{Counters, Office, Report};
 use super::patience::{SOURCE_PATIENCE, within};
 use super::reloader::{Reloaded, Reloader, Standing};
 use super::run::Plan;
+use super::upgrade::{Program, Upgrading};
 use super::{MountFailure, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
@@ -20,7 +23,7 @@ use crate::fuse::{self, Device, MountOptions, Session, SessionOptions};
 use crate::keeper;
 use crate::policy::{DataPath, Policy};
 use crate::state::State;
-use crate::state::layout::HeaderWord;
+use crate::state::layout::{HeaderWord, LAYOUT};
 use crate::state::texts::Text;
 use crate::sys::{Errno, descriptors, fault};
 
@@ -82,7 +85,15 @@ impl Work<'_> {
         }
         let report = self.reporter(filesystem, session);
         let listener = self.control.try_clone().map_err(failed)?;
-        control::serve(listener, Desk { report, reloader: Arc::clone(&reloader) })?;
+        let desk = Desk {
+            report,
+            reloader: Arc::clone(&reloader),
+            state: Arc::clone(self.state),
+            session: Arc::clone(session),
+            target: self.target.to_owned(),
+            has_rules_file: self.plan.rules.is_some(),
+        };
+        control::serve(listener, desk)?;
         if self.plan.watch {
             reloader.watch().map_err(failed)?;
         }
@@ -177,6 +188,8 @@ impl Work<'_> {
             pid: process::id(),
             keeper_pid: 0,
             rules: Standing { in_force_since: 0, refused: None },
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            upgrade_failed: None,
             features: features(filesystem, session),
             counters: Counters::new(),
         };
@@ -186,7 +199,9 @@ impl Work<'_> {
             let mut report = known.clone();
             report.keeper_pid = u32::try_from(state.get(HeaderWord::Keeper)).unwrap_or_default();
             report.counters = counters(filesystem.population(), &session.counters());
+            report.upgrade_failed = state.texts.read(Text::NotUpgraded);
             report.counters.insert("takeovers".to_owned(), state.get(HeaderWord::Takeovers).into());
+            report.counters.insert("upgrades".to_owned(), state.get(HeaderWord::Upgrades).into());
             report
         }
     }
@@ -196,6 +211,10 @@ impl Work<'_> {
 struct Desk<R> {
     report: R,
     reloader: Arc<Reloader>,
+    state: Arc<State>,
+    session: Arc<Session>,
+    target: PathBuf,
+    has_rules_file: bool,
 }
 
 impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
@@ -204,6 +223,68 @@ impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
     }
     fn reload(&self) -> Reloaded {
         self.reloader.reload()
+    }
+    fn upgrade(&self, program: Program) -> Upgrading {
+        if let Some(why) = self.stands_against(&program) {
+            return Upgrading::Refused(why);
+        }
+        tracing::info!(program = %program.path.display(), version = program.version, "making room for another program");
+        self.state.texts.leave(Text::NotUpgraded, "");
+        self.state.texts.leave(Text::Program, &program.path.to_string_lossy());
+        let (state, session, target) =
+            (Arc::clone(&self.state), Arc::clone(&self.session), self.target.clone());
+        let make_room = move || {
+            thread::sleep(ANSWER_FIRST);
+            stop_between_requests(&session, &target);
+            state.set(HeaderWord::Upgrading, 1);
+            process::exit(0);
+        };
+        match thread::Builder::new().name("upgrade".to_owned()).spawn(make_room) {
+            Ok(_) => Upgrading::Begun,
+            Err(error) => Upgrading::Refused(format!("no thread for it: {error}")),
+        }
+    }
+}
+
+impl<R> Desk<R> {
+    fn stands_against(&self, program: &Program) -> Option<String> {
+        let path = program.path.display();
+        if !program.layouts.contains(&LAYOUT) {
+            return Some(format!(
+                "version {} cannot read what this one ({}) keeps (layout {LAYOUT}): unmount and mount again",
+                program.version,
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
+        if self.state.texts.read(Text::Recipe).is_none() {
+            return Some("its paths are too long, or not UTF-8: unmount and mount again".to_owned());
+        }
+        if self.has_rules_file && self.state.rules.read().is_none() {
+            return Some("its rules file changed while it was mounted: `permfs reload` it first".to_owned());
+        }
+        match nix::unistd::access(&program.path, AccessFlags::X_OK) {
+            Ok(()) if program.path.is_file() => None,
+            Ok(()) => Some(format!("{path} is no program")),
+            Err(error) => Some(format!("{path} cannot be run where the mount's processes are: {error}")),
+        }
+    }
+}
+
+/// Until the answer to whoever asked is on its way.
+const ANSWER_FIRST: Duration = Duration::from_millis(20);
+/// How long requests in hand may take to end. Those that hang at a server are begun again by whoever takes over.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// Lets the serving threads end what they have in hand, and begin nothing. Each is woken by a request of our own.
+fn stop_between_requests(session: &Session, target: &Path) {
+    session.stop();
+    let begin = Instant::now();
+    while !session.has_stopped() && begin.elapsed() < LAST_REQUESTS {
+        let target = target.to_owned();
+        // One that nobody answers any more is left to whoever takes over.
+        let wake = move || _ = nix::sys::statfs::statfs(&target);
+        let _ = thread::Builder::new().name("wake".to_owned()).spawn(wake);
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -60,7 +60,7 @@ impl InodeRecords {
         let words = self.table.words(id);
         let (bytes, handle_kind) =
             data.handle.as_ref().map_or((&[][..], 0), |handle| (handle.bytes(), handle.kind()));
-        let length = data.handle.is_some().then_some(bytes.len() + 1).unwrap_or_default();
+        let length = if data.handle.is_some() { bytes.len() + 1 } else { 0 };
         let Some(more) = self.table.put_bytes(id, HANDLE, bytes) else {
             self.table.release(id, None);
             return Err(Errno::ENFILE);

@@ -73,7 +73,7 @@ pub const HEADER: Region = Region { at: 0, length: PAGE };
 /// What was agreed with the kernel.
 pub const SESSION: Region = Region::after(HEADER, PAGE);
 /// Short texts.
-pub const TEXTS: Region = Region::after(SESSION, 2 * PAGE);
+pub const TEXTS: Region = Region::after(SESSION, 32 * PAGE);
 /// The rules in force, twice.
 pub const RULES: Region = Region::after(TEXTS, 2 * MAX_RULES + 2 * PAGE);
 /// Requests in hand.
@@ -116,6 +116,10 @@ pub enum HeaderWord {
     Takeovers,
     /// Not 0 where the session has come to its end, and no successor is wanted.
     Ended,
+    /// Not 0 from when a worker has stopped for another program until that one's worker serves.
+    Upgrading,
+    /// How often another program has taken over.
+    Upgrades,
     /// Not 0 while new rules come in force.
     Reloading,
     /// Not 0 from the moment at which something is mounted.

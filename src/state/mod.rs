@@ -172,7 +172,14 @@ impl State {
     #[must_use]
     pub fn descriptors(&self) -> Vec<RawFd> {
         let mut fds = self.kept_descriptors();
-        fds.push(self.memory_fd());
+        fds.extend(self.recorded_descriptors());
+        fds
+    }
+
+    /// Those that stand in any record, and that of the memory.
+    #[must_use]
+    pub fn recorded_descriptors(&self) -> Vec<RawFd> {
+        let mut fds = vec![self.memory_fd()];
         fds.extend(self.session.descriptors());
         fds.extend(self.mounts.descriptors());
         fds.extend(self.inodes.descriptors());

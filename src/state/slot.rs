@@ -197,6 +197,7 @@ impl Control {
     }
 
     fn is_abandoned(&self, request: u64) -> bool {
+        // None is numbered 0: that would be a notification.
         request != 0 && self.words[ABANDONED].load(Ordering::Acquire) == request
     }
 

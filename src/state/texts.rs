@@ -9,10 +9,24 @@ use crate::sys::shared_memory::SharedWords;
 pub enum Text {
     /// Why a worker could not begin: its last words.
     LastWords,
+    /// What a keeper must know.
+    Recipe,
+    /// The program that is to take this one's place.
+    Program,
+    /// Why it did not.
+    NotUpgraded,
+}
+
+impl Text {
+    /// Bytes that there is room for.
+    #[must_use]
+    pub const fn room(self) -> usize {
+        (WORDS - 1) * 8
+    }
 }
 
 /// Words for each text: its length in bytes, and the text.
-const WORDS: usize = 512;
+const WORDS: usize = 4096;
 
 /// The texts of a mount.
 #[derive(Debug)]
@@ -101,10 +115,12 @@ mod tests {
         let state = State::new().unwrap();
         let heir = state.anew().unwrap();
         assert_eq!(heir.texts.read(Text::LastWords), None);
-        for text in ["a", "no such file: ä", &"x".repeat(10_000)] {
+        for text in ["a", "no such file: ä", &"x".repeat(50_000)] {
             state.texts.leave(Text::LastWords, text);
             let read = heir.texts.read(Text::LastWords).unwrap();
-            assert!(text.starts_with(&read) && (read.len() == text.len() || read.len() > 4000));
+            assert!(
+                text.starts_with(&read) && (read.len() == text.len() || read.len() == Text::LastWords.room())
+            );
         }
     }
 

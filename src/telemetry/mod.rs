@@ -6,15 +6,17 @@ mod log_file;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use log_file::LogFile;
 
 /// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -31,8 +33,39 @@ enum Destination {
     File(LogFile),
 }
 
+/// What is logged, and how: as the command line said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    level: String,
+    format: LogFormat,
+}
+
+impl Logging {
+    /// The arguments of a command line that say the same.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let format = match self.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        ["--log-level", &self.level, "--log-format", format].map(str::to_owned).to_vec()
+    }
+}
+
+/// As it was begun.
+#[must_use]
+pub fn logging() -> Logging {
+    let begun = BEGUN.get().copied();
+    let (level, format) = begun.unwrap_or((Level::INFO, LogFormat::default()));
+    Logging { level: level.to_string().to_lowercase(), format }
+}
+
+static BEGUN: OnceLock<(Level, LogFormat)> = OnceLock::new();
+
 /// Starts logging to standard error, and logs panics as errors. Without effect the second time.
 pub fn init(level: Level, format: LogFormat) {
+    // The first time counts.
+    let _ = BEGUN.set((level, format));
     let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(ToDestination).with_ansi(false);
     // Somebody else's subscriber (a test's) stays.
     let _ = match format {

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use permfs::csi::spec::controller_client::ControllerClient;
@@ -118,6 +118,8 @@ pub struct Node {
     pub host: Child,
     pub plugin: Child,
     pub calls: Calls,
+    /// Whether the host has a mount namespace of its own, as in its container.
+    contained: bool,
 }
 
 impl Node {
@@ -126,19 +128,33 @@ impl Node {
     }
 
     pub fn with_rules(rules: &str) -> Self {
+        Self::make(rules, false)
+    }
+
+    /// With a host in a mount namespace of its own, of which this one sees what is mounted in the export, the runtime directory
+    /// and kubelet's: all three are shared mounts.
+    pub fn with_contained_host() -> Self {
+        Self::make(RULES, true)
+    }
+
+    fn make(rules: &str, contained: bool) -> Self {
         let fuse = File::options().read(true).write(true).open("/dev/fuse");
         assert!(nix::unistd::geteuid().is_root() && fuse.is_ok(), "this test needs root and /dev/fuse");
         let room = tempfile::Builder::new().prefix("permfs-csi-").tempdir().unwrap();
         fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let export = room.path().join("export");
         fs::create_dir(&export).unwrap();
-        chown(&export, Some(2001), Some(2001)).unwrap();
         fs::create_dir(room.path().join("kubelet")).unwrap();
+        fs::create_dir(room.path().join("run")).unwrap();
+        for shared in ["export", "run", "kubelet"].iter().filter(|_| contained) {
+            mount_shared(&room.path().join(shared));
+        }
+        chown(&export, Some(2001), Some(2001)).unwrap();
         write_rules(room.path(), rules);
-        let host = start_host(room.path());
+        let host = start_host(room.path(), contained);
         let plugin = start_plugin(room.path());
         let calls = Calls::new(room.path().join("csi.sock"));
-        Self { room, host, plugin, calls }
+        Self { room, host, plugin, calls, contained }
     }
 
     pub fn export(&self) -> PathBuf {
@@ -167,7 +183,42 @@ impl Node {
     pub fn crash_host(&mut self) {
         self.host.kill().unwrap();
         self.host.wait().unwrap();
-        self.host = start_host(self.room.path());
+        self.host = start_host(self.room.path(), self.contained);
+    }
+
+    /// As the container's end has it: host and daemons are gone at once.
+    pub fn crash_host_and_daemons(&mut self) {
+        for mount in self.status() {
+            self.crash_daemon(Path::new(mount["target"].as_str().unwrap()));
+        }
+        self.crash_host();
+    }
+
+    /// kill -9 to all that serves a mount, however one starts another.
+    pub fn crash_daemon(&self, target: &Path) {
+        let begin = Instant::now();
+        while let [first, ..] = self.processes(target)[..] {
+            assert!(begin.elapsed() < PATIENCE, "{first} lives");
+            for process in self.processes(target) {
+                let _ = kill(process, Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// All that serves a mount, known by its command line. Those who ended and are not buried have none.
+    pub fn processes(&self, target: &Path) -> Vec<Pid> {
+        let ours = |pid: i32| {
+            // Of others' processes that hang, nothing more is asked.
+            if fs::read_to_string(format!("/proc/{pid}/comm")).ok().as_deref() != Some("permfs\n") {
+                return false;
+            }
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|&byte| byte == 0);
+            words.nth(1) == Some(b"mount") && words.any(|word| word == target.as_os_str().as_encoded_bytes())
+        };
+        let names =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok()).filter(|&pid| ours(pid)).map(Pid::from_raw).collect()
     }
 
     /// A request to publish the whole export at `target`.
@@ -228,6 +279,56 @@ impl Node {
         fs::read_dir(self.room.path().join("run/host")).map_or(0, Iterator::count)
     }
 
+    /// Loses what mounts' processes wrote down of themselves.
+    pub fn forget(&self) {
+        for name in self.left() {
+            fs::remove_dir_all(self.room.path().join("run").join(name)).unwrap();
+        }
+    }
+
+    /// What mounts have left in the runtime directory.
+    pub fn left(&self) -> Vec<String> {
+        let names = fs::read_dir(self.room.path().join("run")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "host" && name != ".guard").collect()
+    }
+
+    /// Whether so many threads of the host wait for something that may hang. One that has its answer is listed for a moment.
+    #[track_caller]
+    pub fn has_waiting_threads(&self, expected: usize) {
+        let begin = Instant::now();
+        while self.waiting_threads() != expected {
+            let waiting = self.waiting_threads();
+            assert!(begin.elapsed() < Duration::from_secs(3), "{waiting} threads wait, not {expected}");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn waiting_threads(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.host.id())).unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name == "patience\n").count()
+    }
+
+    /// A file system of its own at `hung/` in the export, and the process that can be stopped so that it hangs.
+    pub fn share_that_may_hang(&self) -> (PathBuf, Pid) {
+        let (source, target) = (self.room.path().join("behind"), self.export().join("hung"));
+        fs::create_dir_all(source.join("d")).unwrap();
+        fs::create_dir(&target).unwrap();
+        let rules = self.room.path().join("transparent.toml");
+        let keep = "version = 1\n[profile.p.unmapped]\npod = \"keep\"\nnfs = \"keep\"\nroot = \"keep\"\n";
+        fs::write(&rules, keep).unwrap();
+        for path in [&source, &source.join("d")] {
+            chown(path, Some(2001), Some(2001)).unwrap();
+        }
+        let mut mount = command(self.room.path());
+        mount.arg("mount").args([&source, &target]).arg("--config").arg(&rules);
+        let log = File::create(self.room.path().join("hung.log")).unwrap();
+        assert!(mount.stdout(Stdio::null()).stderr(log).status().unwrap().success());
+        let process = self.daemon(&target);
+        (target, process)
+    }
+
     /// Ends a process with a signal and waits for it.
     pub fn end(process: &mut Child, signal: Signal) -> std::process::ExitStatus {
         kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
@@ -256,6 +357,12 @@ impl Drop for Node {
             let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);
         }
     }
+}
+
+/// Whether a process is gone. Where nobody buries orphans it stays listed.
+pub fn is_gone(process: Pid) -> bool {
+    let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    state.is_empty() || state.contains(") Z ")
 }
 
 /// Filesystem, any number of writers, no flags.
@@ -309,9 +416,24 @@ fn command(room: &Path) -> Command {
     command
 }
 
-fn start_host(room: &Path) -> Child {
+/// A tmpfs whose mounts appear in every copy of this mount namespace.
+pub fn mount_shared(place: &Path) {
+    let none = None::<&str>;
+    mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    mount(none, place, none, MsFlags::MS_SHARED, none).unwrap();
+    fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn start_host(room: &Path, contained: bool) -> Child {
     let socket = room.join("host.sock");
-    let host = logged(&mut command(room), &room.join("host.log"))
+    let mut program = command(room);
+    if contained {
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "--propagation", "unchanged"]).arg(program.get_program());
+        apart.env("PERMFS_RUNTIME_DIR", room.join("run")).stdin(Stdio::null());
+        program = apart;
+    }
+    let host = logged(&mut program, &room.join("host.log"))
         .arg("host")
         .arg("--socket")
         .arg(&socket)

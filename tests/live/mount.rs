@@ -80,6 +80,19 @@ impl Mount {
         self.below.push(directory.to_owned());
     }
 
+    /// Puts the export on an ext4 of 40 MiB, made with these arguments of mkfs.ext4(8). Before it is mounted.
+    pub fn cover_with_ext4(&mut self, arguments: &[&str]) {
+        let (image, source) = (self.room.path().join("image"), self.source());
+        fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").arg("-q").args(arguments).arg(&image).status().unwrap();
+        assert!(made.success(), "mkfs.ext4: {made}");
+        let mounted = Command::new("mount").args(["-o", "loop"]).args([&image, &source]).status().unwrap();
+        assert!(mounted.success(), "mount: {mounted}");
+        self.below.push(source.clone());
+        chown(&source, Some(2001), Some(2001)).unwrap();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Mounts permfs and waits until it answers.
     pub fn mount(&mut self, rules: &str) {
         let output = self.try_mount(rules);

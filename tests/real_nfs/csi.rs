@@ -28,6 +28,14 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "csi: with the server gone volumes can be taken away, and others are undisturbed",
         run: without_server,
     },
+    Scenario {
+        name: "csi: with the server gone a pod that is tried again is told at once and costs one thread",
+        run: tried_again,
+    },
+    Scenario {
+        name: "csi: with the server gone a stage ends in time for its pod to go, and mount.nfs with it",
+        run: stage_ends,
+    },
 ];
 
 /// The longest that kubelet should wait for a pod to go.
@@ -165,6 +173,9 @@ fn without_server(stage: &Stage) {
     within(GOING, "unpublish", || node.calls.unpublish("vol", &target).unwrap());
     within(GOING, "unstage", || unstage(&node, "vol", &staging));
     assert!(!target.exists());
+    // Though a thread of the host's hung in the question for its space.
+    assert_eq!(node.processes(&target), [], "left behind");
+    assert_eq!(node.left().len(), 1, "the other's: {:?}", node.left());
     fs::write(node.export().join("from-below"), "undisturbed").unwrap();
     assert!(!node.calls.stats("other", &local).unwrap().volume_condition.unwrap().abnormal);
     let seen = super::live::POD.run(|| fs::read_to_string(local.join("from-below")).unwrap());
@@ -172,4 +183,58 @@ fn without_server(stage: &Stage) {
     drop(outage);
     node.calls.unpublish("other", &local).unwrap();
     assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+}
+
+fn tried_again(stage: &Stage) {
+    let node = Node::with_rules(RULES);
+    let context = attributes(stage);
+    let staging = staged(&node, "vol", &context);
+    let request = |pod: &str| NodePublishVolumeRequest {
+        staging_target_path: text(&staging),
+        volume_context: context.clone(),
+        ..node.request("vol", &node.target(pod))
+    };
+    let outage = Outage::cut();
+    std::thread::sleep(Duration::from_secs(4));
+    let refused = |pod: &str| node.calls.publish(request(pod)).unwrap_err().code();
+    assert_eq!(within(Duration::from_secs(40), "publish", || refused("one")), Code::Unavailable);
+    for pod in ["one", "other", "one"] {
+        assert_eq!(within(Duration::from_secs(3), "publish again", || refused(pod)), Code::Unavailable);
+        within(Duration::from_secs(3), "unpublish", || {
+            node.calls.unpublish("vol", &node.target(pod)).unwrap()
+        });
+    }
+    node.has_waiting_threads(1);
+    drop(outage);
+    let target = within(GOING, "publish when it is back", || {
+        loop {
+            match node.calls.publish(request("one")) {
+                Ok(_) => break node.target("one"),
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    });
+    node.calls.unpublish("vol", &target).unwrap();
+    unstage(&node, "vol", &staging);
+    assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+    node.has_waiting_threads(0);
+}
+
+fn stage_ends(stage: &Stage) {
+    let node = Node::with_rules(RULES);
+    let staging = node.target("staging");
+    let outage = Outage::cut();
+    let request = NodeStageVolumeRequest {
+        volume_id: "vol".to_owned(),
+        staging_target_path: text(&staging),
+        volume_capability: Some(capability()),
+        volume_context: attributes(stage),
+    };
+    within(GOING, "stage", || node.calls.stage(request).unwrap_err());
+    within(Duration::from_secs(3), "unstage", || unstage(&node, "vol", &staging));
+    assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+    node.has_waiting_threads(0);
+    let still = std::process::Command::new("pgrep").args(["-x", "mount.nfs"]).output();
+    assert!(still.is_ok_and(|still| still.stdout.is_empty()), "mount.nfs goes on");
+    drop(outage);
 }

@@ -19,6 +19,11 @@ mod live;
 #[path = "../csi_room/mod.rs"]
 mod csi_room;
 
+#[path = "../takeover_room/served.rs"]
+mod served;
+#[path = "../takeover_room/mod.rs"]
+mod takeover_room;
+
 mod csi;
 mod failures;
 mod files;
@@ -31,6 +36,7 @@ mod outages;
 mod requests;
 mod runner;
 mod stage;
+mod takeover;
 
 use std::process::ExitCode;
 
@@ -47,6 +53,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         locks::SCENARIOS,
         failures::SCENARIOS,
         outages::SCENARIOS,
+        takeover::SCENARIOS,
         csi::SCENARIOS,
     ]
     .into_iter()
@@ -65,6 +72,10 @@ fn main() -> ExitCode {
             let variant = Variant::named(&arguments.next().expect("a variant"));
             runner::run_one(variant, scenarios(), &arguments.next().expect("a scenario"))
         }
+        Some("--load-worker") => {
+            assert!(takeover_room::be_a_worker(), "only a load runs this");
+            ExitCode::SUCCESS
+        }
         Some("--load") => load::run(&mut arguments),
         Some("--locker") => locks::locker(&mut arguments),
         first => {
@@ -74,4 +85,11 @@ fn main() -> ExitCode {
             machine::run_everywhere(scenarios(), &words.collect::<Vec<_>>())
         }
     }
+}
+
+/// This program as a worker of the verified load.
+fn a_worker_of_the_load() -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.arg("--load-worker");
+    command
 }

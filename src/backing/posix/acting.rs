@@ -3,7 +3,7 @@
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
-use crate::policy::{Credentials, NewMode, Permissions};
+use crate::policy::{Credentials, NewMode, NfsUid, Permissions};
 use crate::sys::capabilities::{self, Capabilities};
 use crate::sys::{Errno, credentials, proc_fd, umask};
 
@@ -33,12 +33,24 @@ pub(super) fn act_without_administration(who: &Credentials) -> Result<(), Errno>
     if who.uid.is_root() { Ok(()) } else { capabilities::lower_administration() }
 }
 
-/// Does `call` as `who` without CAP_FSETID, which would keep suid on what is written with these credentials.
-pub(super) fn as_common_writer<T>(who: &Credentials, call: impl FnOnce() -> T) -> Result<T, Errno> {
-    act_to_look(who)?;
-    // No user has it.
-    if who.uid.is_root() {
-        capabilities::lower_for_now(Capabilities::FSETID)?;
+/// Does `call` as `who` without what root alone has over a file's content: CAP_FSETID, which would keep suid on what others write
+/// with these credentials, and, where the file system is `local`, the blocks reserved for root and the way past quotas.
+///
+/// Those go by the uid as well as by CAP_SYS_RESOURCE (ext4_has_free_clusters, fs/ext4/balloc.c), so root is nobody there. A local
+/// file system asks for no other right once a file is open; elsewhere the server asks who it was.
+pub(super) fn as_common_writer<T>(
+    who: &Credentials,
+    local: bool,
+    call: impl FnOnce() -> T,
+) -> Result<T, Errno> {
+    match (who.uid.is_root(), local) {
+        // No user has either.
+        (false, _) => act_to_look(who)?,
+        (true, true) => act_to_look(&Credentials { uid: NfsUid::NOBODY, ..who.clone() })?,
+        (true, false) => {
+            act_to_look(who)?;
+            capabilities::lower_for_now(Capabilities::FSETID)?;
+        }
     }
     Ok(call())
 }

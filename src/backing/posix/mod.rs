@@ -225,7 +225,8 @@ impl BackingFs for PosixBacking {
         file: &File,
         call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        around!("hand_over", acting::as_common_writer(who, || call(file.as_fd()))?)
+        let local = self.features.local && file.mount == MountIndex(0);
+        around!("hand_over", acting::as_common_writer(who, local, || call(file.as_fd()))?)
     }
     fn create_identified(
         &self,

@@ -41,8 +41,8 @@ pub(crate) struct Server<B: BackingFs> {
 enum Attempt {
     /// It was answered, or will be.
     Done,
-    /// It was not, since something was stale.
-    Stale,
+    /// It was not, since something it went by was out of date.
+    OutOfDate,
 }
 
 impl<B: BackingFs> Service for Server<B> {
@@ -88,12 +88,12 @@ impl<B: BackingFs> Server<B> {
 
     fn refuse(&self, header: &Header, ledger: &Ledger<'_>, counters: &WorkerCounters) {
         if is_answered(header.opcode) {
-            Reply::new(&self.device, header.request, counters, ledger, &|| false).error(Errno::EIO);
+            Reply::new(&self.device, header.request, counters, ledger, &|_| false).error(Errno::EIO);
         }
     }
 
     /// Does what is asked; once more where a server has called an object stale, whose descriptor is then forgotten, so that it
-    /// is found by its handle anew.
+    /// is found by its handle anew; and where it has refused a caller whose groups are not what they were.
     fn decoded(
         &self,
         header: &Header,
@@ -102,7 +102,7 @@ impl<B: BackingFs> Server<B> {
         ledger: &Ledger<'_>,
         counters: &WorkerCounters,
     ) {
-        if self.attempt(header, body, space, ledger, counters, true) == Attempt::Stale {
+        if self.attempt(header, body, space, ledger, counters, true) == Attempt::OutOfDate {
             self.attempt(header, body, space, ledger, counters, false);
         }
     }
@@ -118,13 +118,20 @@ impl<B: BackingFs> Server<B> {
     ) -> Attempt {
         let request = decode(header, body, self.dialect);
         let other = request.as_ref().ok().and_then(Request::other_node);
-        let called_stale = Cell::new(false);
-        let stale = || {
-            header.node.into_iter().chain(other).for_each(|node| self.fs.stale(node));
-            called_stale.set(first);
-            first
+        let out_of_date = Cell::new(false);
+        let again = |error| {
+            let another = match error {
+                Errno::ESTALE => {
+                    header.node.into_iter().chain(other).for_each(|node| self.fs.stale(node));
+                    first
+                }
+                Errno::EACCES | Errno::EPERM => first && self.fs.has_other_groups(header.caller),
+                _ => false,
+            };
+            out_of_date.set(another);
+            another
         };
-        let reply = Reply::new(&self.device, header.request, counters, ledger, &stale);
+        let reply = Reply::new(&self.device, header.request, counters, ledger, &again);
         match request {
             // Every request to an export of several mounts counts at the mount that it asks.
             Ok(request) if self.fs.has_doors() && may_be_refused(header.opcode) => {
@@ -141,7 +148,7 @@ impl<B: BackingFs> Server<B> {
             Err(error) if is_answered(header.opcode) => reply.error(error),
             Err(error) => tracing::error!(opcode = ?header.opcode, %error, "a message makes no sense"),
         }
-        if called_stale.get() { Attempt::Stale } else { Attempt::Done }
+        if out_of_date.get() { Attempt::OutOfDate } else { Attempt::Done }
     }
 
     fn act(&self, caller: CallerId, request: Request<'_>, reply: Reply<'_>, space: &mut [u8]) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use self::yard::Yard;
 use super::protocol::{Code, Made, MakeVolume, Refusal, RemoveVolume, Share, Volume};
-use super::publish::with_end;
+use super::publish::{ATTACH_PATIENCE, with_end};
 use super::server::Host;
 use super::share::{Opened, Way};
 use crate::backing::{Errno, Name};
@@ -55,6 +55,7 @@ impl Host {
     ) -> Result<T, Refusal> {
         let key = format!("{}:{}/{}", volume.share, volume.parent, volume.name);
         let turn = self.turns.enter(key.clone())?;
+        let share = volume.share.to_string();
         let place = self.ledger.for_one_call(self.calls.fetch_add(1, Ordering::Relaxed));
         let work = move || {
             let _turn = turn;
@@ -64,7 +65,7 @@ impl Host {
             let way = match &volume.share {
                 Share::Path(path) => Way::of_path(path, &volume.rules)?,
                 Share::Nfs { export, options } => {
-                    let mounted = NfsMount::new(export, &with_end(options), false, place)
+                    let mounted = NfsMount::within(ATTACH_PATIENCE, export, &with_end(options), false, place)
                         .map_err(|failure| Refusal::new(Code::FailedPrecondition, failure.to_string()))?;
                     let way = Way::mounted(mounted.path());
                     _export = mounted;
@@ -78,7 +79,7 @@ impl Host {
             }
             outcome
         };
-        self.crew.within(PATIENCE, work)?.unwrap_or_else(|| {
+        self.crews.works.within(&share, PATIENCE, work)?.unwrap_or_else(|| {
             let sentence = format!("the work on {key} goes on after {} s; ask again", PATIENCE.as_secs());
             Err(Refusal::new(Code::Aborted, sentence))
         })

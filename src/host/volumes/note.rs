@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::SubPath;
 use super::super::hands::Hands;
-use super::super::protocol::{Made, MakeVolume};
+use super::super::protocol::{Choice, Made, MakeVolume, OnDelete, Share};
 use super::super::walk::{directory, look_up, make_directory};
 use crate::backing::{BackingFs, Errno, Found, Name, WriteHow};
-use crate::policy::{NewMode, Operation, Permissions};
+use crate::policy::{FileKind, NewMode, Operation, Permissions};
 
 /// Where the notes on a directory's volumes are.
 pub(super) const DIRECTORY: &str = ".permfs";
@@ -25,6 +25,43 @@ pub(super) struct Note {
     /// In bytes; 0 where nobody said.
     pub(super) capacity_bytes: u64,
     pub(super) copy_of: Option<SubPath>,
+    /// None in a note that was written before these were kept.
+    #[serde(default)]
+    pub(super) terms: Option<Terms>,
+}
+
+/// What else a StorageClass says of a volume: part of its id, by which the cluster finds it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Terms {
+    on_delete: OnDelete,
+    choice: Choice,
+    /// Of the NFS mount.
+    options: Vec<String>,
+}
+
+impl Terms {
+    fn of(make: &MakeVolume) -> Self {
+        let options = match &make.volume.share {
+            Share::Nfs { options, .. } => options.clone(),
+            Share::Path(_) => Vec::new(),
+        };
+        Self { on_delete: make.on_delete, choice: make.volume.choice.clone(), options }
+    }
+}
+
+/// Why a note cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It cannot be reached.
+    Errno(Errno),
+    /// It is no note: a pipe in its place, or somebody's own text.
+    Damaged,
+}
+
+impl From<Errno> for Unreadable {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
 }
 
 /// How far a volume has come.
@@ -43,7 +80,8 @@ impl Note {
     /// Of a volume that is about to be made.
     pub(super) fn of(make: &MakeVolume) -> Self {
         let capacity_bytes = if make.required_bytes > 0 { make.required_bytes } else { make.limit_bytes };
-        Self { stage: Stage::Making, capacity_bytes, copy_of: make.copy_of.clone() }
+        let (copy_of, terms) = (make.copy_of.clone(), Some(Terms::of(make)));
+        Self { stage: Stage::Making, capacity_bytes, copy_of, terms }
     }
 
     /// Whether a volume that was made so is what is asked for.
@@ -52,7 +90,8 @@ impl Note {
         let most = make.limit_bytes == 0 || self.capacity_bytes <= make.limit_bytes;
         // Kubernetes asks again with the same size, so more than was asked for is another volume.
         let exact = make.required_bytes == 0 || self.capacity_bytes == make.required_bytes;
-        least && most && exact && self.copy_of == make.copy_of
+        let same = self.terms.as_ref().is_none_or(|terms| *terms == Terms::of(make));
+        least && most && exact && self.copy_of == make.copy_of && same
     }
 
     pub(super) fn made(&self) -> Made {
@@ -93,20 +132,24 @@ impl<'a, B: BackingFs> Notes<'a, B> {
         }
     }
 
-    /// The note on a volume; none where there is none that can be read.
-    pub(super) fn read(&self, volume: Name<'_>) -> Result<Option<Note>, Errno> {
+    /// The note on a volume, where there is one. Whoever may write in the directory may have put anything in its place, so
+    /// what is no regular file is not opened: that of a pipe would wait for a writer.
+    pub(super) fn read(&self, volume: Name<'_>) -> Result<Option<Note>, Unreadable> {
         let name = file_name(volume, ".json")?;
         let found = match look_up(self.backing, self.hands, &self.directory, Name::new(&name)?) {
             Ok(found) => found,
             Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         };
+        if found.attr.kind != FileKind::Regular {
+            return Err(Unreadable::Damaged);
+        }
         let file = self.hands.attempt(Operation::Open, Some(found.attr.owner()), None, |who| {
             self.backing.open(who, &found.node, OFlag::O_RDONLY)
         })?;
         let mut text = vec![0; MAX_NOTE];
         let length = self.backing.read(&file, &mut text, 0)?;
-        Ok(serde_json::from_slice(&text[..length]).ok())
+        serde_json::from_slice(&text[..length]).map(Some).map_err(|_| Unreadable::Damaged)
     }
 
     /// Writes a note whole: whoever reads sees the old one or the new one.

@@ -9,7 +9,7 @@ use super::super::SubPath;
 use super::super::hands::Hands;
 use super::super::protocol::{Code, Made, MakeVolume, OnDelete, Refusal, Share};
 use super::super::walk::{directory, look_up, make_directory, make_way, walk};
-use super::note::{self, Note, Notes, Stage};
+use super::note::{self, Note, Notes, Stage, Unreadable};
 use super::{copy, failed, remove};
 use crate::backing::{BackingFs, Errno, Found, Name};
 use crate::policy::Operation;
@@ -32,15 +32,16 @@ impl<B: BackingFs> Yard<'_, B> {
         let notes = Notes::new(self.backing, self.hands, &parent)
             .map_err(|errno| self.refused(note::DIRECTORY, errno))?;
         let wanted = Note::of(make);
-        let note = notes.read(self.name).map_err(|errno| self.refused(note::DIRECTORY, errno))?;
-        match note {
+        match self.note(&notes)? {
             Some(note) if note.stage == Stage::Deleting => {
                 let sentence = format!("{} is being deleted; ask again", self.path());
                 return Err(Refusal::new(Code::Aborted, sentence));
             }
             Some(note) if !note.satisfies(make) => {
-                let sentence =
-                    format!("the volume {} exists and was made with another size or content", self.path());
+                let sentence = format!(
+                    "the volume {} exists and was made with another size, content, onDelete or profile, or other rules or options",
+                    self.path()
+                );
                 return Err(Refusal::new(Code::AlreadyExists, sentence));
             }
             Some(note) if note.stage == Stage::Ready && self.volume(&parent)?.is_some() => {
@@ -68,33 +69,62 @@ impl<B: BackingFs> Yard<'_, B> {
             let Some(volume) = self.volume(&parent)? else {
                 return Err(self.refused(&self.path(), Errno::ENOENT));
             };
-            // What an interrupted copy left.
-            remove::empty(self.backing, self.hands, &volume)
-                .and_then(|()| copy::tree(self.backing, self.hands, &content, &volume))
-                .map_err(|errno| failed("copy into", &self.path(), errno))?;
+            self.fill(&volume, &content).inspect_err(|_| self.give_up(&parent, &notes))?;
         }
         let ready = Note { stage: Stage::Ready, ..wanted };
         write(&ready)?;
         Ok(ready.made())
     }
 
+    fn fill(&self, volume: &Found<B::Node>, content: &Found<B::Node>) -> Result<(), Refusal> {
+        // What an interrupted copy left.
+        remove::empty(self.backing, self.hands, volume)
+            .map_err(|errno| failed("empty", &self.path(), errno))?;
+        copy::tree(self.backing, self.hands, content, volume).map_err(|copy::Stuck { at, errno }| {
+            let at = if at.is_empty() { "the content".to_owned() } else { at };
+            failed("copy", &format!("{at} into {}", self.path()), errno)
+        })
+    }
+
+    /// Removes what there is of a volume that cannot be made: nobody will ask for it to be deleted.
+    fn give_up(&self, parent: &Found<B::Node>, notes: &Notes<'_, B>) {
+        let removed = match self.volume(parent) {
+            Ok(Some(volume)) => remove::tree(self.backing, self.hands, parent, self.name, &volume),
+            _ => Ok(()),
+        };
+        // With its note, the next call finds what is left.
+        if let Err(error) = removed.and_then(|()| notes.remove(self.name)) {
+            tracing::warn!(volume = self.path(), %error, "what was copied so far is left behind");
+        }
+    }
+
+    /// Removes it, or what is asked for instead. Only what has a note was made as a volume: an id may name any directory.
     pub(super) fn remove(&self, on_delete: OnDelete) -> Result<(), Refusal> {
         let Some(parent) = self.parent()? else { return Ok(()) };
         let volume = self.volume(&parent)?;
         let notes = Notes::existing(self.backing, self.hands, &parent);
         let notes = notes.map_err(|errno| self.refused(note::DIRECTORY, errno))?;
-        if let (Some(volume), OnDelete::Delete) = (&volume, on_delete) {
-            if let Some(notes) = &notes
-                && let Ok(Some(note)) = notes.read(self.name)
-            {
+        let noted =
+            notes.as_ref().map_or(Ok(None), |notes| Ok(self.note(notes)?.map(|note| (notes, note))))?;
+        match (volume, noted, on_delete) {
+            (None, _, _) | (_, _, OnDelete::Retain) => {}
+            (Some(_), None, _) => {
+                let sentence = format!(
+                    "{} has no note in {} and so was not made as a volume: it is left alone; remove it by hand",
+                    self.path(),
+                    note::DIRECTORY
+                );
+                return Err(Refusal::new(Code::FailedPrecondition, sentence));
+            }
+            (Some(volume), Some((notes, note)), OnDelete::Delete) => {
                 let deleting = Note { stage: Stage::Deleting, ..note };
                 notes.write(self.name, &deleting).map_err(|errno| self.refused(note::DIRECTORY, errno))?;
+                remove::tree(self.backing, self.hands, &parent, self.name, &volume)
+                    .map_err(|errno| failed("remove", &self.path(), errno))?;
             }
-            remove::tree(self.backing, self.hands, &parent, self.name, volume)
-                .map_err(|errno| failed("remove", &self.path(), errno))?;
-        }
-        if volume.is_some() && on_delete == OnDelete::Archive {
-            self.archive(&parent).map_err(|errno| failed("archive", &self.path(), errno))?;
+            (Some(_), Some(_), OnDelete::Archive) => {
+                self.archive(&parent).map_err(|errno| failed("archive", &self.path(), errno))?;
+            }
         }
         match notes {
             Some(notes) => notes.remove(self.name).map_err(|errno| self.refused(note::DIRECTORY, errno)),
@@ -106,9 +136,24 @@ impl<B: BackingFs> Yard<'_, B> {
         let missing = || Refusal::new(Code::NotFound, format!("there is no volume {}", self.path()));
         let parent = self.parent()?.ok_or_else(missing)?;
         self.volume(&parent)?.ok_or_else(missing)?;
-        let note = Notes::existing(self.backing, self.hands, &parent)
-            .and_then(|notes| notes.map_or(Ok(None), |notes| notes.read(self.name)));
-        Ok(note.ok().flatten().map_or(Made { capacity_bytes: 0 }, |note| note.made()))
+        let notes = Notes::existing(self.backing, self.hands, &parent);
+        let notes = notes.map_err(|errno| self.refused(note::DIRECTORY, errno))?.ok_or_else(missing)?;
+        Ok(self.note(&notes)?.ok_or_else(missing)?.made())
+    }
+
+    fn note(&self, notes: &Notes<'_, B>) -> Result<Option<Note>, Refusal> {
+        notes.read(self.name).map_err(|unreadable| match unreadable {
+            Unreadable::Errno(errno) => self.refused(note::DIRECTORY, errno),
+            Unreadable::Damaged => {
+                let (directory, name) = (note::DIRECTORY, self.told_name());
+                let sentence = format!(
+                    "the note {}/{}/{directory}/{name}.json on the volume {name} is damaged: put it in order, or remove it \
+                     and the volume by hand",
+                    self.told, self.parent
+                );
+                Refusal::new(Code::FailedPrecondition, sentence)
+            }
+        })
     }
 
     fn archive(&self, parent: &Found<B::Node>) -> Result<(), Errno> {

@@ -1,0 +1,91 @@
+//! Whoever serves a mount over real NFS is killed and replaced under the verified load, and the server goes away meanwhile:
+//! the pods notice nothing but a pause.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::live::mount::permfs;
+use super::machine::Version;
+use super::runner::Scenario;
+use super::served::{Blow, Served, assert_unharmed};
+use super::stage::{Outage, Stage};
+use super::takeover_room::{Load, Options, Who};
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "takeover: the load finds nothing wrong", run: at_ease },
+    Scenario {
+        name: "takeover: kills of the worker harm nobody",
+        run: |stage| survives(stage, 5, Served::kill_worker),
+    },
+    Scenario { name: "takeover: upgrades harm nobody", run: |stage| survives(stage, 2, Served::upgrade) },
+    Scenario {
+        name: "takeover: kills of the keeper harm nobody",
+        run: |stage| survives(stage, 2, Served::kill_keeper),
+    },
+    Scenario {
+        name: "takeover: a worker killed while the server is away harms nobody",
+        run: killed_while_the_server_is_away,
+    },
+];
+
+/// The pod of the airflow rules.
+const POD: Who = Who::new(50000, 0);
+/// The longest that anybody may wait, with eight workers and a server on one slow core: without any blow it is up to a second here.
+const PAUSE: Duration = Duration::from_secs(8);
+/// How long the server is away.
+const AWAY: Duration = Duration::from_secs(5);
+/// What the load does between two blows, on a machine of one slow core.
+const OPERATIONS: u64 = 40;
+
+fn options(stage: &Stage, name: &str) -> Options {
+    Options { who: Some(POD), ..Options::new(stage.pod(name)) }
+}
+
+fn served(stage: &Stage) -> Served {
+    Served { target: stage.pod(""), permfs }
+}
+
+fn at_ease(stage: &Stage) {
+    let report = options(stage, "load").run(Duration::from_secs(3));
+    println!("{}", report.to_json());
+    report.assert_clean();
+    assert!(stage.names_at_server("").is_empty());
+}
+
+fn survives(stage: &Stage, times: usize, blow: Blow) {
+    if stage.variant.manage_gids {
+        return; // who looks up groups changes nothing about it
+    }
+    if matches!(stage.variant.version, Version::V3) {
+        // The client of NFSv3 gives up what it writes back for a process that is killed meanwhile, and tells EIO at the close.
+        return;
+    }
+    let served = served(stage);
+    Options { workers: 1, ..options(stage, "before") }.run(Duration::from_millis(500)).assert_clean();
+    let before = served.vitals();
+    let load = Load::start(options(stage, "load"));
+    served.strike(&load, times, OPERATIONS, blow);
+    assert_unharmed(&served, &load.finish(), PAUSE, before);
+}
+
+/// The load's workers are processes: nobody who starts one while the server is away may have a file of the mount open.
+fn killed_while_the_server_is_away(stage: &Stage) {
+    if stage.variant.manage_gids {
+        return;
+    }
+    let served = served(stage);
+    let load =
+        Load::start(Options { processes: Some(super::a_worker_of_the_load), ..options(stage, "load") });
+    sleep(Duration::from_secs(2));
+    let outage = Outage::cut();
+    let begun = Instant::now();
+    sleep(Duration::from_secs(1));
+    served.kill_worker();
+    sleep(AWAY.saturating_sub(begun.elapsed()));
+    drop(outage);
+    let report = load.finish();
+    report.assert_clean();
+    let (kind, pause) = report.worst_pause();
+    println!("{} operations, worst pause {pause:?} ({kind})", report.total());
+    assert!(pause > Duration::from_secs(1), "the outage came while they worked");
+}
