@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 /// In how many directories, and how many files in each.
 const DIRECTORIES: u64 = 60;
 const FILES: u64 = 1000;
-/// Bytes of memory per inode seen; 240 were measured over two millions of them.
+/// Bytes of memory per inode seen; 323 were measured over 300,000 of them, 96 of these in shared memory.
 const EACH: u64 = 400;
 
 #[test]

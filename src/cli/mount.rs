@@ -26,7 +26,7 @@ pub(super) struct Mount {
     target: PathBuf,
     #[command(flatten)]
     rules: RulesArgs,
-    /// Mount options: ro, noexec, watch, config=, profile=, map_uid=, map_gid=, context=, and nfs:OPTION for the NFS mount.
+    /// Mount options: ro, noexec, watch, config=, profile=, map_uid=, map_gid=, context=, max_inodes=, and nfs:OPTION for the NFS mount.
     #[arg(short = 'o', value_name = "OPT,...")]
     options: Vec<String>,
     /// Follow the rules file: when its content has changed, its rules hold. As -o watch.
@@ -65,7 +65,7 @@ pub(super) fn plan(
     }
     let source = Source::parse(source, options.nfs);
     let (read_only, no_exec) = (options.read_only, options.no_exec);
-    let (context, shown_source) = (options.context, options.shown_source);
+    let (context, shown_source, max_inodes) = (options.context, options.shown_source, options.max_inodes);
     Ok(Plan {
         source,
         target,
@@ -77,6 +77,7 @@ pub(super) fn plan(
         read_only,
         no_exec,
         context,
+        max_inodes,
         shown_source,
     }
     .absolute())

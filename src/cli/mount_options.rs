@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::rules::RulesArgs;
 
 /// Words that mean something here. Also what a misspelt word is compared with.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "ro",
     "rw",
     "noexec",
@@ -17,6 +17,7 @@ const KNOWN: [&str; 13] = [
     "map_gid",
     "context",
     "fsname",
+    "max_inodes",
     "nfs",
     "allow_other",
     "default_permissions",
@@ -69,6 +70,8 @@ pub(super) struct MountOptions {
     pub(super) context: Option<String>,
     /// What is told as the source.
     pub(super) shown_source: Option<String>,
+    /// Inodes to remember at most.
+    pub(super) max_inodes: Option<usize>,
     /// For mount.nfs(8).
     pub(super) nfs: Vec<String>,
 }
@@ -108,6 +111,7 @@ impl MountOptions {
             "map_gid" => self.map_gid.push(needed()?.to_owned()),
             "context" => self.context = Some(needed()?.to_owned()),
             "fsname" => self.shown_source = Some(needed()?.to_owned()),
+            "max_inodes" => self.max_inodes = Some(number(key, needed()?)?),
             _ if WITHOUT_EFFECT.contains(&key) => {}
             _ if key.starts_with("x-") || key.starts_with("X-") || key == "comment" => {}
             _ => match word.strip_prefix("nfs:") {
@@ -145,6 +149,14 @@ impl MountOptions {
     }
 }
 
+fn number(key: &str, value: &str) -> Result<usize, Failure> {
+    value.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
+        Failure::usage(format!(
+            "the mount option `{key}` is a number from 1 on, not `{value}`: write {key}=1000000"
+        ))
+    })
+}
+
 fn unknown(key: &str) -> Failure {
     if let Some((_, why)) = IMPOSSIBLE.iter().find(|(word, _)| *word == key) {
         return Failure::usage(format!("the mount option `{key}` cannot be had: {why}"));
@@ -157,7 +169,7 @@ fn unknown(key: &str) -> Failure {
     Failure::usage(match closest {
         Some((_, known)) => format!("unknown mount option `{key}`: did you mean `{known}`?"),
         None => format!(
-            "unknown mount option `{key}`: permfs knows ro, noexec, watch, config=, profile=, map_uid=, map_gid=, context= and nfs:OPTION"
+            "unknown mount option `{key}`: permfs knows ro, noexec, watch, config=, profile=, map_uid=, map_gid=, context=, max_inodes= and nfs:OPTION"
         ),
     })
 }
@@ -222,6 +234,8 @@ mod tests {
         assert_eq!(parse("profle=x").unwrap_err(), "unknown mount option `profle`: did you mean `profile`?");
         assert!(parse("frobnicate").unwrap_err().contains("permfs knows ro"));
         assert!(parse("suid").unwrap_err().contains("always nosuid"));
+        assert!(parse("max_inodes=many").unwrap_err().contains("write max_inodes=1000000"));
+        assert_eq!(parse("max_inodes=5").unwrap().max_inodes, Some(5));
         assert!(parse("profile").unwrap_err().contains("write profile=VALUE"));
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
@@ -15,12 +15,9 @@ use crate::backing::BackingFs;
 use crate::policy::{Credentials, NfsGid, NfsUid};
 use crate::state::State;
 use crate::state::file::FileData;
-use crate::state::layout::{self, HeaderWord};
+use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::sys::{descriptors, fault};
-
-/// Open files of one mount: each holds a descriptor, so this stays below RLIMIT_NOFILE.
-pub(crate) const MAX_OPEN: usize = layout::MAX_FILES;
 
 /// An open file.
 #[derive(Debug)]
@@ -61,12 +58,14 @@ impl<B: BackingFs> OpenFile<B> {
 pub(crate) struct Handles<B: BackingFs> {
     files: DashMap<FileHandleId, Arc<OpenFile<B>>>,
     open: AtomicUsize,
+    /// The last one took the last descriptor that a file may have, and none was closed since.
+    full: AtomicBool,
     state: Arc<State>,
 }
 
 impl<B: BackingFs> Handles<B> {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        Self { files: DashMap::new(), open: AtomicUsize::new(0), state }
+        Self { files: DashMap::new(), open: AtomicUsize::new(0), full: AtomicBool::new(false), state }
     }
 
     /// The handles that another process has left in `state`.
@@ -115,7 +114,9 @@ impl<B: BackingFs> Handles<B> {
 
     /// Room for one more, or ENFILE.
     pub(super) fn has_room(&self) -> Result<(), Errno> {
-        if self.len() < MAX_OPEN { Ok(()) } else { Err(Errno::ENFILE) }
+        let open = self.len();
+        let full = open >= self.state.bounds.files || (open > 0 && self.full.load(Ordering::Relaxed));
+        if full { Err(Errno::ENFILE) } else { Ok(()) }
     }
 
     /// Enters an open file, and writes it down for a successor.
@@ -125,6 +126,8 @@ impl<B: BackingFs> Handles<B> {
     pub(super) fn add_file(&self, backing: &B, open: OpenFile<B>) -> Result<FileHandleId, Errno> {
         let id = FileHandleId(self.state.count(HeaderWord::NextHandle));
         if let Some(fd) = backing.file_descriptor(&open.file) {
+            self.full.store(self.state.bounds.allow(fd.saturating_add(1)).is_err(), Ordering::Relaxed);
+            self.state.bounds.allow(fd)?;
             let record = self.state.files.enter(&data_of(id, fd, &open))?;
             // Nobody else has it yet.
             let _ = open.record.set(record);
@@ -159,6 +162,7 @@ impl<B: BackingFs> Handles<B> {
     pub(super) fn remove_file(&self, id: FileHandleId) -> Option<Arc<OpenFile<B>>> {
         let (_, open) = self.files.remove(&id)?;
         self.open.fetch_sub(1, Ordering::Relaxed);
+        self.full.store(false, Ordering::Relaxed);
         let mut others = lock(&open.inode.live().open);
         if let Some(at) = others.iter().rposition(|other| Arc::ptr_eq(other, &open)) {
             others.swap_remove(at);

@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dashmap::DashMap;
@@ -25,10 +25,13 @@ use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
 use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
 use crate::state::inode::InodeData;
-use crate::state::layout::{self, HeaderWord};
+use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
-use crate::sys::{descriptors, fault};
+use crate::sys::{descriptors, fault, heap};
+
+/// Inodes forgotten between two looks at whether memory is to be given back.
+const FORGOTTEN: usize = 1 << 15;
 
 /// The moment of a listing that was given before this process began.
 pub(super) const LONG_AGO: u32 = u32::MAX;
@@ -162,6 +165,8 @@ pub(crate) struct InodeTable<B: BackingFs> {
     by_id: DashMap<NodeId, Arc<Inode<B>>>,
     hasher: RandomState,
     state: Arc<State>,
+    /// Inodes forgotten since memory was last given back.
+    forgotten: AtomicUsize,
 }
 
 impl<B: BackingFs> InodeTable<B> {
@@ -181,6 +186,7 @@ impl<B: BackingFs> InodeTable<B> {
             by_id: DashMap::new(),
             hasher: RandomState::new(),
             state,
+            forgotten: AtomicUsize::new(0),
         }
     }
 
@@ -248,7 +254,7 @@ impl<B: BackingFs> InodeTable<B> {
 
     /// Room for one more, or ENFILE.
     pub(super) fn has_room(&self) -> Result<(), Errno> {
-        if self.len() < layout::MAX_INODES { Ok(()) } else { Err(Errno::ENFILE) }
+        if self.len() < self.state.bounds.inodes { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<Arc<Inode<B>>> {
@@ -274,6 +280,9 @@ impl<B: BackingFs> InodeTable<B> {
             inode.saw_owner(attr.owner());
             return Ok(Arc::clone(inode));
         }
+        self.has_room()?;
+        let descriptor = pin.as_ref().and_then(|pin| backing.node_descriptor(pin));
+        descriptor.map_or(Ok(()), |fd| self.state.bounds.allow(fd))?;
         let id = NodeId(
             NonZeroU64::new(self.state.count(HeaderWord::NextNode))
                 .expect("2^64 inodes take centuries to see"),
@@ -284,7 +293,7 @@ impl<B: BackingFs> InodeTable<B> {
             ino: object.ino,
             handle: object.handle.clone(),
             kind: kind_bits(attr.kind),
-            pin: pin.as_ref().and_then(|pin| backing.node_descriptor(pin)),
+            pin: descriptor,
         };
         fault::point!("inodes: before one is entered");
         let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
@@ -323,6 +332,7 @@ impl<B: BackingFs> InodeTable<B> {
         let hash = self.hasher.hash_one(&inode.object);
         let mut shard = lock(self.shard(hash));
         let left = self.state.inodes.lookups(inode.record).saturating_sub(lookups);
+        let mut forgotten = 0;
         journal::forgetting(inode.record, left);
         self.state.inodes.set_lookups(inode.record, left);
         // An inode that was forgotten twice at once has no record any more.
@@ -333,9 +343,31 @@ impl<B: BackingFs> InodeTable<B> {
             }
             // Its place is free when the last who works with it is done.
             self.state.inodes.forget(inode.record);
+            forgotten = self.forgotten.fetch_add(1, Ordering::Relaxed) + 1;
         }
+        drop(shard);
         journal::forgot();
+        if forgotten > 0 && forgotten.is_multiple_of(FORGOTTEN) {
+            self.give_back_memory(forgotten);
+        }
         gone.then_some(inode.kind)
+    }
+
+    /// Gives memory back, after `forgotten` inodes were, where fewer than those are left. Nobody waits for a forget, and no lock is
+    /// held for longer than a shard or the list of free records takes.
+    fn give_back_memory(&self, forgotten: usize) {
+        let left = self.len();
+        if forgotten < left {
+            return;
+        }
+        self.forgotten.store(0, Ordering::Relaxed);
+        for shard in &self.by_object {
+            lock(shard).shrink_to(0, |inode| self.hasher.hash_one(&inode.object));
+        }
+        self.by_id.shrink_to_fit();
+        self.state.inodes.give_back_memory();
+        heap::give_back();
+        tracing::debug!(forgotten, left, "memory of forgotten inodes was given back");
     }
 
     /// The number that the next inode gets.

@@ -26,7 +26,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// open(2) of a file.
     ///
     /// # Errors
-    /// EACCES for a denied caller, EROFS for writing in a read-only subtree, ENFILE past [`super::handles::MAX_OPEN`],
+    /// EACCES for a denied caller, EROFS for writing in a read-only subtree, ENFILE past the bound of open files,
     /// else the backing's.
     pub fn open(&self, caller: CallerId, node: NodeId, flags: OFlag) -> Result<Opened, Errno> {
         self.handles.has_room()?;

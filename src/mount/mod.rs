@@ -7,6 +7,7 @@
 //! Not here: words and options of the command line (`cli/`), the FUSE protocol (`fuse/`).
 
 pub mod background;
+mod confine;
 mod connections;
 pub mod control;
 pub mod failure;

@@ -46,6 +46,29 @@ pub fn fuse_device() -> Result<(), MountFailure> {
         .map_err(|error| MountFailure::NoFuseDevice(error.into()))
 }
 
+/// What to warn of: kernels that abort a mount whose requests take long (fs.fuse.default_request_timeout and max_request_timeout,
+/// Documentation/admin-guide/sysctl/fs.rst), as they do while an NFS server is away.
+#[must_use]
+pub fn request_timeout() -> Option<String> {
+    let seconds =
+        |name: &str| fs::read_to_string(format!("/proc/sys/fs/fuse/{name}")).ok()?.trim().parse::<u32>().ok();
+    told_timeout(seconds("default_request_timeout"), seconds("max_request_timeout"))
+}
+
+fn told_timeout(default: Option<u32>, most: Option<u32>) -> Option<String> {
+    let set = |seconds: Option<u32>| seconds.filter(|seconds| *seconds > 0);
+    let (name, seconds) = match (set(default), set(most)) {
+        (Some(seconds), None) => ("default_request_timeout", seconds),
+        (None, Some(seconds)) => ("max_request_timeout", seconds),
+        (Some(default), Some(most)) if default < most => ("default_request_timeout", default),
+        (Some(_), Some(most)) => ("max_request_timeout", most),
+        (None, None) => return None,
+    };
+    Some(format!(
+        "the kernel aborts this mount when a request takes {seconds} s, as when the server is away for so long: set fs.fuse.{name} to 0 before mounting"
+    ))
+}
+
 /// TARGET, resolved: an existing directory with nothing mounted on it.
 ///
 /// # Errors
@@ -136,6 +159,16 @@ pub fn answers(target: &Path) -> Result<(), MountFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_aborts_mounts_is_told_of_once_and_by_the_setting_that_counts() {
+        assert_eq!(told_timeout(None, None), None);
+        assert_eq!(told_timeout(Some(0), Some(0)), None);
+        let told = |default, most| told_timeout(Some(default), Some(most)).unwrap();
+        assert!(told(60, 0).contains("60 s") && told(60, 0).contains("fs.fuse.default_request_timeout"));
+        assert!(told(0, 90).contains("fs.fuse.max_request_timeout"));
+        assert!(told(60, 30).contains("30 s") && told(30, 60).contains("30 s"));
+    }
 
     #[test]
     fn capabilities_are_read_as_the_kernel_writes_them() {

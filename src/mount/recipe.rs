@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::confine::Confinement;
 use super::run::Plan;
 use super::{RulesSource, Source};
 use crate::config::{Overrides, policy_from_flags};
@@ -28,6 +29,8 @@ pub(super) struct Recipe {
     pub(super) no_exec: bool,
     pub(super) context: Option<String>,
     pub(super) shown_source: Option<String>,
+    #[serde(default)]
+    pub(super) max_inodes: Option<usize>,
     /// The mount's place in the runtime directory, and the lock on it.
     pub(super) claim: PathBuf,
     pub(super) lock: RawFd,
@@ -36,6 +39,9 @@ pub(super) struct Recipe {
     pub(super) logging: Logging,
     /// Whether log lines go to the mount's own file.
     pub(super) in_background: bool,
+    /// What the keeper was before it gave things up.
+    #[serde(default)]
+    pub(super) confinement: Confinement,
 }
 
 impl Recipe {
@@ -71,6 +77,7 @@ impl Recipe {
             no_exec: self.no_exec,
             context: self.context.clone(),
             shown_source: self.shown_source.clone(),
+            max_inodes: self.max_inodes,
         })
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 
 use nix::unistd::execv;
 
@@ -18,6 +19,7 @@ use super::worker::Work;
 use super::{MountFailure, signals};
 use crate::keeper::Keeper;
 use crate::state::State;
+use crate::state::bounds::Bounds;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
 use crate::sys::{Errno, descriptors};
@@ -60,11 +62,14 @@ pub(super) fn become_another(state: &State) -> String {
 pub fn resume(memory: RawFd) -> Result<(), MountFailure> {
     let left = |what: &str| MountFailure::DiedEarly(format!("upgrade: {what}"));
     let state = descriptors::adopt(memory).and_then(State::left_behind);
-    let state = state.map_err(|error| left(&format!("the state cannot be read: {error}")))?;
+    let mut state = state.map_err(|error| left(&format!("the state cannot be read: {error}")))?;
     let recipe = Recipe::read(&state).ok_or_else(|| left("what is mounted is not told"))?;
     let plan = recipe.plan(&state).map_err(|why| left(&why))?;
     signals::block().map_err(MountFailure::NoProcess)?;
     signals::raise_limits();
+    if let Some(state) = Arc::get_mut(&mut state) {
+        state.bounds = Bounds::of_this_process(recipe.max_inodes);
+    }
     let adopt = |fd| descriptors::adopt(fd).map_err(|error| left(&format!("descriptor {fd}: {error}")));
     let (lock, control) = (adopt(recipe.lock)?, UnixListener::from(adopt(recipe.control)?));
     let mounted = Mounted::find(&recipe.target).ok_or_else(|| left("nothing is mounted there"))?;
@@ -77,7 +82,16 @@ pub fn resume(memory: RawFd) -> Result<(), MountFailure> {
     let export = Export::resume(&plan, &claim);
     let target = recipe.target.clone();
     let own = [0, 1, 2, recipe.lock, recipe.control, state.memory_fd()];
-    let work = Work { plan: &plan, export: export.path(), target: &target, state: &state, control: &control };
+    let confinement = recipe.confinement;
+    confinement.go_on();
+    let work = Work {
+        plan: &plan,
+        export: export.path(),
+        target: &target,
+        state: &state,
+        control: &control,
+        confinement,
+    };
     let charge = Kept::new(work, &claim, Some(mounted.device));
     let old_reserve = state.get(HeaderWord::Reserve);
     let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::confine::Confinement;
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::recipe::{Recipe, leave_rules};
@@ -22,6 +23,7 @@ use crate::config::Overrides;
 use crate::keeper::{Charge, Ending, Keeper};
 use crate::policy::Policy;
 use crate::state::State;
+use crate::state::bounds::Bounds;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
 use crate::telemetry;
@@ -52,6 +54,8 @@ pub struct Plan {
     pub no_exec: bool,
     /// The SELinux context of everything in the mount.
     pub context: Option<String>,
+    /// Inodes that the mount remembers at most; none for as many as there is room for.
+    pub max_inodes: Option<usize>,
     /// What the mount table and `status` tell as the source, where SOURCE itself says little.
     pub shown_source: Option<String>,
 }
@@ -96,13 +100,19 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     if readiness.in_background() {
         telemetry::write_to_file(claim.log());
     }
+    if let Some(warning) = preflight::request_timeout() {
+        tracing::warn!("{warning}");
+    }
     let export = Export::prepare(plan, &claim)?;
     preflight::apart(export.path(), &target)?;
     let control = control::listen(&claim.control())?;
-    let state = State::new().map_err(MountFailure::NoProcess)?;
-    let work = Work { plan, export: export.path(), target: &target, state: &state, control: &control };
+    let state = State::within(Bounds::of_this_process(plan.max_inodes)).map_err(MountFailure::NoProcess)?;
+    let confinement = Confinement::begin();
+    let work =
+        Work { plan, export: export.path(), target: &target, state: &state, control: &control, confinement };
     let charge = Kept::new(work, &claim, None);
-    let recipe = recipe(plan, &target, &claim, control.as_raw_fd(), readiness.in_background());
+    let mut recipe = recipe(plan, &target, &claim, control.as_raw_fd(), readiness.in_background());
+    recipe.confinement = confinement;
     recipe.leave(&state);
     leave_rules(plan, &state);
     let mut own = vec![0, 1, 2, recipe.lock, recipe.control, state.memory_fd()];
@@ -279,11 +289,13 @@ fn recipe(plan: &Plan, target: &Path, claim: &Claim, control: RawFd, in_backgrou
         no_exec: plan.no_exec,
         context: plan.context.clone(),
         shown_source: plan.shown_source.clone(),
+        max_inodes: plan.max_inodes,
         claim: claim.path().to_owned(),
         lock: claim.lock(),
         control,
         logging: telemetry::logging(),
         in_background,
+        confinement: Confinement::default(),
     }
 }
 

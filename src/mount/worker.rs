@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid};
 
+use super::confine::Confinement;
 use super::control::{Counters, Office, Report};
 use super::patience::{SOURCE_PATIENCE, within};
 use super::reloader::{Reloaded, Reloader, Standing};
@@ -37,11 +38,14 @@ pub(super) struct Work<'a> {
     pub(super) target: &'a Path,
     pub(super) state: &'a Arc<State>,
     pub(super) control: &'a UnixListener,
+    /// What the keeper has given up.
+    pub(super) confinement: Confinement,
 }
 
 impl Work<'_> {
     /// Serves until the mount is over: true; or it cannot be served: false. Calls `begun` once requests are answered.
     pub(super) fn serve(&self, begun: &mut dyn FnMut()) -> bool {
+        self.confinement.of_a_worker();
         let started = if self.state.has_begun() { self.go_on() } else { self.begin() };
         let (filesystem, session) = match started {
             Ok(started) => started,
@@ -56,6 +60,7 @@ impl Work<'_> {
             // It serves all the same.
             tracing::warn!(%failure, "`permfs status` and `permfs reload` will not reach this mount");
         }
+        self.confinement.of_one_that_serves();
         fault::point!("worker: before it has begun");
         begun();
         fault::point!("worker: has begun");

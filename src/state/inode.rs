@@ -115,6 +115,11 @@ impl InodeRecords {
         self.table.records()
     }
 
+    /// Gives back the memory of records that are free, as far as it lies together. Takes a moment for each.
+    pub fn give_back_memory(&self) {
+        self.table.give_back();
+    }
+
     /// Sees which records are free, after another process has used them.
     pub fn find_free(&self) {
         self.table.find_free(|words| words[MOUNT].load(Ordering::Relaxed) >> 32);

@@ -4,12 +4,13 @@
 //! written; so each record is whole before the word that makes it one, and gone before what it stood for is given back.
 //! Descriptors stand here as numbers: keeper and worker share one table of them, and what a dead worker had open stays open.
 //!
-//! [`State`] is the whole; [`table`] how records are kept; [`inode`], [`file`], [`lock`] and [`export`] what they hold;
+//! [`State`] is the whole; [`bounds`] how much there may be of it; [`table`] how records are kept; [`inode`], [`file`], [`lock`] and [`export`] what they hold;
 //! [`session`] what was agreed with the kernel; [`slot`] the request that a worker has in hand, and [`journal`] what
 //! it has done of it.
 //!
 //! Not here: what any of it means (`fs/`), who takes over and when (`keeper/`).
 
+pub mod bounds;
 pub mod export;
 pub mod file;
 pub mod inode;
@@ -28,6 +29,7 @@ use std::sync::atomic::Ordering;
 use crate::sys::Errno;
 use crate::sys::shared_memory::{SharedMemory, SharedWords};
 
+use bounds::Bounds;
 use export::MountRecords;
 use file::FileRecords;
 use inode::InodeRecords;
@@ -42,6 +44,8 @@ use texts::{RulesText, Texts};
 pub struct State {
     memory: Arc<SharedMemory>,
     header: SharedWords,
+    /// How much of everything there may be.
+    pub bounds: Bounds,
     /// Inodes that the kernel knows.
     pub inodes: InodeRecords,
     /// Open files.
@@ -63,12 +67,20 @@ pub struct State {
 }
 
 impl State {
-    /// An empty one.
+    /// An empty one, for as much as this process may have open.
     ///
     /// # Errors
     /// ENOMEM, EMFILE.
     pub fn new() -> Result<Arc<Self>, Errno> {
-        let state = Self::of(SharedMemory::new("permfs-state", layout::LENGTH)?)?;
+        Self::within(Bounds::of_this_process(None))
+    }
+
+    /// An empty one.
+    ///
+    /// # Errors
+    /// ENOMEM, EMFILE.
+    pub fn within(bounds: Bounds) -> Result<Arc<Self>, Errno> {
+        let state = Self::of(SharedMemory::new("permfs-state", layout::LENGTH)?, bounds)?;
         state.header[HeaderWord::Layout.index()].store(LAYOUT, Ordering::Relaxed);
         state.set(HeaderWord::NextNode, 1);
         state.set(HeaderWord::NextHandle, 1);
@@ -85,7 +97,7 @@ impl State {
         if memory.length() != layout::LENGTH {
             return Err(Errno::EPROTO);
         }
-        let state = Self::of(memory)?;
+        let state = Self::of(memory, Bounds::of_this_process(None))?;
         if (state.get(HeaderWord::Magic), state.get(HeaderWord::Layout)) != (MAGIC, LAYOUT) {
             return Err(Errno::EPROTO);
         }
@@ -98,10 +110,11 @@ impl State {
         Self::left_behind(self.memory.as_fd().try_clone_to_owned()?)
     }
 
-    fn of(memory: Arc<SharedMemory>) -> Result<Self, Errno> {
+    fn of(memory: Arc<SharedMemory>, bounds: Bounds) -> Result<Self, Errno> {
         let words = |region: Region| memory.words(region.at, region.words()).ok_or(Errno::EPROTO);
         Ok(Self {
             header: words(layout::HEADER)?,
+            bounds,
             inodes: InodeRecords::new(words(layout::INODES)?),
             files: FileRecords::new(words(layout::FILES)?),
             locks: LockRecords::new(words(layout::LOCKS)?),

@@ -13,6 +13,11 @@ use crate::sys::shared_memory::SharedWords;
 /// The first word of a record that continues another.
 const CONTINUED: u64 = u64::MAX;
 
+/// So many records, counted with the first place of a table, which is none, begin and end at a page, where they are of a multiple of
+/// four words.
+const BLOCK: u32 = 128;
+const BLOCK_WORDS: usize = 128;
+
 /// Which record of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RecordId(u32);
@@ -82,15 +87,46 @@ impl<const WORDS: usize> Table<WORDS> {
         &self.words[at..at + WORDS]
     }
 
-    /// All records, those included that continue others.
-    fn used(&self) -> impl Iterator<Item = RecordId> {
-        let used = u32::try_from(self.words[0].load(Ordering::Acquire)).unwrap_or(self.limit);
-        (0..used.min(self.limit)).map(RecordId)
+    /// Gives back the memory of blocks in which no record is in use. They are used again last.
+    pub(super) fn give_back(&self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let blocks = usize::try_from(self.ever_used() / BLOCK).unwrap_or_default() + 1;
+        let mut free_in = vec![0_u32; blocks];
+        let block = |id: &u32| usize::try_from((*id + 1) / BLOCK).unwrap_or_default();
+        free.iter().for_each(|id| free_in[block(id)] += 1);
+        let empty = |id: &u32| free_in[block(id)] == BLOCK;
+        // While this holds the lock nobody has a record there.
+        for at in (0..blocks).filter(|at| free_in[*at] == BLOCK) {
+            let words = at * BLOCK_WORDS * WORDS..(at + 1) * BLOCK_WORDS * WORDS;
+            if let Err(error) = self.words.give_back(words) {
+                tracing::debug!(%error, "memory of records stays");
+                return;
+            }
+        }
+        let (mut last, first): (Vec<_>, Vec<_>) = free.iter().copied().partition(empty);
+        last.extend(first);
+        *free = last;
+    }
+
+    /// Records that were ever in use.
+    fn ever_used(&self) -> u32 {
+        u32::try_from(self.words[0].load(Ordering::Acquire)).unwrap_or(self.limit).min(self.limit)
+    }
+
+    /// Blocks of records that were ever in use, and whether their memory is there; where not, all are free.
+    fn blocks(&self) -> impl Iterator<Item = (Range<u32>, bool)> {
+        let used = self.ever_used();
+        (0..=used / BLOCK).map(move |block| {
+            let at = usize::try_from(block).unwrap_or_default() * BLOCK_WORDS * WORDS;
+            let places = (block * BLOCK).max(1)..((block + 1) * BLOCK).min(used + 1);
+            (places.start - 1..places.end - 1, self.words.take_memory(at..at + BLOCK_WORDS * WORDS))
+        })
     }
 
     /// The records that there are.
     pub(super) fn records(&self) -> impl Iterator<Item = RecordId> {
-        self.used().filter(|id| !matches!(self.words(*id)[0].load(Ordering::Acquire), 0 | CONTINUED))
+        let there = self.blocks().filter_map(|(ids, there)| there.then_some(ids)).flatten().map(RecordId);
+        there.filter(|id| !matches!(self.words(*id)[0].load(Ordering::Acquire), 0 | CONTINUED))
     }
 
     /// Sees what is free, after another process has used the table. `more` tells the word of a record that may be continued.
@@ -102,19 +138,27 @@ impl<const WORDS: usize> Table<WORDS> {
                 next = record_in(self.words(id)[1].load(Ordering::Relaxed));
             }
         }
-        let mut free = Vec::new();
-        for id in self.used() {
-            match self.words(id)[0].load(Ordering::Relaxed) {
-                0 => free.push(id.0),
-                // Its record was never completed, or is gone.
-                CONTINUED if !continued.contains(&id.0) => {
-                    self.words(id)[0].store(0, Ordering::Relaxed);
-                    free.push(id.0);
+        let (mut free, mut without_memory) = (Vec::new(), Vec::new());
+        for (ids, there) in self.blocks() {
+            if !there {
+                without_memory.extend(ids);
+                continue;
+            }
+            for id in ids {
+                let first = &self.words(RecordId(id))[0];
+                match first.load(Ordering::Relaxed) {
+                    0 => free.push(id),
+                    // Its record was never completed, or is gone.
+                    CONTINUED if !continued.contains(&id) => {
+                        first.store(0, Ordering::Relaxed);
+                        free.push(id);
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
-        // The first ones first.
+        // The first ones first, those without memory last.
+        free.extend(without_memory);
         free.reverse();
         *self.free.lock().unwrap_or_else(PoisonError::into_inner) = free;
     }
@@ -232,6 +276,38 @@ mod tests {
         let table = table();
         assert!(enter(&table, &[7; 16 + 10 * 16]).is_none());
         assert!(enter(&table, &[7; 16 + 9 * 16]).is_some());
+    }
+
+    #[test]
+    fn memory_of_which_nothing_is_in_use_is_given_back_and_used_again() {
+        let memory = SharedMemory::new("test", 1 << 16).unwrap();
+        let anew = || Table::<4>::new(memory.words(0, 1 << 13).unwrap());
+        let table = anew();
+        let ids: Vec<_> = (0..).map_while(|_| enter(&table, &[])).collect();
+        assert_eq!(ids.len(), (1 << 11) - 1);
+        let there = |table: &Table<4>| table.blocks().filter(|(_, there)| *there).count();
+        assert_eq!(there(&table), 16);
+        let (kept, left): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id.0 % 300 == 0);
+        left.into_iter().for_each(|id| leave(&table, id));
+        table.give_back();
+        // The first block has the table's own number, the others one that was kept.
+        let blocks = there(&table);
+        assert!((1..=kept.len()).contains(&blocks), "{blocks}");
+        assert_eq!(table.records().count(), kept.len());
+        assert_eq!(there(&table), blocks, "looking took none");
+        drop(table);
+
+        let successor = anew();
+        successor.find_free(more);
+        assert_eq!(there(&successor), blocks);
+        assert_eq!(
+            successor.records().map(|id| id.0).collect::<Vec<_>>(),
+            kept.iter().map(|id| id.0).collect::<Vec<_>>()
+        );
+        // What is there is used first, and nothing is lost.
+        let again = enter(&successor, &[]).unwrap();
+        assert_eq!(there(&successor), blocks, "{again:?}");
+        assert_eq!((0..).map_while(|_| enter(&successor, &[])).count(), (1 << 11) - 2 - kept.len());
     }
 
     #[test]

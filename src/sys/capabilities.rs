@@ -14,27 +14,51 @@ use super::{Errno, abort, check};
 pub struct Capabilities(u64);
 
 impl Capabilities {
+    /// May give a file away.
+    pub const CHOWN: Self = Self(1);
+    /// Permission bits do not count.
+    pub const DAC_OVERRIDE: Self = Self(1 << 1);
     /// May open an object by its handle, and read whatever is to be read.
     pub const DAC_READ_SEARCH: Self = Self(1 << 2);
+    /// Counts as the owner of every file.
+    pub const FOWNER: Self = Self(1 << 3);
     /// Writing does not clear suid and sgid.
     pub const FSETID: Self = Self(1 << 4);
-    /// What the ioctls for passthrough of /dev/fuse ask for.
+    /// May become any group.
+    pub const SETGID: Self = Self(1 << 6);
+    /// May become any user.
+    pub const SETUID: Self = Self(1 << 7);
+    /// May shrink the bounding set.
+    const SETPCAP: Self = Self(1 << 8);
+    /// May read of any process what its own user may read.
+    pub const SYS_PTRACE: Self = Self(1 << 19);
+    /// What the ioctls for passthrough of /dev/fuse ask for, mount(2) and umount(2), and `trusted.*` attributes.
     pub const SYS_ADMIN: Self = Self(1 << 21);
-    /// What decides about files for root and must not for anybody else: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER,
-    /// FSETID, LINUX_IMMUTABLE, SYS_ADMIN, SYS_RESOURCE, MKNOD, SETFCAP, MAC_OVERRIDE, MAC_ADMIN.
-    const OF_ROOT_ONLY: Self = Self(
-        1 | 1 << 1
-            | 1 << 2
-            | 1 << 3
-            | 1 << 4
-            | 1 << 9
-            | 1 << 21
-            | 1 << 24
-            | 1 << 27
-            | 1 << 31
-            | 1 << 32
-            | 1 << 33,
-    );
+    /// May write into blocks reserved for root and past quotas, and be spared by the OOM killer.
+    pub const SYS_RESOURCE: Self = Self(1 << 24);
+    /// May make devices.
+    pub const MKNOD: Self = Self(1 << 27);
+    /// May set `security.capability`.
+    pub const SETFCAP: Self = Self(1 << 31);
+    /// What decides about files for root and must not for anybody else: these, LINUX_IMMUTABLE, MAC_OVERRIDE and MAC_ADMIN.
+    const OF_ROOT_ONLY: Self = Self(1 << 9 | 1 << 32 | 1 << 33)
+        .with(Self::CHOWN)
+        .with(Self::DAC_OVERRIDE)
+        .with(Self::DAC_READ_SEARCH)
+        .with(Self::FOWNER)
+        .with(Self::FSETID)
+        .with(Self::SYS_ADMIN)
+        .with(Self::SYS_RESOURCE)
+        .with(Self::MKNOD)
+        .with(Self::SETFCAP);
+    /// As many as a set has bits.
+    const BITS: u32 = 64;
+
+    /// All of them together.
+    #[must_use]
+    pub fn all_of(sets: &[Self]) -> Self {
+        sets.iter().fold(Self(0), |all, set| all.with(*set))
+    }
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -117,6 +141,34 @@ pub fn lowered<T>(less: Capabilities, call: impl FnOnce() -> T) -> Result<T, Err
     let _back = Restore(before);
     set_effective(before.without(less))?;
     Ok(call())
+}
+
+/// Gives up, for this thread and whatever it starts, all capabilities but `kept`: what it may do, what it may ask for, and what a
+/// program that it executes may get. There is no way back.
+///
+/// # Errors
+/// As capset(2) and prctl(2) have them. Without CAP_SETPCAP the bounding set stays as it is.
+pub fn keep_only(kept: Capabilities) -> Result<(), Errno> {
+    forget();
+    let held = held()?;
+    if held.effective.contains(Capabilities::SETPCAP) {
+        for number in (0..Capabilities::BITS).filter(|number| kept.0 >> number & 1 == 0) {
+            // SAFETY: prctl(2) with PR_CAPBSET_DROP takes a number and touches no memory.
+            match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }.into()) {
+                // The kernel knows no more of them.
+                Err(Errno::EINVAL) => break,
+                dropped => dropped?,
+            };
+        }
+    }
+    // SAFETY: prctl(2) with PR_CAP_AMBIENT_CLEAR_ALL takes numbers and touches no memory.
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())?;
+    let both = |set: Capabilities| Capabilities(set.0 & kept.0);
+    set(Held {
+        permitted: both(held.permitted),
+        inheritable: Capabilities(0),
+        effective: both(held.effective),
+    })
 }
 
 /// The effective set that belongs to root: all that is permitted.
@@ -206,24 +258,20 @@ pub(super) fn forget() {
 
 fn set_effective(effective: Capabilities) -> Result<(), Errno> {
     let held = held()?;
-    if held.effective == effective {
-        return Ok(());
-    }
+    if held.effective == effective { Ok(()) } else { set(Held { effective, ..held }) }
+}
+
+fn set(sets: Held) -> Result<(), Errno> {
+    let Held { permitted, inheritable, effective } = sets;
     let mut header = Header { version: VERSION_3, pid: 0 };
-    let data = [
-        Data {
-            effective: effective.low(),
-            permitted: held.permitted.low(),
-            inheritable: held.inheritable.low(),
-        },
-        Data {
-            effective: effective.high(),
-            permitted: held.permitted.high(),
-            inheritable: held.inheritable.high(),
-        },
-    ];
+    let half = |part: fn(Capabilities) -> u32| Data {
+        effective: part(effective),
+        permitted: part(permitted),
+        inheritable: part(inheritable),
+    };
+    let data = [half(Capabilities::low), half(Capabilities::high)];
     // SAFETY: version 3 reads one header and two elements of data, and both outlive the call. pid 0 is this thread.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })?;
-    HELD.set(Some(Held { effective, ..held }));
+    HELD.set(Some(sets));
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! It is handed out in claims, each range of it to one owner at a time: words, which any process may read and write at any time, or bytes,
 //! which belong to one owner alone.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
-use nix::unistd::ftruncate;
+use nix::unistd::{Whence, ftruncate, lseek};
 
 use super::Errno;
 
+/// Bytes of a page. Where pages are larger, what is given back by this is refused (EINVAL), and stays.
+const PAGE: usize = 4096;
 /// Bytes in a word.
 const WORD: usize = size_of::<AtomicU64>();
 
@@ -148,6 +150,43 @@ impl Drop for SharedBytes {
     }
 }
 
+impl SharedWords {
+    /// Gives the memory of these words back to the system; they read as 0. Only whole pages, and only words that nobody uses.
+    ///
+    /// # Errors
+    /// Those of madvise(2) with MADV_REMOVE; nothing has changed then.
+    pub fn give_back(&self, words: Range<usize>) -> Result<(), Errno> {
+        let (begin, end) = self.whole_pages(&words);
+        if begin >= end {
+            return Ok(());
+        }
+        // SAFETY: the range lies within the mapping. What it held is zeros afterwards, as it was before it was first written to, and
+        // words are atomics: whoever looks at one sees the one or the other.
+        let answer = unsafe {
+            libc::madvise(self.memory.base.as_ptr().add(begin).cast(), end - begin, libc::MADV_REMOVE)
+        };
+        super::check(answer.into()).map(drop)
+    }
+
+    /// Whether any of these words takes memory. To look at one that does not would make it take some.
+    #[must_use]
+    pub fn take_memory(&self, words: Range<usize>) -> bool {
+        let offset = |word: usize| libc::off_t::try_from(self.at + word * WORD).unwrap_or(libc::off_t::MAX);
+        match lseek(&self.memory.fd, offset(words.start), Whence::SeekData) {
+            Ok(data) => data < offset(words.end),
+            // ENXIO: there is nothing from here to the end. Where it is not known, it is looked at.
+            Err(error) => error != nix::errno::Errno::ENXIO,
+        }
+    }
+
+    /// In bytes of the mapping.
+    fn whole_pages(&self, words: &Range<usize>) -> (usize, usize) {
+        let end = words.end.min(self.count);
+        let begin = (self.at + words.start * WORD).next_multiple_of(PAGE);
+        (begin, (self.at + end * WORD) / PAGE * PAGE)
+    }
+}
+
 impl Deref for SharedWords {
     type Target = [AtomicU64];
 
@@ -179,7 +218,6 @@ impl SharedBytes {
     /// Makes the pages of the first `length` bytes present, so that the kernel can copy to them without a fault on the way. Changes
     /// nothing.
     pub fn populate(&mut self, length: usize) {
-        const PAGE: usize = 4096;
         let length = length.min(self.len());
         for page in self[..length].chunks_mut(PAGE) {
             // SAFETY: one byte of a range that is exclusively ours, read and written back; volatile, or it would be
@@ -224,6 +262,19 @@ mod tests {
         let fd = memfd_create("test", MFdFlags::MFD_CLOEXEC).unwrap();
         ftruncate(&fd, 4096).unwrap();
         assert_eq!(SharedMemory::map(fd).unwrap_err(), Errno::EPERM);
+    }
+
+    #[test]
+    fn words_that_were_given_back_take_no_memory_and_are_zero() {
+        let memory = SharedMemory::new("test", 1 << 16).unwrap();
+        let words = memory.words(4096, 2048).unwrap();
+        assert!(!words.take_memory(0..2048));
+        words.iter().for_each(|word| word.store(1, Ordering::Relaxed));
+        // From within the first page to within the last: only the two between go.
+        words.give_back(1..2047).unwrap();
+        let taken = [0, 512, 1024, 1536].map(|word| words.take_memory(word..word + 512));
+        assert_eq!(taken, [true, false, false, true]);
+        assert_eq!(words.iter().map(|word| word.load(Ordering::Relaxed)).sum::<u64>(), 1024);
     }
 
     #[test]

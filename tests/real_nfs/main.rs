@@ -28,6 +28,7 @@ mod csi;
 mod failures;
 mod files;
 mod freshness;
+mod hardening;
 mod load;
 mod locks;
 mod machine;
@@ -53,6 +54,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         locks::SCENARIOS,
         failures::SCENARIOS,
         outages::SCENARIOS,
+        hardening::SCENARIOS,
         takeover::SCENARIOS,
         csi::SCENARIOS,
     ]
