@@ -404,8 +404,12 @@ impl<B: BackingFs> Filesystem<B> {
         let policy = self.reign.load_full();
         let scope = self.scope(&policy, &open.opener, &open.inode);
         let read_only = policy.scopes().rules(scope).read_only;
-        if !read_only && let Ok(file) = self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
-            return Ok(file);
+        if !read_only {
+            match self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
+                // The opener may not write: then only what was opened for.
+                Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) => {}
+                opened => return opened,
+            }
         }
         self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)
     }
