@@ -187,13 +187,22 @@ impl<'a> Keeper<'a> {
     fn start_worker(&mut self) -> Result<bool, Errno> {
         let keeper = process::pidfd_of_self()?;
         self.kept.push(keeper.as_raw_fd());
-        let (charge, go, begun) = (self.charge, &self.go, &self.begun);
+        let (charge, state, go, begun) = (self.charge, &self.state, &self.go, &self.begun);
+        let parent = Pid::this();
         let child = process::start(|| {
             // Only once the keeper has opened what it needs for this one.
             if !process::wait_for(go, &keeper) {
                 return false;
             }
-            charge.work(&mut || _ = begun.write(1))
+            if Pid::parent() != parent {
+                // By now the number of that descriptor may be another's: what has come is the next keeper's word to its own worker.
+                let _ = go.write(1);
+                return false;
+            }
+            charge.work(&mut || {
+                state.set(HeaderWord::Begun, u64::from(std::process::id()));
+                let _ = begun.write(1);
+            })
         })?;
         fault::point!("keeper: a worker is started");
         self.kept.push(child.pidfd());
