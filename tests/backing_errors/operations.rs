@@ -53,29 +53,29 @@ pub const ALL: &[Operation] = &[
     operation("mkdir", |w, _| said(w.mkdir("new").map(drop))),
     operation("mkdir in a directory", |w, r| {
         let made = named("new", |name| w.fs.mkdir(pod(), r.directory, name, mode(0o700), mode(0o077)));
-        said(made.map(|entry| drop(w.entered(entry))))
+        said(made.map(|entry| _ = w.entered(entry)))
     }),
     operation("mknod", |w, _| {
         let new = NewNode { kind: FileKind::Fifo, permissions: mode(0o600), umask: mode(0o077), rdev: 0 };
         said(
             named("new", |name| w.fs.mknod(pod(), NodeId::ROOT, name, &new))
-                .map(|entry| drop(w.entered(entry))),
+                .map(|entry| _ = w.entered(entry)),
         )
     }),
     operation("symlink", |w, _| {
         let made = named("new", |name| w.fs.symlink(pod(), NodeId::ROOT, name, c"target"));
-        said(made.map(|entry| drop(w.entered(entry))))
+        said(made.map(|entry| _ = w.entered(entry)))
     }),
     operation("link", |w, r| {
         let made = named("new", |name| w.fs.link(pod(), r.file, NodeId::ROOT, name));
-        said(made.map(|entry| drop(w.entered(entry))))
+        said(made.map(|entry| _ = w.entered(entry)))
     }),
     operation("create", |w, _| said(w.create("new", OFlag::empty()).map(drop))),
     operation("create O_EXCL", |w, _| said(w.create("new", OFlag::O_EXCL).map(drop))),
     operation("create over", |w, _| said(w.create("g", OFlag::O_TRUNC).map(drop))),
     operation("tmpfile", |w, _| {
         let made = w.fs.tmpfile(pod(), NodeId::ROOT, OFlag::O_RDWR, mode(0o600), mode(0o077));
-        said(made.map(|(entry, opened)| drop((w.entered(entry), w.opened(opened)))))
+        said(made.map(|(entry, opened)| _ = (w.entered(entry), w.opened(opened))))
     }),
     operation("open", |w, r| said(w.open(r.file, OFlag::O_RDWR).map(drop))),
     operation("open O_TRUNC", |w, r| said(w.open(r.file, OFlag::O_RDWR | OFlag::O_TRUNC).map(drop))),

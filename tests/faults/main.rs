@@ -10,116 +10,204 @@
 #[path = "../live/mod.rs"]
 mod live;
 mod operations;
+mod points;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use live::AIRFLOW;
-use operations::{ALL, Operation};
+use operations::{ALL, BEGINNINGS, Operation};
 use stage::{LONGEST, Stage};
 
 /// Mounts at once: most of the time is spent waiting.
-const MOUNTS: usize = 20;
+const MOUNTS: usize = 16;
 /// A point whose hits depend on what the kernel happens to have in mind may need several tries.
 const TRIES: usize = 3;
 
 #[derive(Debug, Default)]
 struct Tally {
-    runs: usize,
-    points: usize,
+    operations: usize,
+    /// Pairs of an operation and a point that it passes.
+    pairs: usize,
     deaths: usize,
+    /// The points at which somebody died.
+    died_at: BTreeSet<String>,
     complaints: Vec<String>,
     missed: Vec<String>,
 }
 
-#[test]
-fn a_process_may_die_at_every_point_of_every_operation_on_files_that_pass_through() {
-    every_point("auto", Deaths::First);
-}
-
-#[test]
-fn a_process_may_die_at_every_point_of_every_operation_on_cached_pages() {
-    every_point("page", Deaths::First);
-}
-
-#[test]
-fn a_successor_may_die_at_every_point_of_its_own_beginning() {
-    every_point("auto", Deaths::Second);
-}
-
-/// Which death is arranged at every point.
+/// What is enumerated of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deaths {
-    First,
-    /// That of whoever goes on where another died between doing a thing and writing down the answer.
-    Second,
+enum Course {
+    /// A death at each hit of each point that it passes.
+    Death,
+    /// The same on cached pages, where that passes other points than on files that pass through.
+    OnPages,
+    /// A second death, at each point that a successor passes until it has begun: another died between doing a thing and writing down
+    /// the answer.
+    Beginning,
+    /// A third, of the process in reserve, after that of a worker and of its keeper.
+    Reserve,
 }
 
-/// Where the first of two deaths is.
+/// Where a worker has done a thing, and nobody knows.
 const DONE: &str = "answer: before it is written down";
+/// Where its keeper has seen it.
+const SEEN: &str = "keeper: it is buried";
+/// The last point of a successor's beginning.
+const BEGUN: &str = "worker: has begun";
 
-fn every_point(data: &str, deaths: Deaths) {
-    let rules = format!("{AIRFLOW}\n[profile.airflow.cache]\ndata = \"{data}\"\n");
+/// Points at which nobody is let die, and why.
+const NOT_REACHED: &[(&str, &str)] = &[
+    ("reserve: the keeper died", ALONE),
+    ("reserve: before it is the keeper", ALONE),
+    ("reserve: before there is another", ALONE),
+];
+const ALONE: &str = "it is the only process left that holds the mount: with it the mount ends";
+
+#[test]
+fn a_process_may_die_at_every_point_of_every_operation() {
     let only = std::env::var("FAULTS_ONLY").ok();
-    let chosen: Vec<_> = ALL
-        .iter()
-        .filter(|operation| only.as_ref().is_none_or(|only| operation.name.contains(only)))
+    let chosen = |all: &'static [Operation]| -> Vec<&'static Operation> {
+        all.iter()
+            .filter(|operation| only.as_ref().is_none_or(|only| operation.name.contains(only)))
+            .collect()
+    };
+    let courses = [Course::Death, Course::OnPages, Course::Beginning, Course::Reserve];
+    let work: Vec<(Course, &Operation)> = courses
+        .into_iter()
+        .flat_map(|course| {
+            let one = chosen(if course == Course::Reserve { BEGINNINGS } else { ALL });
+            one.into_iter().map(move |operation| (course, operation))
+        })
         .collect();
     let next = AtomicUsize::new(0);
-    let tally = Mutex::new(Tally::default());
+    let tallies = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
-        for _ in 0..MOUNTS.min(chosen.len()) {
+        for _ in 0..MOUNTS.min(work.len()) {
             scope.spawn(|| {
-                let mut stage = Stage::new(&rules);
-                while let Some(operation) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let enumerated =
-                        catch_unwind(AssertUnwindSafe(|| enumerate(&mut stage, operation, deaths, &tally)));
-                    if enumerated.is_err() {
-                        let mut tally = tally.lock().unwrap();
-                        tally.complaints.push(format!("{}: panicked; {}", operation.name, stage.log()));
+                let mut stages = Stages::default();
+                while let Some((course, operation)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut tally = Tally::default();
+                    let done = AssertUnwindSafe(|| enumerate(&mut stages, operation, *course, &mut tally));
+                    if catch_unwind(done).is_err() {
+                        tally.complaints.push(format!("{}: panicked; {}", operation.name, stages.logs()));
                         // Whatever happened to this mount, the next operation gets another.
-                        stage = Stage::new(&rules);
+                        stages = Stages::default();
                     }
+                    let mut tallies = tallies.lock().unwrap();
+                    let sum: &mut Tally = tallies.entry(format!("{course:?}")).or_default();
+                    sum.add(tally);
                 }
-                stage.end();
+                stages.end();
             });
         }
     });
-    let tally = tally.into_inner().unwrap();
-    println!(
-        "data = {data}, {deaths:?}: {} operations, {} points, {} deaths, {} not come to",
-        chosen.len(),
-        tally.points,
-        tally.deaths,
-        tally.missed.len()
-    );
-    tally.missed.iter().for_each(|missed| println!("not come to: {missed}"));
+    let mut all = Tally::default();
+    for (course, tally) in tallies.into_inner().unwrap() {
+        println!("{course}: {tally}");
+        all.add(tally);
+    }
+    println!("{} points in the source; in all: {all}", points::named().len());
+    all.missed.iter().for_each(|missed| println!("not come to: {missed}"));
     assert!(
-        tally.complaints.is_empty(),
+        all.complaints.is_empty(),
         "{} complaints\n{}",
-        tally.complaints.len(),
-        tally.complaints.join("\n\n")
+        all.complaints.len(),
+        all.complaints.join("\n\n")
     );
+    if only.is_none() {
+        assert_eq!(never_died_at(&all.died_at), BTreeSet::new(), "points at which nobody died");
+    }
 }
 
-fn enumerate(stage: &mut Stage, operation: &Operation, deaths: Deaths, tally: &Mutex<Tally>) {
-    // The first time is not like the others: the kernel asks what it need not ask again.
-    let _ = watched(stage, operation, &[]);
-    let (expected, _, passed) = watched(stage, operation, &[]);
-    let first: Vec<Vec<(&str, u64)>> = match deaths {
-        Deaths::First => vec![vec![]],
-        Deaths::Second => (1..=hits(&passed, DONE)).map(|hit| vec![(DONE, hit)]).collect(),
+/// The points of the source at which nobody died, without those for which a reason is given; and reasons that are none.
+fn never_died_at(died_at: &BTreeSet<String>) -> BTreeSet<String> {
+    let excused: BTreeSet<String> = NOT_REACHED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let left: BTreeSet<String> = points::named().difference(died_at).cloned().collect();
+    left.symmetric_difference(&excused).cloned().collect()
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.pairs += other.pairs;
+        self.deaths += other.deaths;
+        self.died_at.extend(other.died_at);
+        self.complaints.extend(other.complaints);
+        self.missed.extend(other.missed);
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (operations, points, pairs) = (self.operations, self.died_at.len(), self.pairs);
+        let (deaths, missed) = (self.deaths, self.missed.len());
+        write!(
+            to,
+            "{operations} operations, {points} points, {pairs} pairs of an operation and a point, {deaths} deaths, {missed} hits not come to"
+        )
+    }
+}
+
+/// A mount of each kind, when it is first needed.
+#[derive(Default)]
+struct Stages {
+    passing_through: Option<Stage>,
+    pages: Option<Stage>,
+}
+
+impl Stages {
+    fn of(&mut self, data: &str) -> &mut Stage {
+        let stage = if data == "page" { &mut self.pages } else { &mut self.passing_through };
+        stage.get_or_insert_with(|| {
+            Stage::new(&format!("{AIRFLOW}\n[profile.airflow.cache]\ndata = \"{data}\"\n"))
+        })
+    }
+
+    fn logs(&self) -> String {
+        [&self.passing_through, &self.pages].into_iter().flatten().map(Stage::log).collect()
+    }
+
+    fn end(self) {
+        [self.passing_through, self.pages].into_iter().flatten().for_each(Stage::end);
+    }
+}
+
+fn enumerate(stages: &mut Stages, operation: &Operation, course: Course, tally: &mut Tally) {
+    let ordinary = undisturbed(stages.of("auto"), operation);
+    let (stage, (expected, passed)) = match course {
+        Course::OnPages => {
+            let on_pages = undisturbed(stages.of("page"), operation);
+            if counted(&on_pages.1) == counted(&ordinary.1) {
+                return;
+            }
+            (stages.of("page"), on_pages)
+        }
+        _ => (stages.of("auto"), ordinary),
     };
-    for before in first {
-        let passed = if before.is_empty() { passed.clone() } else { watched(stage, operation, &before).2 };
-        let mut counted = BTreeMap::new();
-        passed.iter().for_each(|name| *counted.entry(name.as_str()).or_insert(0_u64) += 1);
-        tally.lock().unwrap().points += counted.len();
-        for (name, hits) in counted {
+    tally.operations += 1;
+    let befores: Vec<Vec<(&str, u64)>> = match course {
+        Course::Death | Course::OnPages => vec![vec![]],
+        Course::Beginning => (1..=hits(&passed, DONE)).map(|hit| vec![(DONE, hit)]).collect(),
+        Course::Reserve => vec![vec![(DONE, 1), (SEEN, 1)]],
+    };
+    for before in befores {
+        let mut passed =
+            if before.is_empty() { passed.clone() } else { watched(stage, operation, &before).2 };
+        if !before.is_empty() {
+            let begun = passed.iter().rposition(|name| name == BEGUN);
+            passed.truncate(begun.map_or(0, |index| index + 1));
+        }
+        let counted = counted(&passed);
+        tally.pairs += counted.len();
+        let survivable =
+            counted.into_iter().filter(|(name, _)| NOT_REACHED.iter().all(|(not, _)| not != name));
+        for (name, hits) in survivable {
             for hit in 1..=hits {
                 let mut arranged = before.clone();
                 arranged.push((name, hit));
@@ -128,7 +216,21 @@ fn enumerate(stage: &mut Stage, operation: &Operation, deaths: Deaths, tally: &M
         }
     }
     let left = stage.left_in_worker();
-    tally.lock().unwrap().complaints.extend(left.map(|left| format!("{}: {left}", operation.name)));
+    tally.complaints.extend(left.map(|left| format!("{}: {left}", operation.name)));
+}
+
+/// What comes of it, and which points it passes, when nobody dies.
+fn undisturbed(stage: &mut Stage, operation: &Operation) -> (String, Vec<String>) {
+    // The first time is not like the others: the kernel asks what it need not ask again.
+    let _ = watched(stage, operation, &[]);
+    let (expected, _, passed) = watched(stage, operation, &[]);
+    (expected, passed)
+}
+
+fn counted(passed: &[String]) -> BTreeMap<&str, u64> {
+    let mut counted = BTreeMap::new();
+    passed.iter().for_each(|name| *counted.entry(name.as_str()).or_insert(0) += 1);
+    counted
 }
 
 fn hits(passed: &[String], name: &str) -> u64 {
@@ -140,7 +242,7 @@ fn one(
     operation: &Operation,
     arranged: &[(&str, u64)],
     expected: &str,
-    tally: &Mutex<Tally>,
+    tally: &mut Tally,
 ) {
     let about = format!("{}, {arranged:?}", operation.name);
     let all = u64::try_from(arranged.len()).unwrap();
@@ -149,8 +251,6 @@ fn one(
         let (outcome, now, _) = watched(stage, operation, arranged);
         died = now;
         let left = stage.left_on_export();
-        let mut tally = tally.lock().unwrap();
-        tally.runs += 1;
         tally.deaths += usize::try_from(died).unwrap();
         if outcome != expected {
             println!("WRONG: {about}:\n{}", difference(expected, &outcome));
@@ -161,10 +261,11 @@ fn one(
             tally.complaints.push(format!("{about}: {left}"));
         }
         if died == all {
+            tally.died_at.extend(arranged.iter().map(|(name, _)| (*name).to_owned()));
             return;
         }
     }
-    tally.lock().unwrap().missed.push(format!("{about}: {died} of {all}"));
+    tally.missed.push(format!("{about}: {died} of {all}"));
 }
 
 fn difference(expected: &str, outcome: &str) -> String {

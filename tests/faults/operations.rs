@@ -15,6 +15,7 @@ use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags,
 };
 
+use crate::live::POD;
 use crate::live::mapping::with_shared_mapping;
 use crate::stage::Ground;
 
@@ -24,15 +25,25 @@ pub struct Operation {
     pub prepare: fn(&Ground),
     /// Files that the kernel has not seen yet.
     pub hidden: &'static [&'static str],
-    /// By the pod.
+    /// By the pod, unless it is root's affair.
+    pub by_root: bool,
     pub act: fn(&Ground) -> String,
     /// Whether the kernel is made to forget what it knows afterwards.
     pub forgets: bool,
 }
 
 const fn operation(name: &'static str, prepare: fn(&Ground), act: fn(&Ground) -> String) -> Operation {
-    Operation { name, prepare, hidden: &[], act, forgets: false }
+    Operation { name, prepare, hidden: &[], by_root: false, act, forgets: false }
 }
+
+/// The same, done by root with a file of the pod's.
+const fn of_root(name: &'static str, act: fn(&Ground) -> String) -> Operation {
+    Operation { name, prepare: file, hidden: &[], by_root: true, act, forgets: false }
+}
+
+/// After which a successor's successor, and the keeper's, are looked at more closely.
+pub const BEGINNINGS: &[Operation] =
+    &[operation("create, write: keepers", nothing, |g| said(fs::write(g.at("f"), "written")))];
 
 /// The same with files made on the export itself.
 const fn hidden(
@@ -40,7 +51,7 @@ const fn hidden(
     hidden: &'static [&'static str],
     act: fn(&Ground) -> String,
 ) -> Operation {
-    Operation { name, prepare: nothing, hidden, act, forgets: false }
+    Operation { name, prepare: nothing, hidden, by_root: false, act, forgets: false }
 }
 
 pub const ALL: &[Operation] = &[
@@ -239,10 +250,17 @@ pub const ALL: &[Operation] = &[
         said(nix::sys::statfs::statfs(&g.pods).map(|s| s.maximum_name_length()))
     }),
     operation("fsync of a directory", full_directory, |g| said(File::open(g.at("d")).unwrap().sync_all())),
+    of_root("reload", |g| {
+        g.toggle_rules();
+        // Where the worker dies nobody answers; then the second time is the first, or nothing is left to do.
+        (0..2).for_each(|_| g.permfs("reload"));
+        POD.run(|| said(fs::read_to_string(g.at("f"))))
+    }),
     Operation {
         name: "forgets",
         prepare: nothing,
         hidden: &[],
+        by_root: false,
         act: |g| (0..3).map(|n| said(fs::write(g.at(&format!("f{n}")), "x"))).collect(),
         forgets: true,
     },

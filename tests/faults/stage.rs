@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -37,11 +37,35 @@ pub struct Stage {
 pub struct Ground {
     pub pods: PathBuf,
     pub stored: PathBuf,
+    /// The whole mount, and its rules.
+    pub target: PathBuf,
+    pub rules: PathBuf,
 }
 
 impl Ground {
     pub fn at(&self, name: &str) -> PathBuf {
         self.pods.join(name)
+    }
+
+    /// Has permfs do this to the mount, whatever comes of it.
+    pub fn permfs(&self, what: &str) {
+        let mut client =
+            permfs().arg(what).arg(&self.target).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while client.try_wait().unwrap().is_none() {
+            if begun.elapsed() > PATIENCE {
+                client.kill().unwrap();
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Other rules, and the next time these again.
+    pub fn toggle_rules(&self) {
+        const OTHER: &str = "attr_timeout = \"2s\"\n";
+        let rules = fs::read_to_string(&self.rules).unwrap();
+        let toggled = rules.strip_suffix(OTHER).map_or_else(|| rules.clone() + OTHER, str::to_owned);
+        fs::write(&self.rules, toggled).unwrap();
     }
 }
 
@@ -74,7 +98,12 @@ impl Stage {
     pub fn run(&mut self, operation: &Operation, deaths: &[(&str, u64)]) -> (String, u64, Vec<String>) {
         self.round += 1;
         let name = format!("d{}", self.round);
-        let ground = Ground { pods: self.mount.at(&name), stored: self.mount.stored(&name) };
+        let ground = Ground {
+            pods: self.mount.at(&name),
+            stored: self.mount.stored(&name),
+            target: self.mount.target(),
+            rules: self.mount.outside().join("permfs.toml"),
+        };
         POD.run(|| {
             fs::create_dir(&ground.pods).unwrap();
             (operation.prepare)(&ground);
@@ -87,7 +116,8 @@ impl Stage {
         self.settle();
         self.points.arm(deaths);
         self.points.record();
-        let said = POD.run(|| (operation.act)(&ground));
+        let said =
+            if operation.by_root { (operation.act)(&ground) } else { POD.run(|| (operation.act)(&ground)) };
         if operation.forgets {
             fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
         }
@@ -168,7 +198,10 @@ impl Stage {
     /// Ends the mount of which nothing can be expected any more: whoever hangs there gets an error.
     pub fn executioner(&self) -> impl Fn() + Send + use<> {
         let group = self.group;
-        move || _ = killpg(group, Signal::SIGKILL)
+        move || {
+            threads_of(group).iter().for_each(|thread| println!("  {thread}"));
+            _ = killpg(group, Signal::SIGKILL);
+        }
     }
 
     pub fn log(&self) -> String {
@@ -183,6 +216,29 @@ impl Stage {
     fn free_inodes(&self) -> u64 {
         statvfs(&self.mount.source()).unwrap().files_free()
     }
+}
+
+/// What each thread of a process group waits for in the kernel.
+fn threads_of(group: Pid) -> Vec<String> {
+    let pattern = |process: &Path| {
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(3)?.parse().ok())
+            == Some(group.as_raw())
+    };
+    let entries =
+        |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let told = |thread: PathBuf| {
+        let (name, place) = (read(thread.join("comm")), read(thread.join("wchan")));
+        let status = read(thread.join("status"));
+        let state = status.lines().find(|line| line.starts_with("State")).unwrap_or_default();
+        format!("{} {name}: {state}, {place}, {}", thread.display(), read(thread.join("syscall")))
+    };
+    entries("/proc".into())
+        .filter(|process| pattern(process))
+        .flat_map(|process| entries(process.join("task")))
+        .map(told)
+        .collect()
 }
 
 /// What stands on the export in the end: names, kinds, owners, modes, links, sizes, content, times that were set.
