@@ -131,6 +131,16 @@ pub struct Step {
     pub what: Operation,
 }
 
+impl Step {
+    /// The same, but that it sets neither suid nor sgid on what is there.
+    pub fn without_set_ids(mut self) -> Self {
+        if let Operation::Chmod { mode, .. } | Operation::Fchmod { mode, .. } = &mut self.what {
+            *mode &= 0o1777;
+        }
+        self
+    }
+}
+
 /// Sequences of up to `longest` steps.
 pub fn sequences(longest: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), 1..=longest)

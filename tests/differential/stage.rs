@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::live::mount::require_root_and_fuse;
 use super::live::tree::{listing, same_trees};
-use super::live::{Backing, Mount, TRANSPARENT, Who};
+use super::live::{Backing, Mount, Who};
 use super::operation::{Actor, Operation, Step};
 use super::side::{Outcome, Side};
 
@@ -32,7 +32,7 @@ pub struct Stage {
 struct Bare(PathBuf);
 
 impl Stage {
-    pub fn new() -> Self {
+    pub fn new(rules: &str) -> Self {
         require_root_and_fuse();
         let actors = [
             ActorThread::start(Who::new(0, 0)),
@@ -46,7 +46,7 @@ impl Stage {
         let bare = Bare(mount.outside().join("bare"));
         fs::create_dir(&bare.0).unwrap();
         like_permfs(&bare.0);
-        mount.mount(TRANSPARENT);
+        mount.mount(rules);
         Self { actors, mount, bare, played: AtomicU64::new(0) }
     }
 

@@ -53,13 +53,31 @@ impl Desk {
     /// One write(2): a short one is a fault.
     pub fn write(&self, mut file: &File, path: &Path, bytes: &[u8]) -> Outcome {
         let written = self.journal.must("write", path, || file.write(bytes))?;
-        self.journal.same("write", path, written, bytes.len())
+        self.whole("write", path, bytes.len(), written, || file.write(&bytes[written..]))
     }
 
     /// One pwrite(2): a short one is a fault.
     pub fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: usize) -> Outcome {
         let written = self.journal.must("pwrite", path, || file.write_at(bytes, offset as u64))?;
-        self.journal.same("pwrite", path, written, bytes.len())
+        let rest = || file.write_at(&bytes[written..], (offset + written) as u64);
+        self.whole("pwrite", path, bytes.len(), written, rest)
+    }
+
+    /// A write that was not done whole is a fault; what `rest` answers, which writes the rest, says why.
+    fn whole(
+        &self,
+        kind: &str,
+        path: &Path,
+        length: usize,
+        written: usize,
+        rest: impl FnOnce() -> io::Result<usize>,
+    ) -> Outcome {
+        if written == length {
+            return Ok(());
+        }
+        let why =
+            rest().map_or_else(|error| error.to_string(), |more| format!("and {more} at once after it"));
+        Err(self.journal.fault(kind, path, &format!("{written} bytes, not {length}: {why}")))
     }
 
     /// One pread(2), which must give what `model` has there, up to its end.
