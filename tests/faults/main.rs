@@ -3,7 +3,9 @@
 //! Each operation is done once undisturbed, which says what must come of it and which points it passes; then once for each hit of
 //! each of them, with a death there. Nothing may be left of that: no inode, open file, descriptor or registered file.
 //!
-//! Needs root, /dev/fuse and the feature `faults`: cargo test --features faults --test faults
+//! Needs root, /dev/fuse and the feature `faults`: cargo test --features faults --test faults -- --nocapture
+//! A second death follows a first one of each operation with FAULTS_LONG=1, else of one operation only. FAULTS_ONLY=NAME is only
+//! those operations whose names contain that.
 
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
@@ -54,6 +56,8 @@ enum Course {
     Reserve,
 }
 
+/// Where what it has noted is half true.
+const HALF: &[&str] = &["journal: half a count", "journal: half forgetting"];
 /// Where a worker has done a thing, and nobody knows.
 const DONE: &str = "answer: before it is written down";
 /// Where its keeper has seen it.
@@ -66,7 +70,26 @@ const NOT_REACHED: &[(&str, &str)] = &[
     ("reserve: the keeper died", ALONE),
     ("reserve: before it is the keeper", ALONE),
     ("reserve: before there is another", ALONE),
+    ("keeper: begins", "there is no mount yet; who mounts is told"),
+    ("before flush", NETWORK),
+    ("after flush", NETWORK),
+    ("table: before a continuation", LONG),
+    ("table: a continuation written", LONG),
+    ("table: a continuation released", LONG),
+    ("table: taken", "a record is new once; afterwards there is a free one"),
+    (
+        "journal: half uncounted",
+        "an answer that the kernel does not want any more, which no operation here brings about",
+    ),
+    ("before access", OTHER_RULES),
+    ("after access", OTHER_RULES),
+    ("before chmod_file", OTHER_RULES),
+    ("after chmod_file", OTHER_RULES),
 ];
+const NETWORK: &str = "the export is local: nothing is left to be written at a close";
+const LONG: &str = "what is noted of a file here fits into one record";
+const OTHER_RULES: &str =
+    "a new file adopts its directory's group, or a mode that is held, under other rules only";
 const ALONE: &str = "it is the only process left that holds the mount: with it the mount ends";
 
 #[test]
@@ -77,12 +100,15 @@ fn a_process_may_die_at_every_point_of_every_operation() {
             .filter(|operation| only.as_ref().is_none_or(|only| operation.name.contains(only)))
             .collect()
     };
-    let courses = [Course::Death, Course::OnPages, Course::Beginning, Course::Reserve];
+    let long = std::env::var_os("FAULTS_LONG").is_some();
+    // What takes longest comes first.
+    let courses = [Course::Beginning, Course::Reserve, Course::Death, Course::OnPages];
     let work: Vec<(Course, &Operation)> = courses
         .into_iter()
         .flat_map(|course| {
-            let one = chosen(if course == Course::Reserve { BEGINNINGS } else { ALL });
-            one.into_iter().map(move |operation| (course, operation))
+            let few = course == Course::Reserve || course == Course::Beginning && !long;
+            let chosen = chosen(if few { BEGINNINGS } else { ALL });
+            chosen.into_iter().map(move |operation| (course, operation))
         })
         .collect();
     let next = AtomicUsize::new(0);
@@ -193,7 +219,11 @@ fn enumerate(stages: &mut Stages, operation: &Operation, course: Course, tally: 
     tally.operations += 1;
     let befores: Vec<Vec<(&str, u64)>> = match course {
         Course::Death | Course::OnPages => vec![vec![]],
-        Course::Beginning => (1..=hits(&passed, DONE)).map(|hit| vec![(DONE, hit)]).collect(),
+        Course::Beginning => {
+            let done = (1..=hits(&passed, DONE)).map(|hit| (DONE, hit));
+            let half = HALF.iter().filter(|half| hits(&passed, half) > 0).map(|half| (*half, 1));
+            done.chain(half).map(|first| vec![first]).collect()
+        }
         Course::Reserve => vec![vec![(DONE, 1), (SEEN, 1)]],
     };
     for before in befores {

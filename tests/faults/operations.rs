@@ -42,8 +42,10 @@ const fn of_root(name: &'static str, act: fn(&Ground) -> String) -> Operation {
 }
 
 /// After which a successor's successor, and the keeper's, are looked at more closely.
-pub const BEGINNINGS: &[Operation] =
-    &[operation("create, write: keepers", nothing, |g| said(fs::write(g.at("f"), "written")))];
+pub const BEGINNINGS: &[Operation] = &[
+    operation("create, write: keepers", nothing, |g| said(fs::write(g.at("f"), "written"))),
+    operation("unlink: keepers", file, |g| said(fs::remove_file(g.at("f")))),
+];
 
 /// The same with files made on the export itself.
 const fn hidden(
@@ -62,6 +64,15 @@ pub const ALL: &[Operation] = &[
     operation("chmod", file, |g| said(fs::set_permissions(g.at("f"), Permissions::from_mode(0o640)))),
     operation("chown", file, |g| said(chown(g.at("f"), Some(50_000), Some(0)))),
     operation("truncate", file, |g| said(nix::unistd::truncate(&g.at("f"), 3).map_err(io::Error::from))),
+    operation("truncate of an open file", file, |g| {
+        said(File::options().write(true).open(g.at("f")).unwrap().set_len(3))
+    }),
+    operation("chmod of a removed file", file, |g| {
+        let open = File::open(g.at("f")).unwrap();
+        let removed = said(fs::remove_file(g.at("f")));
+        let changed = said(open.set_permissions(Permissions::from_mode(0o640)));
+        removed + &changed + &said(open.metadata().map(|m| m.mode()))
+    }),
     operation("utimens", file, |g| {
         let time = Timespec { tv_sec: 1_000, tv_nsec: 7 };
         let times = Timestamps { last_access: time, last_modification: time };
@@ -185,6 +196,13 @@ pub const ALL: &[Operation] = &[
             + &ofd(&other, libc::F_WRLCK, false)
             + &ofd(&open, libc::F_UNLCK, false)
             + &ofd(&other, libc::F_RDLCK, false)
+    }),
+    operation("an fcntl lock that is asked about", file, |g| {
+        let open = File::options().read(true).write(true).open(g.at("f")).unwrap();
+        let other = File::options().read(true).write(true).open(g.at("f")).unwrap();
+        let mut lock = whole(libc::F_WRLCK);
+        let locked = ofd(&open, libc::F_WRLCK, false);
+        locked + &said(fcntl(&other, FcntlArg::F_OFD_GETLK(&mut lock))) + &said(lock.l_type)
     }),
     operation("an fcntl lock that goes with a close", file, |g| {
         let open = File::options().read(true).write(true).open(g.at("f")).unwrap();
