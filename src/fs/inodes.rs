@@ -29,7 +29,7 @@ use crate::state::inode::InodeData;
 use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
-use crate::sys::{descriptors, heap};
+use crate::sys::{descriptors, fault, heap};
 
 /// Inodes forgotten between two looks at whether memory is to be given back.
 const FORGOTTEN: usize = 1 << 15;
@@ -206,8 +206,12 @@ impl<B: BackingFs> InodeTable<B> {
             let known = table.state.inodes.lookups(record) > 0;
             let (Some(id), true, Some(kind)) = (node, known, FileKind::from_mode(u32::from(left.kind) << 12))
             else {
+                // What it had open goes with it; its record first, so that nobody finds the numbers there once they are others'.
+                let held = left.pin.into_iter().chain(table.state.inodes.removed(record));
+                let held: Vec<_> = held.filter_map(|fd| descriptors::adopt(fd).ok()).collect();
                 table.state.inodes.forget(record);
                 table.state.inodes.give_back(record);
+                drop(held);
                 continue;
             };
             let mount = MountIndex(left.mount);
@@ -297,8 +301,11 @@ impl<B: BackingFs> InodeTable<B> {
             kind: kind_bits(attr.kind),
             pin: descriptor,
         };
+        fault::point!("inodes: before one is entered");
         let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
+        fault::point!("inodes: entered, not counted");
         self.count(record);
+        fault::point!("inodes: entered");
         let inode = self.inode(id, object, attr.kind, pin, record);
         self.by_id.insert(id, Arc::clone(&inode));
         shard.insert_unique(hash, Arc::clone(&inode), |inode| self.hasher.hash_one(&inode.object));

@@ -20,6 +20,7 @@ use crate::fs::{BackingFs, Errno, Filesystem, RequestId};
 use crate::policy::Policy;
 use crate::state::session::SessionData;
 use crate::state::slot::{Left, Slot};
+use crate::sys::fault;
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,7 @@ impl Session {
         let left = fs.state().session.get().ok_or(SessionError::NotInit)?;
         let features = Features::of_numbers(left.flags, left.minor);
         let pool = prepare(device, fs, &features);
+        fault::point!("session: before registered files are given back");
         fs.give_back_registered();
         for slot in &mut slots {
             match slot.left() {
@@ -114,12 +116,16 @@ impl Session {
                 Left::Request(_) if fs.is_waiting(slot) => {}
                 Left::Request(_) | Left::Empty => continue,
             }
+            fault::point!("session: an answer was sent again");
             slot.clear();
         }
         fs.expect_releases(slots.iter().filter(|slot| is_release(slot)).count());
         let device = Arc::clone(pool.device());
+        fault::point!("session: before waiting requests");
         fs.go_on_waiting(|request| later(&device, request));
+        fault::point!("session: before workers start");
         pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
+        fault::point!("session: goes on");
         Ok(Self { pool, features, settled: Settled::of(fs) })
     }
 

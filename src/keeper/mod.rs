@@ -28,7 +28,7 @@ use nix::unistd::Pid;
 
 use crate::state::State;
 use crate::state::layout::HeaderWord;
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 use process::Child;
 
@@ -92,6 +92,7 @@ impl<'a> Keeper<'a> {
         ending: &SigSet,
         own: &[RawFd],
     ) -> Result<Option<Self>, Errno> {
+        fault::point!("keeper: begins");
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC);
         let (go, begun) = (event()?, event()?);
         let signals = SignalFd::with_flags(ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -132,7 +133,9 @@ impl<'a> Keeper<'a> {
                 }
             }
             if woken.worker {
+                fault::point!("keeper: a worker died");
                 self.bury_worker();
+                fault::point!("keeper: it is buried");
                 if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
                     return Ending::Over;
                 }
@@ -209,23 +212,39 @@ impl<'a> Keeper<'a> {
     fn start_worker(&mut self) -> Result<bool, Errno> {
         let keeper = process::pidfd_of_self()?;
         self.kept.push(keeper.as_raw_fd());
-        let (charge, go, begun) = (self.charge, &self.go, &self.begun);
+        let (charge, state, go, begun) = (self.charge, &self.state, &self.go, &self.begun);
+        let parent = Pid::this();
         let child = process::start(|| {
             // Only once the keeper has opened what it needs for this one.
             if !process::wait_for(go, &keeper) {
                 return false;
             }
-            charge.work(&mut || _ = begun.write(1))
+            if Pid::parent() != parent {
+                // By now the number of that descriptor may be another's: what has come is the next keeper's word to its own worker.
+                let _ = go.write(1);
+                return false;
+            }
+            charge.work(&mut || {
+                state.set(HeaderWord::Begun, u64::from(std::process::id()));
+                let _ = begun.write(1);
+            })
         })?;
+        fault::point!("keeper: a worker is started");
         self.kept.push(child.pidfd());
         self.remember_descriptors();
+        fault::point!("keeper: its descriptor is written down");
         self.state.set(HeaderWord::Worker, u64::from(child.pid()));
         self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
+        fault::point!("keeper: before the worker may begin");
         self.go.write(1)?;
+        fault::point!("keeper: the worker may begin");
         let has_begun = self.has_begun(&child);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        // First: a number that is said to be kept must not become one of the worker's.
+        self.remember_descriptors();
         drop(keeper);
+        fault::point!("keeper: before others hear of the worker");
         self.worker = Some(child);
         if has_begun {
             self.charge.changed();
@@ -251,6 +270,7 @@ impl<'a> Keeper<'a> {
     fn bury_worker(&mut self) {
         if let Some(worker) = self.worker.take() {
             self.kept.retain(|fd| *fd != worker.pidfd());
+            self.remember_descriptors();
             worker.bury();
         }
         // What it may have left unsaid.

@@ -7,11 +7,11 @@ use std::process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Keeper;
-use super::process::{Child, fork, pidfd_of_self};
+use super::process::{Child, POLL, fork, pidfd_of_self};
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
-use crate::sys::Errno;
 use crate::sys::process::{Fork, pidfd};
+use crate::sys::{Errno, descriptors, fault};
 
 impl Keeper<'_> {
     /// Puts a process in reserve. Without one the mount goes on, and would not survive its keeper. In the new process this returns
@@ -19,6 +19,7 @@ impl Keeper<'_> {
     pub(super) fn start_reserve(&mut self) {
         if let Some(reserve) = self.reserve.take() {
             self.kept.retain(|fd| *fd != reserve.pidfd());
+            self.remember_descriptors();
             reserve.bury();
         }
         if let Err(error) = self.try_start_reserve() {
@@ -32,10 +33,12 @@ impl Keeper<'_> {
         self.kept.push(keeper.as_raw_fd());
         match fork()? {
             Fork::Parent { child } => {
+                fault::point!("keeper: a process is in reserve");
                 let pid = u32::try_from(child.as_raw()).map_err(|_| Errno::EINVAL)?;
                 let child = Child::left(pid, pidfd(pid)?.into_raw_fd())?;
                 self.kept.push(child.pidfd());
                 self.state.set(HeaderWord::Reserve, u64::from(pid));
+                fault::point!("keeper: it is said who");
                 self.reserve = Some(child);
                 // The one in reserve looks at it under this number, and closes it.
                 mem::forget(keeper);
@@ -50,6 +53,7 @@ impl Keeper<'_> {
 
     /// The keeper is dead: what it had is what stands in the state, not what this process remembers.
     fn take_over(&mut self, keeper: OwnedFd) {
+        fault::point!("reserve: the keeper died");
         self.kept = self.state.kept_descriptors();
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         drop(keeper);
@@ -71,9 +75,24 @@ impl Keeper<'_> {
                 .leave(Text::NotUpgraded, "the new program ended before it could serve; see the mount's log");
             self.state.set(HeaderWord::Upgrading, 0);
         }
+        // Nothing is opened before that: a worker that is beginning closes whatever nobody has a record of.
+        self.let_the_worker_begin();
+        fault::point!("reserve: before it is the keeper");
+        // Of this very process, and what the keeper was in the middle of: nobody's any more.
+        self.kept.retain(|fd| *fd == pidfd || !descriptors::is_process(*fd));
+        self.remember_descriptors();
         tracing::warn!("the keeper died; this process takes its place");
         self.charge.changed();
+        fault::point!("reserve: before there is another");
         self.start_reserve();
+        fault::point!("reserve: another is there");
+    }
+
+    /// Waits until the worker that the dead keeper was starting, if it was, has begun or died.
+    fn let_the_worker_begin(&self) {
+        let Some(worker) = &self.worker else { return };
+        while self.state.get(HeaderWord::Begun) != u64::from(worker.pid()) && !worker.has_ended_within(POLL) {
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,8 @@ use crate::state::texts::Text;
 /// How long an upgrade may take, until the new program answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
+/// Between two requests that wake the worker's threads.
+const WAKING: Duration = Duration::from_millis(1);
 
 /// What is asked of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,18 +120,41 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
         }
         Err(error) => return Err(unanswered(error.to_string())),
     }
+    let over = Arc::new(AtomicBool::new(false));
+    // Without it the worker's threads that wait for a request end with their process.
+    let _ = wake(entry.target.clone(), Arc::clone(&over));
+    let outcome = follow(&entry.target, &trace, &before, begin);
+    over.store(true, Ordering::Relaxed);
+    outcome
+}
+
+/// Until the new program answers.
+fn follow(target: &Path, trace: &Trace, before: &Report, begin: Instant) -> Result<Upgraded, MountFailure> {
     while begin.elapsed() < PATIENCE {
         thread::sleep(POLL);
         // While nobody serves, nobody answers.
-        let Ok(now) = report(&trace) else { continue };
-        if upgrades(&now) > upgrades(&before) {
+        let Ok(now) = report(trace) else { continue };
+        if upgrades(&now) > upgrades(before) {
             return Ok(Upgraded { keeper: now.keeper_pid, worker: now.pid, took: begin.elapsed() });
         }
         if let Some(why) = now.upgrade_failed {
-            return Err(MountFailure::NotUpgraded { path: entry.target.clone(), why });
+            return Err(MountFailure::NotUpgraded { path: target.to_owned(), why });
         }
     }
-    Err(unanswered("the new program does not answer; see the mount's log".to_owned()))
+    let why = "the new program does not answer; see the mount's log".to_owned();
+    Err(MountFailure::NoAnswer { path: target.to_owned(), why })
+}
+
+/// Makes requests until it is over, one after the other: each wakes one of the worker's threads, which then begins no other.
+fn wake(target: PathBuf, over: Arc<AtomicBool>) -> io::Result<()> {
+    let ask = move || {
+        while !over.load(Ordering::Relaxed) {
+            // statfs(2) is never answered from a cache.
+            let _ = nix::sys::statfs::statfs(&target);
+            thread::sleep(WAKING);
+        }
+    };
+    thread::Builder::new().name("wake".to_owned()).spawn(ask).map(drop)
 }
 
 fn report(trace: &Trace) -> io::Result<Report> {

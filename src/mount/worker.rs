@@ -27,7 +27,7 @@ use crate::policy::{DataPath, Policy};
 use crate::state::State;
 use crate::state::layout::{HeaderWord, LAYOUT};
 use crate::state::texts::Text;
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 /// What a worker needs to know.
 #[derive(Debug)]
@@ -62,7 +62,9 @@ impl Work<'_> {
             tracing::warn!(%failure, "`permfs status` and `permfs reload` will not reach this mount");
         }
         self.confinement.of_one_that_serves();
+        fault::point!("worker: before it has begun");
         begun();
+        fault::point!("worker: has begun");
         match session.join() {
             Ok(()) => {
                 self.state.set(HeaderWord::Ended, 1);
@@ -94,7 +96,6 @@ impl Work<'_> {
             reloader: Arc::clone(&reloader),
             state: Arc::clone(self.state),
             session: Arc::clone(session),
-            target: self.target.to_owned(),
             has_rules_file: self.plan.rules.is_some(),
         };
         control::serve(listener, desk)?;
@@ -218,7 +219,6 @@ struct Desk<R> {
     reloader: Arc<Reloader>,
     state: Arc<State>,
     session: Arc<Session>,
-    target: PathBuf,
     has_rules_file: bool,
 }
 
@@ -248,11 +248,10 @@ impl<R> Desk<R> {
         tracing::info!(?successor, version = program.version, "making room for another program");
         self.state.texts.leave(Text::NotUpgraded, "");
         successor.name_in(&self.state);
-        let (state, session, target) =
-            (Arc::clone(&self.state), Arc::clone(&self.session), self.target.clone());
+        let (state, session) = (Arc::clone(&self.state), Arc::clone(&self.session));
         let make_room = move || {
             thread::sleep(ANSWER_FIRST);
-            stop_between_requests(&session, &target);
+            stop_between_requests(&session);
             state.set(HeaderWord::Upgrading, 1);
             process::exit(0);
         };
@@ -294,15 +293,15 @@ const ANSWER_FIRST: Duration = Duration::from_millis(20);
 /// How long requests in hand may take to end. Those that hang at a server are begun again by whoever takes over.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
-/// Lets the serving threads end what they have in hand, and begin nothing. Each is woken by a request of our own.
-fn stop_between_requests(session: &Session, target: &Path) {
+/// Lets the serving threads end what they have in hand, and begin nothing. Each is woken by a request, of which whoever asked
+/// makes enough.
+///
+/// Not by requests of our own: who waits for an answer cannot be killed once the request is in hand, a process ends with its last
+/// thread, and no successor begins before that.
+fn stop_between_requests(session: &Session) {
     session.stop();
     let begin = Instant::now();
     while !session.has_stopped() && begin.elapsed() < LAST_REQUESTS {
-        let target = target.to_owned();
-        // One that nobody answers any more is left to whoever takes over.
-        let wake = move || _ = nix::sys::statfs::statfs(&target);
-        let _ = thread::Builder::new().name("wake".to_owned()).spawn(wake);
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -7,7 +7,7 @@ use super::layout::INODE_WORDS;
 use super::table::{RecordId, Table};
 use super::{fd_word, word_fd};
 use crate::sys::shared_memory::SharedWords;
-use crate::sys::{Errno, FileHandle};
+use crate::sys::{Errno, FileHandle, fault};
 
 const NODE: usize = 0;
 const LOOKUPS: usize = 1;
@@ -74,13 +74,17 @@ impl InodeRecords {
         let handle_kind = u64::from(u32::from_ne_bytes(handle_kind.to_ne_bytes()));
         set(SMALL, u64::from(data.kind) | length << 8 | handle_kind << 32);
         set(FDS, data.pin.map_or(0, fd_word));
+        fault::point!("inode: before it is one");
         words[NODE].store(data.node, Ordering::Release);
+        fault::point!("inode: it is one");
         Ok(id)
     }
 
     /// The inode is forgotten. Its record is not used for another before [`Self::give_back`].
     pub fn forget(&self, id: RecordId) {
+        fault::point!("inode: before it is none");
         self.table.words(id)[NODE].store(0, Ordering::Release);
+        fault::point!("inode: it is none");
     }
 
     /// Nobody works with the inode any more. Without effect while it is not forgotten.
@@ -129,7 +133,9 @@ impl InodeRecords {
 
     /// Sets them; by one thread at a time.
     pub fn set_lookups(&self, id: RecordId, lookups: u64) {
+        fault::point!("inode: before lookups");
         self.table.words(id)[LOOKUPS].store(lookups, Ordering::Release);
+        fault::point!("inode: lookups");
     }
 
     /// The owner when last seen, as whoever wrote it packs owners.
@@ -154,8 +160,10 @@ impl InodeRecords {
 
     /// Remembers it.
     pub fn set_removed(&self, id: RecordId, fd: Option<RawFd>) {
+        fault::point!("inode: before removed");
         let pin = self.get(id, FDS) & LOW;
         self.table.words(id)[FDS].store(pin | fd.map_or(0, fd_word) << 32, Ordering::Release);
+        fault::point!("inode: removed");
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {

@@ -10,13 +10,14 @@ use std::sync::atomic::Ordering;
 use super::State;
 use super::slot::{ATTEMPTS, COUNTED, Control, JOURNAL, Left, Slot};
 use super::table::RecordId;
+use crate::sys::fault;
 
 /// Not 0 where anything stands below.
 pub(super) const DIRTY: usize = JOURNAL.start;
 /// Lookups counted for the answer: how many were begun, and how many were done.
 const COUNTS_BEGUN: usize = DIRTY + 1;
 const COUNTS_DONE: usize = DIRTY + 2;
-/// Inodes forgotten: how many were done, and of the one under way the record and what is left then.
+/// Inodes forgotten: how many were done, and of the one under way the record, the how manieth it is, and what is left then.
 const FORGOTTEN: usize = DIRTY + 3;
 const FORGETTING: usize = DIRTY + 4;
 const LEFT: usize = DIRTY + 5;
@@ -56,9 +57,12 @@ fn write(act: impl FnOnce(&Control)) {
     let _ = with(|control| {
         if get(control, DIRTY) == 0 {
             (COUNTS_BEGUN..EVIDENCE + MAX_EVIDENCE).for_each(|index| set(control, index, 0));
+            fault::point!("journal: clean");
             set(control, DIRTY, 1);
         }
+        fault::point!("journal: before a line");
         act(control);
+        fault::point!("journal: a line");
     });
 }
 
@@ -87,7 +91,8 @@ pub fn counting(inode: RecordId, before: u64) {
         let Some(place) = usize::try_from(begun).ok().and_then(|begun| COUNTED.clone().nth(begun)) else {
             return;
         };
-        set(control, place, u64::from(inode.get()) << 32 | before & LOW);
+        set(control, place, count(inode, before));
+        fault::point!("journal: half a count");
         set(control, COUNTS_BEGUN, begun + 1);
     });
 }
@@ -102,6 +107,7 @@ pub fn uncount() {
     write(|control| {
         let done = get(control, COUNTS_DONE).saturating_sub(1);
         set(control, COUNTS_BEGUN, done);
+        fault::point!("journal: half uncounted");
         set(control, COUNTS_DONE, done);
     });
 }
@@ -116,7 +122,9 @@ pub fn forgotten() -> u64 {
 pub fn forgetting(inode: RecordId, left: u64) {
     write(|control| {
         set(control, LEFT, left);
-        set(control, FORGETTING, u64::from(inode.get()) + 1);
+        fault::point!("journal: half forgetting");
+        let number = get(control, FORGOTTEN) + 1;
+        set(control, FORGETTING, (u64::from(inode.get()) + 1) | (number << 32));
     });
 }
 
@@ -124,6 +132,7 @@ pub fn forgetting(inode: RecordId, left: u64) {
 pub fn forgot() {
     write(|control| {
         set(control, FORGOTTEN, get(control, FORGOTTEN) + 1);
+        fault::point!("journal: half forgot");
         set(control, FORGETTING, 0);
     });
 }
@@ -162,50 +171,92 @@ pub(super) fn evidence(control: &Control) -> [u64; MAX_EVIDENCE] {
 }
 
 /// Brings to an end what a dead worker was in the middle of, and takes back what it has counted and opened for answers
-/// that it has not written down. To be called for all slots before anything is read from the records.
+/// that it has not written down. To be called for all slots before anything is read from the records. Whoever does this may die
+/// over it, too: each step may be done again.
 pub fn take_back(state: &State, slots: &[Slot]) {
     let unanswered = |slot: &&Slot| matches!(slot.left(), Left::Request(_) | Left::Abandoned);
-    // What was being forgotten knows what it leaves: so that comes before anything else is taken off.
-    for slot in slots.iter().filter(unanswered) {
-        finish_forgetting(state, &slot.control);
-    }
-    for slot in slots.iter().filter(unanswered) {
-        take_back_answer(state, &slot.control);
+    let left: Vec<&Control> = slots
+        .iter()
+        .filter(unanswered)
+        .map(|slot| &*slot.control)
+        .filter(|left| get(left, DIRTY) != 0)
+        .collect();
+    // What was under way knows the number that it began with, or leaves: so that comes before anything else is taken off.
+    left.iter().for_each(|control| finish_forgetting(state, control));
+    left.iter().for_each(|control| finish_counting(state, control));
+    for control in left {
+        take_back_counts(state, control);
+        take_back_file(state, control);
     }
 }
 
 fn finish_forgetting(state: &State, control: &Control) {
-    if get(control, DIRTY) == 0 {
-        return;
-    }
     let forgetting = get(control, FORGETTING);
-    if let Some(inode) = record(forgetting) {
+    if let Some(inode) = record(forgetting & LOW) {
         state.inodes.set_lookups(inode, get(control, LEFT));
-        set(control, FORGOTTEN, get(control, FORGOTTEN) + 1);
+        fault::point!("take back: lookups left");
+        set(control, FORGOTTEN, forgetting >> 32);
+        fault::point!("take back: forgotten");
         set(control, FORGETTING, 0);
     }
 }
 
-fn take_back_answer(state: &State, control: &Control) {
-    if get(control, DIRTY) == 0 {
+/// The last one may have been under way; while it was, nobody else could change the number.
+fn finish_counting(state: &State, control: &Control) {
+    let (begun, done) = (get(control, COUNTS_BEGUN), get(control, COUNTS_DONE));
+    if begun <= done {
         return;
     }
-    let (begun, done) = (get(control, COUNTS_BEGUN), get(control, COUNTS_DONE));
-    for (place, index) in COUNTED.zip(0..begun) {
-        let entry = get(control, place);
-        let Some(inode) = record((entry >> 32) + 1) else { continue };
-        let lookups = state.inodes.lookups(inode);
-        // The last one may have been under way; while it was, nobody else could change the number.
-        if index < done || lookups & LOW != entry & LOW {
-            state.inodes.set_lookups(inode, lookups.saturating_sub(1));
-        }
+    if let Some((_, inode, before)) = counted_at(control, done)
+        && state.inodes.lookups(inode) & LOW != before
+    {
+        take_one(state, inode);
     }
-    set(control, COUNTS_BEGUN, 0);
-    set(control, COUNTS_DONE, 0);
+    set(control, COUNTS_BEGUN, done);
+    fault::point!("take back: a count that was under way");
+}
+
+/// From the last to the first; each is put under way again, so that it is seen whether it was taken back.
+fn take_back_counts(state: &State, control: &Control) {
+    for index in (0..get(control, COUNTS_DONE)).rev() {
+        if let Some((place, inode, _)) = counted_at(control, index) {
+            let after = state.inodes.lookups(inode).saturating_sub(1);
+            set(control, place, count(inode, after));
+            fault::point!("take back: a count is put under way");
+            set(control, COUNTS_DONE, index);
+            fault::point!("take back: a count is under way");
+            take_one(state, inode);
+        }
+        set(control, COUNTS_DONE, index);
+        set(control, COUNTS_BEGUN, index);
+        fault::point!("take back: a count");
+    }
+}
+
+fn take_one(state: &State, inode: RecordId) {
+    state.inodes.set_lookups(inode, state.inodes.lookups(inode).saturating_sub(1));
+    fault::point!("take back: a lookup");
+}
+
+fn take_back_file(state: &State, control: &Control) {
     if let Some(file) = record(get(control, OPENED)) {
         state.files.forget(file);
+        fault::point!("take back: a file");
     }
     set(control, OPENED, 0);
+    fault::point!("take back: no file");
+}
+
+/// A lookup counted, as it is noted: of which inode, and how many there were before.
+fn count(inode: RecordId, before: u64) -> u64 {
+    (u64::from(inode.get()) << 32) | (before & LOW)
+}
+
+/// The how manieth count, from 0: where it is noted, of which inode, and how many there were before (the lower half of that).
+fn counted_at(control: &Control, index: u64) -> Option<(usize, RecordId, u64)> {
+    let place = COUNTED.clone().nth(usize::try_from(index).ok()?)?;
+    let entry = get(control, place);
+    Some((place, record((entry >> 32) + 1)?, entry & LOW))
 }
 
 fn record(word: u64) -> Option<RecordId> {
@@ -292,6 +343,52 @@ mod tests {
             assert_eq!(dying.left(id), 2);
             assert_eq!(forgotten(), 1, "the successor goes on with the next");
         }
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_counted_twice_by_a_death_before_it_was_noted_whole() {
+        let dying = Dying::with_a_request();
+        let id = dying.inode(9);
+        forgetting(id, 2);
+        // As `forgot`, that far.
+        write(|control| set(control, FORGOTTEN, 1));
+        assert_eq!(dying.left(id), 2);
+        assert_eq!(forgotten(), 1, "the next is not left out");
+    }
+
+    #[test]
+    fn a_lookup_under_way_is_seen_before_another_answers_is_taken_back() {
+        let mut dying = Dying::with_a_request();
+        let id = dying.inode(2);
+        counting(id, 2);
+        dying.state.inodes.set_lookups(id, 3);
+        counted();
+        let mut other = dying.state.slots.take().unwrap();
+        keep_for(&other.control);
+        other.buffer[..4].copy_from_slice(&40_u32.to_ne_bytes());
+        other.control.begin();
+        counting(id, 3);
+        dying.state.inodes.set_lookups(id, 4);
+        assert_eq!(dying.left(id), 2, "both are taken back");
+        dying.slot.clear();
+    }
+
+    #[test]
+    fn a_successor_that_dies_while_it_takes_back_lookups_takes_none_back_twice() {
+        let dying = Dying::with_a_request();
+        let id = dying.inode(5);
+        for before in 5..8 {
+            counting(id, before);
+            dying.state.inodes.set_lookups(id, before + 1);
+            counted();
+        }
+        // As `take_back_counts`, to the middle of its first step.
+        write(|control| {
+            set(control, COUNTED.start + 2, count(id, 7));
+            set(control, COUNTS_DONE, 2);
+        });
+        dying.state.inodes.set_lookups(id, 7);
+        assert_eq!(dying.left(id), 5);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod cycles;
 pub mod descriptors;
 pub mod dirents;
 pub mod errno;
+pub mod fault;
 pub mod fuse_dev;
 pub mod handle;
 pub mod heap;

@@ -14,6 +14,7 @@
 
 pub(super) mod giving;
 mod taking;
+mod waking;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;

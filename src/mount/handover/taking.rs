@@ -19,7 +19,7 @@ use super::super::runtime::{RuntimeDir, Trace};
 use super::super::table::MountTable;
 use super::super::upgrade::{Upgrading, this_program};
 use super::super::{MountFailure, Readiness, signals};
-use super::{Gift, Line, Reply};
+use super::{Gift, Line, Reply, waking};
 use crate::sys::{Errno, descriptors, passing};
 use crate::telemetry;
 
@@ -44,6 +44,7 @@ pub fn take_over(target: &Path, readiness: &mut Readiness) -> Result<(), MountFa
     let meeting = Meeting::at(&trace)
         .map_err(|error| MountFailure::Runtime { path: trace.meeting(), errno: error.into() })?;
     let program = this_program().map_err(|error| unanswered(error.to_string()))?;
+    let woken = waking::wake(&entry.target).map_err(|error| MountFailure::NoProcess(error.into()))?;
     match ask(&trace.control(), &Ask::HandOver(program), CONTROL_PATIENCE) {
         Ok(Upgrading::Begun) => {}
         Ok(Upgrading::Refused(why)) => return Err(goes_on(why)),
@@ -52,6 +53,7 @@ pub fn take_over(target: &Path, readiness: &mut Readiness) -> Result<(), MountFa
         }
     }
     let line = meeting.wait().map_err(|error| goes_on(format!("its keeper did not call: {error}")))?;
+    drop(woken);
     let mut line = Some(line);
     let served = receive(&mut line, readiness).and_then(|left| keep(left, &mut line, readiness));
     served.map_err(|why| {
