@@ -40,14 +40,16 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// The export was asked for the attributes of this object.
     pub(super) fn has_looked(&self, inode: &Inode<B>) {
-        if let Some(live) = inode.live_if_any() {
+        if self.backing.features().asks_after_changes
+            && let Some(live) = inode.live_if_any()
+        {
             live.changes.looked.store(self.moment(), Ordering::Relaxed);
         }
     }
 
     /// What a caller who walks through a directory is to be judged by; none where the export must be asked.
     pub(super) fn for_a_walk(&self, caller: CallerId, at: &Visit<B>) -> Result<Option<Attributes>, Errno> {
-        if at.inode.kind != FileKind::Directory || !self.backing.features().asks_after_changes {
+        if !self.backing.features().asks_after_changes || at.inode.kind != FileKind::Directory {
             return Ok(None);
         }
         let Some(changes) = at.inode.live_if_any().map(|live| &live.changes) else { return Ok(None) };

@@ -271,6 +271,8 @@ impl<'a> Keeper<'a> {
         if let Some(worker) = self.worker.take() {
             self.kept.retain(|fd| *fd != worker.pidfd());
             self.remember_descriptors();
+            // Before that is closed: the next who is given the number may be a reserve, and would keep itself.
+            self.state.set(HeaderWord::WorkerPidfd, NO_DESCRIPTOR);
             worker.bury();
         }
         // What it may have left unsaid.
@@ -303,6 +305,9 @@ impl<'a> Keeper<'a> {
         Woken { signal, worker, reserve }
     }
 }
+
+/// No process's descriptor has this number.
+const NO_DESCRIPTOR: u64 = u64::MAX;
 
 /// What ended a wait.
 #[derive(Debug, Clone, Copy)]

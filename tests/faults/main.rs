@@ -56,8 +56,8 @@ enum Course {
     Reserve,
 }
 
-/// Where what it has noted is half true.
-const HALF: &[&str] = &["journal: half a count", "journal: half forgetting"];
+/// Where it is in the middle of a count, or of forgetting, or has an answer that is written down and not sent.
+const HALF: &[&str] = &["inode: lookups", "journal: half forgot", "before it is sent"];
 /// Where a worker has done a thing, and nobody knows.
 const DONE: &str = "answer: before it is written down";
 /// Where its keeper has seen it.
@@ -139,7 +139,9 @@ fn a_process_may_die_at_every_point_of_every_operation() {
         all.add(tally);
     }
     println!("{} points in the source; in all: {all}", points::named().len());
-    all.missed.iter().for_each(|missed| println!("not come to: {missed}"));
+    if long {
+        all.missed.iter().for_each(|missed| println!("not come to: {missed}"));
+    }
     assert!(
         all.complaints.is_empty(),
         "{} complaints\n{}",

@@ -134,6 +134,9 @@ pub const ALL: &[Operation] = &[
             )
     }),
     hidden("open, read", &["f"], |g| said(fs::read_to_string(g.at("f")))),
+    operation("open O_DIRECT", file, |g| {
+        said(OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(g.at("f")).map(drop))
+    }),
     operation("open for both, read, write", file, |g| {
         let open = File::options().read(true).write(true).open(g.at("f")).unwrap();
         let mut buffer = [0; 4];

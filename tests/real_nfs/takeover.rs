@@ -34,6 +34,10 @@ const POD: Who = Who::new(50000, 0);
 const PAUSE: Duration = Duration::from_secs(8);
 /// How long the server is away.
 const AWAY: Duration = Duration::from_secs(5);
+/// A thread that is being killed while it waits for a request may take one still. Its kernel then fails to write it to the thread's
+/// memory, and answers EIO, where it cannot find that memory without a look at the signals (no `HAVE_FAST_GUP`: user-mode Linux, and
+/// none of the architectures that permfs is for). Nobody in user space can help that, so such a run counts for nothing.
+const ATTEMPTS: u32 = 3;
 /// What the load does between two blows, on a machine of one slow core.
 const OPERATIONS: u64 = 40;
 
@@ -62,10 +66,17 @@ fn survives(stage: &Stage, times: usize, blow: Blow) {
     }
     let served = served(stage);
     Options { workers: 1, ..options(stage, "before") }.run(Duration::from_millis(500)).assert_clean();
-    let before = served.vitals();
-    let load = Load::start(options(stage, "load"));
-    served.strike(&load, times, OPERATIONS, blow);
-    assert_unharmed(&served, &load.finish(), PAUSE, before);
+    for attempt in 1..=ATTEMPTS {
+        let before = served.vitals();
+        let load = Load::start(options(stage, &format!("load-{attempt}")));
+        served.strike(&load, times, OPERATIONS, blow);
+        let report = load.finish();
+        let lost = report.faults.iter().any(|fault| fault.contains("Input/output error"));
+        if attempt == ATTEMPTS || !lost {
+            return assert_unharmed(&served, &report, PAUSE, before);
+        }
+        println!("attempt {attempt}: requests went with a dying thread:\n{}", report.faults.join("\n"));
+    }
 }
 
 /// The load's workers are processes: nobody who starts one while the server is away may have a file of the mount open.
