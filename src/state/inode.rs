@@ -7,6 +7,7 @@ use super::layout::INODE_WORDS;
 use super::table::{RecordId, Table};
 use super::{fd_word, word_fd};
 use crate::sys::shared_memory::SharedWords;
+use crate::sys::sync::moment;
 use crate::sys::{Errno, FileHandle};
 
 const NODE: usize = 0;
@@ -74,18 +75,21 @@ impl InodeRecords {
         let handle_kind = u64::from(u32::from_ne_bytes(handle_kind.to_ne_bytes()));
         set(SMALL, u64::from(data.kind) | length << 8 | handle_kind << 32);
         set(FDS, data.pin.map_or(0, fd_word));
+        moment();
         words[NODE].store(data.node, Ordering::Release);
         Ok(id)
     }
 
     /// The inode is forgotten. Its record is not used for another before [`Self::give_back`].
     pub fn forget(&self, id: RecordId) {
+        moment();
         self.table.words(id)[NODE].store(0, Ordering::Release);
     }
 
     /// Nobody works with the inode any more. Without effect while it is not forgotten.
     pub fn give_back(&self, id: RecordId) {
         let words = self.table.words(id);
+        moment();
         if words[NODE].load(Ordering::Acquire) == 0 {
             self.table.release(id, Some(words[MOUNT].load(Ordering::Relaxed) >> 32));
         }
@@ -129,6 +133,7 @@ impl InodeRecords {
 
     /// Sets them; by one thread at a time.
     pub fn set_lookups(&self, id: RecordId, lookups: u64) {
+        moment();
         self.table.words(id)[LOOKUPS].store(lookups, Ordering::Release);
     }
 
@@ -166,6 +171,7 @@ impl InodeRecords {
     }
 
     fn get(&self, id: RecordId, index: usize) -> u64 {
+        moment();
         self.table.words(id)[index].load(Ordering::Relaxed)
     }
 }

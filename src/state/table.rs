@@ -4,10 +4,11 @@
 //! table, which a second mark tells apart. Which records are free is not shared: a successor sees it by the marks.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::sys::shared_memory::SharedWords;
+use crate::sys::sync::{Mutex, moment};
 
 /// The first word of a record that continues another.
 const CONTINUED: u64 = u64::MAX;
@@ -65,6 +66,7 @@ impl<const WORDS: usize> Table<WORDS> {
     /// The record is none any more.
     pub(super) fn release(&self, id: RecordId, more: Option<u64>) {
         let mut next = more;
+        moment();
         self.words(id)[0].store(0, Ordering::Release);
         let mut freed = vec![id.0];
         while let Some(id) = next.and_then(record_in) {
