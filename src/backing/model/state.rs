@@ -9,6 +9,9 @@ use crate::policy::{
     Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
 };
 
+/// Bytes of a file: all are in memory, also where nothing was written.
+const LARGEST: usize = 1 << 26;
+
 /// An object of the model.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
@@ -161,7 +164,8 @@ impl Object {
 
 impl Object {
     pub(super) fn resize(&mut self, size: u64) -> Result<(), Errno> {
-        self.content.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
+        let length = usize::try_from(size).ok().filter(|length| *length <= LARGEST).ok_or(Errno::EFBIG)?;
+        self.content.resize(length, 0);
         self.attr.size = size;
         Ok(())
     }
