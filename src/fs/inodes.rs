@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use dashmap::DashMap;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -29,6 +29,7 @@ use crate::state::inode::InodeData;
 use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
+use crate::sys::sync::{Mutex, MutexGuard, moment};
 use crate::sys::{descriptors, fault, heap};
 
 /// Inodes forgotten between two looks at whether memory is to be given back.
@@ -264,6 +265,7 @@ impl<B: BackingFs> InodeTable<B> {
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<Arc<Inode<B>>> {
+        moment();
         self.by_id.get(&id).map(|inode| Arc::clone(&inode))
     }
 
@@ -307,7 +309,9 @@ impl<B: BackingFs> InodeTable<B> {
         self.count(record);
         fault::point!("inodes: entered");
         let inode = self.inode(id, object, attr.kind, pin, record);
+        moment();
         self.by_id.insert(id, Arc::clone(&inode));
+        moment();
         shard.insert_unique(hash, Arc::clone(&inode), |inode| self.hasher.hash_one(&inode.object));
         Ok(inode)
     }
@@ -342,6 +346,7 @@ impl<B: BackingFs> InodeTable<B> {
         journal::forgetting(inode.record, left);
         self.state.inodes.set_lookups(inode.record, left);
         // An inode that was forgotten twice at once has no record any more.
+        moment();
         let gone = left == 0 && self.by_id.remove(&id).is_some();
         if gone {
             if let Ok(entry) = shard.find_entry(hash, |other| other.id == id) {
@@ -395,6 +400,7 @@ impl<B: BackingFs> InodeTable<B> {
 
     /// How many inodes the kernel knows.
     pub(crate) fn len(&self) -> usize {
+        moment();
         self.by_id.len()
     }
 

@@ -7,6 +7,7 @@ use super::layout::INODE_WORDS;
 use super::table::{RecordId, Table};
 use super::{fd_word, word_fd};
 use crate::sys::shared_memory::SharedWords;
+use crate::sys::sync::moment;
 use crate::sys::{Errno, FileHandle, fault};
 
 const NODE: usize = 0;
@@ -90,6 +91,7 @@ impl InodeRecords {
     /// Nobody works with the inode any more. Without effect while it is not forgotten.
     pub fn give_back(&self, id: RecordId) {
         let words = self.table.words(id);
+        moment();
         if words[NODE].load(Ordering::Acquire) == 0 {
             self.table.release(id, Some(words[MOUNT].load(Ordering::Relaxed) >> 32));
         }
@@ -174,6 +176,7 @@ impl InodeRecords {
     }
 
     fn get(&self, id: RecordId, index: usize) -> u64 {
+        moment();
         self.table.words(id)[index].load(Ordering::Relaxed)
     }
 }

@@ -4,11 +4,12 @@
 //! table, which a second mark tells apart. Which records are free is not shared: a successor sees it by the marks.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::sys::fault;
 use crate::sys::shared_memory::SharedWords;
+use crate::sys::sync::Mutex;
 
 /// The first word of a record that continues another.
 const CONTINUED: u64 = u64::MAX;

@@ -1,16 +1,17 @@
 //! Named places at which a test lets a process die, to see what its successor makes of that.
 //!
-//! Only with the feature `faults`; without it [`point!`] is nothing at all, and neither is [`around!`]. A test shares a sealed memfd with the
+//! Only with the feature `faults`; without it [`point!`] is nothing at all (but a moment for the model checker, `sys::sync`), and neither is [`around!`]. A test shares a sealed memfd with the
 //! processes of a mount, whose path it gives them in [`VARIABLE`]. There it says at which hit of which point the process that comes
 //! there kills itself, and there all points can be recorded that are passed. Points are the same in all processes of a mount.
 //!
 //! This decides nothing: what it does is kill(2), and when, the test says.
 
-/// A place at which the process may die.
+/// A place at which the process may die; and another thread may come in between.
 macro_rules! point {
     ($name:expr) => {
         #[cfg(feature = "faults")]
         $crate::sys::fault::hit($name);
+        $crate::sys::sync::moment();
     };
 }
 

@@ -33,6 +33,7 @@ pub mod process;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod stat;
+pub mod sync;
 pub mod times;
 pub mod umask;
 pub mod xattr;
