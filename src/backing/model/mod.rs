@@ -20,7 +20,7 @@ use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions,
 
 mod state;
 
-use state::{Object, State, guard};
+use state::{FEATURES, Object, State, guard};
 
 /// The number of the root.
 const ROOT: u64 = 1;
@@ -129,13 +129,7 @@ impl BackingFs for ModelBacking {
     }
 
     fn features(&self) -> BackingFeatures {
-        BackingFeatures {
-            nfs: true,
-            local: false,
-            asks_after_changes: false,
-            posix_acl: false,
-            handles: true,
-        }
+        FEATURES
     }
 
     fn root(&self) -> Result<Found<u64>, Errno> {

@@ -4,10 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::backing::{ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId};
+use crate::backing::{
+    BackingFeatures, ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId,
+};
 use crate::policy::{
     Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
 };
+
+/// An export that is asked for nothing that it need not be.
+pub(super) const FEATURES: BackingFeatures =
+    BackingFeatures { nfs: true, local: false, asks_after_changes: false, posix_acl: false, handles: true };
 
 /// Bytes of a file: all are in memory, also where nothing was written.
 const LARGEST: usize = 1 << 26;
