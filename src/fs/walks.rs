@@ -38,20 +38,20 @@ impl<B: BackingFs> Filesystem<B> {
         }
     }
 
-    /// The export was asked for the attributes of this object.
+    /// Whether the kernel may ask for this object's attributes because somebody walks through it, and the truth has its price.
+    pub(super) fn may_be_a_walk(&self, inode: &Inode<B>) -> bool {
+        self.backing.features().asks_after_changes && inode.kind == FileKind::Directory
+    }
+
+    /// The export was asked for the attributes of this directory.
     pub(super) fn has_looked(&self, inode: &Inode<B>) {
-        if self.backing.features().asks_after_changes
-            && let Some(live) = inode.live_if_any()
-        {
+        if let Some(live) = inode.live_if_any() {
             live.changes.looked.store(self.moment(), Ordering::Relaxed);
         }
     }
 
     /// What a caller who walks through a directory is to be judged by; none where the export must be asked.
     pub(super) fn for_a_walk(&self, caller: CallerId, at: &Visit<B>) -> Result<Option<Attributes>, Errno> {
-        if !self.backing.features().asks_after_changes || at.inode.kind != FileKind::Directory {
-            return Ok(None);
-        }
         let Some(changes) = at.inode.live_if_any().map(|live| &live.changes) else { return Ok(None) };
         let looked = changes.looked.load(Ordering::Relaxed);
         let age = Duration::from_millis(100) * self.moment().saturating_sub(looked);
