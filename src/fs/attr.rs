@@ -34,7 +34,7 @@ impl<B: BackingFs> Filesystem<B> {
         self.forget_listing(&at.policy, &at.inode);
         let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
         if may_be_a_walk {
-            self.has_looked(&at.inode);
+            self.note_look(&at.inode);
         }
         Ok(self.attributes(&at, &stored))
     }

@@ -44,7 +44,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// The export was asked for the attributes of this directory.
-    pub(super) fn has_looked(&self, inode: &Inode<B>) {
+    pub(super) fn note_look(&self, inode: &Inode<B>) {
         if let Some(live) = inode.live_if_any() {
             live.changes.looked.store(self.moment(), Ordering::Relaxed);
         }

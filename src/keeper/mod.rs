@@ -108,7 +108,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Puts a process in reserve, unless there is one. In that process it returns when that takes this one's place.
-    pub fn has_a_reserve(&mut self) {
+    pub fn ensure_reserve(&mut self) {
         if self.reserve.is_none() {
             self.start_reserve();
         }
@@ -117,7 +117,7 @@ impl<'a> Keeper<'a> {
     /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
     /// the reserve.
     pub fn keep(&mut self) -> Ending {
-        self.has_a_reserve();
+        self.ensure_reserve();
         let mut since = Instant::now();
         let mut false_starts = 0;
         loop {

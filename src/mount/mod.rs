@@ -30,6 +30,7 @@ pub mod status;
 pub mod table;
 pub mod unmount;
 pub mod upgrade;
+mod waking;
 mod worker;
 
 pub use background::{Readiness, in_background};

@@ -140,7 +140,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let mut keeping = Keeping::new(&mut keeper, mounted, &state);
     charge.publish();
     // Whoever hears that it is mounted may kill the keeper. Where that comes first, the reserve goes on here.
-    keeping.has_a_reserve();
+    keeping.ensure_reserve();
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
@@ -164,8 +164,8 @@ impl<'k, 'a> Keeping<'k, 'a> {
     }
 
     /// From now on the mount outlives this process.
-    fn has_a_reserve(&mut self) {
-        self.keeper.has_a_reserve();
+    fn ensure_reserve(&mut self) {
+        self.keeper.ensure_reserve();
     }
 
     /// Keeps until the mount is over, or this process is another program.

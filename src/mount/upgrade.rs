@@ -7,18 +7,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Report, ask};
 use super::runtime::{RuntimeDir, Trace};
 use super::status::own_namespace;
 use super::table::MountTable;
+use super::{MountFailure, waking};
 use crate::state::State;
 use crate::state::layout::LAYOUT;
 use crate::state::texts::Text;
@@ -26,8 +24,6 @@ use crate::state::texts::Text;
 /// How long an upgrade may take, until the new program answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
-/// Between two requests that wake the worker's threads.
-const WAKING: Duration = Duration::from_millis(1);
 
 /// What is asked of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +109,7 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
     }
     let program = this_program().map_err(|error| unanswered(error.to_string()))?;
     let begin = Instant::now();
+    let _woken = waking::wake(&entry.target).map_err(|error| MountFailure::NoProcess(error.into()))?;
     match ask(&trace.control(), &Ask::Upgrade(program), CONTROL_PATIENCE) {
         Ok(Upgrading::Begun) => {}
         Ok(Upgrading::Refused(why)) => {
@@ -120,12 +117,7 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
         }
         Err(error) => return Err(unanswered(error.to_string())),
     }
-    let over = Arc::new(AtomicBool::new(false));
-    // Without it the worker's threads that wait for a request end with their process.
-    let _ = wake(entry.target.clone(), Arc::clone(&over));
-    let outcome = follow(&entry.target, &trace, &before, begin);
-    over.store(true, Ordering::Relaxed);
-    outcome
+    follow(&entry.target, &trace, &before, begin)
 }
 
 /// Until the new program answers.
@@ -143,18 +135,6 @@ fn follow(target: &Path, trace: &Trace, before: &Report, begin: Instant) -> Resu
     }
     let why = "the new program does not answer; see the mount's log".to_owned();
     Err(MountFailure::NoAnswer { path: target.to_owned(), why })
-}
-
-/// Makes requests until it is over, one after the other: each wakes one of the worker's threads, which then begins no other.
-fn wake(target: PathBuf, over: Arc<AtomicBool>) -> io::Result<()> {
-    let ask = move || {
-        while !over.load(Ordering::Relaxed) {
-            // statfs(2) is never answered from a cache.
-            let _ = nix::sys::statfs::statfs(&target);
-            thread::sleep(WAKING);
-        }
-    };
-    thread::Builder::new().name("wake".to_owned()).spawn(ask).map(drop)
 }
 
 fn report(trace: &Trace) -> io::Result<Report> {

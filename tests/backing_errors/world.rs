@@ -15,15 +15,7 @@ use permfs::policy::{Credentials, FileKind, NfsGid, NfsUid, Permissions, PodGid,
 
 use crate::faulty::Faulty;
 
-const RULES: &str = "
-version = 1
-[profile.airflow]
-uid = [ { pod = 50000, nfs = 2001 } ]
-gid = [ { pod = 0, nfs = 2001 } ]
-[profile.airflow.permissions]
-group_write = true
-setgid = true
-";
+const RULES: &str = include_str!("../../config/airflow.toml");
 
 /// One mount, and what it was given that must be given back.
 pub struct World {

@@ -14,7 +14,6 @@
 
 pub(super) mod giving;
 mod taking;
-mod waking;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;

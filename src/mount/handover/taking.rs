@@ -18,8 +18,8 @@ use super::super::resume::Left;
 use super::super::runtime::{RuntimeDir, Trace};
 use super::super::table::MountTable;
 use super::super::upgrade::{Upgrading, this_program};
-use super::super::{MountFailure, Readiness, signals};
-use super::{Gift, Line, Reply, waking};
+use super::super::{MountFailure, Readiness, signals, waking};
+use super::{Gift, Line, Reply};
 use crate::sys::{Errno, descriptors, passing};
 use crate::telemetry;
 

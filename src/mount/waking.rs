@@ -16,6 +16,7 @@ use nix::sys::statfs::statfs;
 use nix::sys::wait::waitpid;
 use nix::unistd::pipe2;
 
+use crate::sys::descriptors;
 use crate::sys::process::{Fork, fork};
 
 /// Milliseconds between two requests.
@@ -36,6 +37,8 @@ pub(super) fn wake(target: &Path) -> io::Result<OwnedFd> {
             drop(write);
             // init buries whoever has no parent any more.
             if let Ok(Fork::Child) = fork() {
+                // Nobody who reads what the command says shall wait for this.
+                descriptors::close([0, 1, 2]);
                 ask_until_closed(target, &File::from(read));
             }
             process::exit(0)
