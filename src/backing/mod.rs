@@ -439,8 +439,8 @@ pub trait BackingFs: Send + Sync + 'static {
         from: u64,
         each: &mut dyn FnMut(RawEntry<'_>) -> std::ops::ControlFlow<()>,
     ) -> Result<(), Errno>;
-    /// fsync(2) of a directory.
-    fn fsync_dir(&self, dir: &Self::Dir, data_only: bool) -> Result<(), Errno>;
+    /// fsync(2) of a directory, as the daemon: who has it open may sync it, also where nobody may open it any more.
+    fn fsync_dir(&self, node: &Self::Node, data_only: bool) -> Result<(), Errno>;
 
     /// getxattr(2), of a symlink itself: the value's length, the value written to `buffer`; ERANGE where it does not
     /// fit; with an empty `buffer` only the length.

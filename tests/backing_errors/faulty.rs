@@ -386,9 +386,9 @@ impl BackingFs for Faulty {
         self.come_to("read_dir")?;
         self.inner.read_dir(&dir.it, from, each)
     }
-    fn fsync_dir(&self, dir: &Self::Dir, data_only: bool) -> Result<(), Errno> {
+    fn fsync_dir(&self, node: &Self::Node, data_only: bool) -> Result<(), Errno> {
         self.come_to("fsync_dir")?;
-        self.inner.fsync_dir(&dir.it, data_only)
+        self.inner.fsync_dir(&node.it, data_only)
     }
     fn getxattr(
         &self,

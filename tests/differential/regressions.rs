@@ -21,6 +21,10 @@ pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
             "root that writes through a user's descriptor keeps suid",
             written_by_root_through_a_users_descriptor(),
         ),
+        (
+            "a directory is synced by who has it open, whatever its mode is by now",
+            synced_where_nobody_may_read(),
+        ),
         ("a write by another than the owner takes suid away and is not EPERM", written_by_a_colleague()),
     ]
 }
@@ -32,6 +36,15 @@ fn found_and_removed() -> Vec<Step> {
         Step { who: Root, what: Open { slot: 0, at: at("d"), flags, mode: 0 } },
         Step { who: Root, what: Unlink { at: at("d") } },
         Step { who: Root, what: Fstat { slot: 0 } },
+    ]
+}
+
+fn synced_where_nobody_may_read() -> Vec<Step> {
+    let flags = open_flags(libc::O_DIRECTORY);
+    vec![
+        Step { who: Root, what: Open { slot: 2, at: at("b"), flags, mode: 0 } },
+        Step { who: Root, what: Chmod { at: at("b"), mode: 0o600 } },
+        Step { who: User, what: Fsync { slot: 2 } },
     ]
 }
 

@@ -551,7 +551,7 @@ impl BackingFs for ModelBacking {
         Ok(())
     }
 
-    fn fsync_dir(&self, _dir: &u64, _data_only: bool) -> Result<(), Errno> {
+    fn fsync_dir(&self, _node: &u64, _data_only: bool) -> Result<(), Errno> {
         Ok(())
     }
 

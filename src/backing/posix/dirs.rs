@@ -12,8 +12,8 @@ use nix::unistd::{Whence, lseek};
 
 use super::super::{MountIndex, RawEntry};
 use super::Node;
-use super::acting::act_to_look;
-use super::files::reopen;
+use super::acting::{act_as_root, act_to_look};
+use super::files::{fsync, reopen};
 use super::mounts::unique_ino;
 use crate::policy::{Credentials, FileKind};
 use crate::sys::Errno;
@@ -43,6 +43,17 @@ pub(super) fn open(who: &Credentials, node: &Node) -> Result<Dir, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let fd = reopen(node.as_fd(), flags)?;
     Ok(Dir { fd, mount: node.mount, stream: Mutex::default() })
+}
+
+/// EACCES for root is a server's that squashes root, and there is nothing to sync: a server has changed its directory when it
+/// answers, and fsync(2) of a directory does nothing on NFS (nfs_fsync_dir, fs/nfs/dir.c).
+pub(super) fn sync(node: &Node, data_only: bool) -> Result<(), Errno> {
+    act_as_root()?;
+    match reopen(node.as_fd(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC) {
+        Ok(dir) => fsync(dir.as_fd(), data_only),
+        Err(Errno::EACCES) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 impl Dir {

@@ -317,8 +317,8 @@ impl BackingFs for PosixBacking {
     ) -> Result<(), Errno> {
         around!("read_dir", dir.read(from, each))
     }
-    fn fsync_dir(&self, dir: &Dir, data_only: bool) -> Result<(), Errno> {
-        around!("fsync_dir", files::fsync(dir.as_fd(), data_only))
+    fn fsync_dir(&self, node: &Node, data_only: bool) -> Result<(), Errno> {
+        around!("fsync_dir", dirs::sync(node, data_only))
     }
 
     fn getxattr(
