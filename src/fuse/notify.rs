@@ -9,6 +9,7 @@ use super::device::Device;
 use super::pool::Pool;
 use super::wire::{FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInodeOut};
 use crate::fs::{BackingId, Errno, Kernel, NodeId};
+use crate::state::journal;
 use crate::sys::fuse_dev;
 
 /// The kernel behind a session.
@@ -50,7 +51,8 @@ impl Kernel for OurKernel {
         // A length of 0 is "to the end".
         let all = NotifyInvalInodeOut { ino: node.0.get(), off: 0, len: 0 };
         // ENOENT: the kernel knows no such inode, so it caches nothing of it.
-        let _ = self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes());
+        // Nor may its process's end be waited for, where the READ's worker died with it: a successor answers that.
+        let _ = journal::apart(|| self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes()));
     }
 
     fn forget_attributes(&self, node: NodeId) {

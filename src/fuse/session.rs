@@ -9,6 +9,7 @@ use super::counters::Counters;
 use super::decode::{Dialect, Header};
 use super::device::{Device, Received};
 use super::dispatch::Server;
+use super::late;
 use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, negotiate};
 use super::notify::OurKernel;
 use super::opcode::Opcode;
@@ -102,24 +103,15 @@ impl Session {
         let features = Features::of_numbers(left.flags, left.minor);
         let pool = prepare(device, fs, &features);
         fs.give_back_registered();
+        let held: Vec<Slot> = slots.extract_if(.., |slot| slot.control.is_held()).collect();
         for slot in &mut slots {
-            match slot.left() {
-                // ENOENT: it was sent already.
-                Left::Answer(answer) => _ = pool.device().answer_again(&answer),
-                Left::Abandoned => {
-                    if let Some(request) = slot.request() {
-                        let _ = pool.device().refuse(RequestId(request), Errno::EINTR);
-                    }
-                }
-                Left::Request(_) if fs.is_waiting(slot) => {}
-                Left::Request(_) | Left::Empty => continue,
-            }
-            slot.clear();
+            settle(pool.device(), fs, slot);
         }
-        fs.expect_releases(slots.iter().filter(|slot| is_release(slot)).count());
+        fs.expect_releases(slots.iter().chain(&held).filter(|slot| is_release(slot)).count());
         let device = Arc::clone(pool.device());
         fs.go_on_waiting(|request| later(&device, request));
         pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
+        late::wait_for(held, &pool, fs).map_err(SessionError::Worker)?;
         Ok(Self { pool, features, settled: Settled::of(fs) })
     }
 
@@ -161,6 +153,22 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.pool.counters()
     }
+}
+
+/// Empties a slot of what need not be begun again: it was answered, or somebody else answers it.
+pub(super) fn settle<B: BackingFs>(device: &Device, fs: &Arc<Filesystem<B>>, slot: &mut Slot) {
+    match slot.left() {
+        // ENOENT: it was sent already.
+        Left::Answer(answer) => _ = device.answer_again(&answer),
+        Left::Abandoned => {
+            if let Some(request) = slot.request() {
+                let _ = device.refuse(RequestId(request), Errno::EINTR);
+            }
+        }
+        Left::Request(_) if fs.is_waiting(slot) => {}
+        Left::Request(_) | Left::Empty => return,
+    }
+    slot.clear();
 }
 
 /// Whether a close is left in a slot: a lock that it lets go must not be in the way of whoever asks for it next.

@@ -12,6 +12,7 @@
 mod process;
 mod reserve;
 mod takeover;
+mod worker;
 
 pub use takeover::put_in_order;
 
@@ -27,10 +28,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use crate::state::State;
-use crate::state::layout::HeaderWord;
+use crate::state::layout::{HeaderWord, MAX_SLOTS};
+use crate::sys::thread::threads_that_cannot_end;
 use crate::sys::{Errno, descriptors};
 
 use process::Child;
+use worker::{Life, Worker};
 
 /// Workers that may die in a row before they have begun; then the mount is given up.
 const MAX_FALSE_STARTS: u32 = 10;
@@ -38,6 +41,11 @@ const MAX_FALSE_STARTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a worker has to have served for its death to count as the first.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// Workers that were killed and cannot end, and threads of theirs, beside which another is started; with more the mount waits
+/// until there are fewer. Each thread keeps a slot: those that are left are enough for [`crate::fuse::MAX_WORKERS`].
+const MAX_STUCK: usize = 8;
+const MAX_STUCK_THREADS: usize = MAX_SLOTS - 128;
 
 /// Milliseconds until a process that could not be started is tried again.
 const RETRY: u16 = 200;
@@ -70,14 +78,17 @@ pub enum Ending {
 pub struct Keeper<'a> {
     charge: &'a dyn Charge,
     state: Arc<State>,
-    /// What this process has open for itself; a worker lets it be.
+    /// What this process has open for itself, from beginning to end, and with what stands for others: a worker lets it be.
+    own: Vec<RawFd>,
     kept: Vec<RawFd>,
     signals: SignalFd,
     /// Tells a worker that it may begin, and the keeper that one has.
     go: EventFd,
     begun: EventFd,
-    worker: Option<Child>,
+    worker: Option<Worker>,
     reserve: Option<Child>,
+    /// Workers before this one that were killed and have not ended.
+    stuck: Vec<Child>,
 }
 
 impl<'a> Keeper<'a> {
@@ -97,9 +108,21 @@ impl<'a> Keeper<'a> {
         let signals = SignalFd::with_flags(ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let state = Arc::clone(state);
         state.set(HeaderWord::Keeper, u64::from(std::process::id()));
-        let mut kept = own.to_vec();
-        kept.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
-        let mut keeper = Self { charge, state, kept, signals, go, begun, worker: None, reserve: None };
+        let mut own = own.to_vec();
+        own.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
+        let kept = own.clone();
+        let mut keeper = Self {
+            charge,
+            state,
+            own,
+            kept,
+            signals,
+            go,
+            begun,
+            worker: None,
+            reserve: None,
+            stuck: Vec::new(),
+        };
         if !keeper.start_worker()? {
             return Ok(None);
         }
@@ -121,12 +144,13 @@ impl<'a> Keeper<'a> {
                 && let Some(signal) =
                     i32::try_from(signal.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
             {
-                let worker = self.worker.as_ref().and_then(|worker| i32::try_from(worker.pid()).ok());
+                let worker = self.worker.as_ref().and_then(|worker| i32::try_from(worker.child().pid()).ok());
                 if self.charge.ends_at(signal, worker.map(Pid::from_raw)) {
                     return Ending::Signal(signal);
                 }
             }
-            if woken.worker {
+            self.bury_stuck();
+            if self.has_lost_its_worker() {
                 self.bury_worker();
                 if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
                     return Ending::Over;
@@ -167,7 +191,7 @@ impl<'a> Keeper<'a> {
         if let Some(reserve) = self.reserve.take() {
             reserve.kill();
         }
-        let Some(worker) = self.worker.take() else { return true };
+        let Some(worker) = self.worker.take().map(Worker::into_child) else { return true };
         let left = worker.has_ended_within(patience);
         worker.kill();
         left
@@ -192,45 +216,79 @@ impl<'a> Keeper<'a> {
             }
             charge.work(&mut || _ = begun.write(1))
         })?;
-        self.kept.push(child.pidfd());
-        self.remember_descriptors();
         self.state.set(HeaderWord::Worker, u64::from(child.pid()));
         self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
+        let mut worker = Worker::new(child);
+        self.kept.extend(worker.descriptors());
+        self.remember_descriptors();
         self.go.write(1)?;
-        let has_begun = self.has_begun(&child);
+        let has_begun = self.has_begun(&mut worker);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         drop(keeper);
-        self.worker = Some(child);
+        self.worker = Some(worker);
         if has_begun {
             self.charge.changed();
         }
         Ok(has_begun)
     }
 
-    fn has_begun(&self, worker: &Child) -> bool {
+    fn has_begun(&self, worker: &mut Worker) -> bool {
         loop {
-            let mut polled = [
-                PollFd::new(self.begun.as_fd(), PollFlags::POLLIN),
-                PollFd::new(worker.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut polled, PollTimeout::NONE) {
+            let (news, timeout) = worker.news();
+            let mut polled =
+                [PollFd::new(self.begun.as_fd(), PollFlags::POLLIN), PollFd::new(news, PollFlags::POLLIN)];
+            match poll(&mut polled, timeout) {
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return false,
                 Ok(_) if polled[0].any().unwrap_or(false) => return self.begun.read().is_ok(),
-                Ok(_) => return false,
+                Ok(_) if worker.look() != Life::Serves => return false,
+                Ok(_) => {}
             }
         }
     }
 
+    /// Whether there is no worker, or none that will serve any more and beside which another cannot be started.
+    fn has_lost_its_worker(&mut self) -> bool {
+        let Some(worker) = &mut self.worker else { return true };
+        match worker.look() {
+            Life::Serves | Life::Dies => false,
+            Life::Stuck(threads) => {
+                let left = |child: &Child| threads_that_cannot_end(child.pid()).unwrap_or(0);
+                let all = threads + self.stuck.iter().map(left).sum::<usize>();
+                self.stuck.len() < MAX_STUCK && all <= MAX_STUCK_THREADS
+            }
+            Life::Ended => true,
+        }
+    }
+
+    /// The worker serves no more. Where threads of it are left it is buried when they are gone.
     fn bury_worker(&mut self) {
         if let Some(worker) = self.worker.take() {
-            self.kept.retain(|fd| *fd != worker.pidfd());
-            worker.bury();
+            let descriptors: Vec<RawFd> = worker.descriptors().collect();
+            self.kept.retain(|fd| !descriptors.contains(fd));
+            let child = worker.into_child();
+            if child.has_ended_within(Duration::ZERO) {
+                child.bury();
+            } else {
+                tracing::warn!(
+                    pid = child.pid(),
+                    "the worker was killed, and cannot end before a server answers"
+                );
+                self.kept.push(child.pidfd());
+                self.stuck.push(child);
+            }
         }
         // What it may have left unsaid.
         process::drain(&self.go);
         process::drain(&self.begun);
+    }
+
+    fn bury_stuck(&mut self) {
+        for child in self.stuck.extract_if(.., |child| child.has_ended_within(Duration::ZERO)) {
+            self.kept.retain(|fd| *fd != child.pidfd());
+            child.bury();
+        }
     }
 
     /// Whether the kernel is through with the mount.
@@ -243,19 +301,19 @@ impl<'a> Keeper<'a> {
     }
 
     fn wait(&self) -> Woken {
-        let children = [&self.worker, &self.reserve];
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        polled.extend(children.iter().filter_map(|child| {
-            let child = child.as_ref()?;
-            Some(PollFd::new(child.as_fd(), PollFlags::POLLIN))
-        }));
+        let mut watch = |fd| polled.push(PollFd::new(fd, PollFlags::POLLIN));
+        let news = self.worker.as_ref().map(Worker::news);
+        news.iter().for_each(|(fd, _)| watch(*fd));
+        self.reserve.iter().chain(&self.stuck).for_each(|child| watch(child.as_fd()));
         // Where one is missing there is something to do.
-        let complete = children.iter().all(|child| child.is_some());
-        let _ = poll(&mut polled, if complete { PollTimeout::NONE } else { PollTimeout::from(RETRY) });
-        let mut ready = polled.iter().map(|polled| polled.any().unwrap_or(false));
-        let signal = ready.next().unwrap_or(false);
-        let [worker, reserve] = children.map(|child| child.is_none() || ready.next().unwrap_or(false));
-        Woken { signal, worker, reserve }
+        let timeout = match news {
+            Some((_, timeout)) if self.reserve.is_some() => timeout,
+            _ => PollTimeout::from(RETRY),
+        };
+        let _ = poll(&mut polled, timeout);
+        let reserve = self.reserve.as_ref().is_none_or(|reserve| reserve.has_ended_within(Duration::ZERO));
+        Woken { signal: polled[0].any().unwrap_or(false), reserve }
     }
 }
 
@@ -263,6 +321,5 @@ impl<'a> Keeper<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Woken {
     signal: bool,
-    worker: bool,
     reserve: bool,
 }

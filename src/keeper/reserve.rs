@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Keeper;
 use super::process::{Child, fork, pidfd_of_self};
+use super::worker::Worker;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
 use crate::sys::Errno;
@@ -50,17 +51,19 @@ impl Keeper<'_> {
 
     /// The keeper is dead: what it had is what stands in the state, not what this process remembers.
     fn take_over(&mut self, keeper: OwnedFd) {
-        self.kept = self.state.kept_descriptors();
-        self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         drop(keeper);
+        // What stood for others in the dead keeper is nobody's, and closed by the next worker.
+        self.kept.clone_from(&self.own);
         // Their numbers are perhaps somebody else's by now.
         mem::forget(self.worker.take());
         mem::forget(self.reserve.take());
+        mem::forget(mem::take(&mut self.stuck));
         self.state.set(HeaderWord::Keeper, u64::from(process::id()));
         let number = |word| u32::try_from(self.state.get(word)).unwrap_or_default();
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
         if self.state.get(HeaderWord::Upgrading) == 0 {
-            self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok();
+            self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok().map(Worker::new);
+            self.kept.extend(self.worker.iter().flat_map(Worker::descriptors));
         } else {
             // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
             if let Ok(worker) = Child::of(number(HeaderWord::Worker)) {

@@ -13,6 +13,7 @@ use super::journal::MAX_EVIDENCE;
 use super::layout::{MAX_SLOTS, PAGE, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
 use crate::sys::Errno;
 use crate::sys::shared_memory::{SharedBytes, SharedMemory, SharedWords};
+use crate::sys::thread::ThreadMark;
 
 /// Where the words of a slot's control part lie. The journal's are in `journal`.
 pub(super) const ANSWER_LENGTH: usize = 0;
@@ -22,8 +23,12 @@ pub(super) const ATTEMPTS: usize = 2;
 const ANSWER: Range<usize> = 64..192;
 /// The number of a request that was given up. Numbers are never used again, so it is never taken back.
 const ABANDONED: usize = 63;
+/// The thread whose requests these are, and whether it is in a call that has nothing to do with the slot. Versions that did
+/// not know of them left 0, which says nothing.
+const THREAD: usize = 62;
+const APART: usize = 61;
 /// Words that the journal may use.
-pub(super) const JOURNAL: Range<usize> = 3..63;
+pub(super) const JOURNAL: Range<usize> = 3..61;
 pub(super) const COUNTED: Range<usize> = 192..SLOT_CONTROL / 8;
 
 /// Bytes of an answer's head (`struct fuse_out_header`).
@@ -109,7 +114,7 @@ impl Slots {
         Ok(slot)
     }
 
-    /// The slots in which something was left, before any thread takes one.
+    /// The slots in which something was left, or may be yet ([`Control::is_held`]), before any thread takes one.
     #[must_use]
     pub fn left(&self) -> Vec<Slot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +122,7 @@ impl Slots {
         let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
         for (index, taken) in taken.iter_mut().enumerate().take(used) {
             let Some(slot) = self.slot(index) else { continue };
-            if slot.message_length() > 0 {
+            if slot.message_length() > 0 || slot.control.is_held() {
                 *taken = true;
                 let noted = super::journal::evidence(&slot.control);
                 self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
@@ -195,6 +200,29 @@ impl Control {
     fn is_abandoned(&self, request: u64) -> bool {
         // None is numbered 0: that would be a notification.
         request != 0 && self.words[ABANDONED].load(Ordering::Acquire) == request
+    }
+
+    /// From now on the calling thread works on what is read into the slot.
+    pub fn belongs_to_this_thread(&self) {
+        let mark = ThreadMark::of_this_thread().map_or(0, ThreadMark::to_word);
+        self.words[THREAD].store(mark, Ordering::Release);
+        self.set_apart(false);
+    }
+
+    pub(super) fn set_apart(&self, apart: bool) {
+        self.words[APART].store(u64::from(apart), Ordering::Release);
+    }
+
+    /// Whether a thread of a dead worker is still in the system call that it was killed in: that call may yet change the
+    /// export, and read or write the slot's buffer. Once false it stays so.
+    ///
+    /// To be asked by whoever takes over, after [`crate::sys::thread::threads_that_cannot_end`] has told of the dead
+    /// worker: then its threads do nothing but end that call.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.words[APART].load(Ordering::Acquire) == 0
+            && ThreadMark::from_word(self.words[THREAD].load(Ordering::Acquire))
+                .is_some_and(ThreadMark::is_alive)
     }
 
     /// Counts the tries at this request, of this process and of those before it: 1 for the first.
@@ -314,5 +342,30 @@ mod tests {
         assert_eq!(slot.left(), Left::Abandoned);
         slot.buffer[8..16].copy_from_slice(&9_u64.to_ne_bytes());
         assert_eq!(slot.left(), Left::Request(40));
+    }
+
+    #[test]
+    fn a_slot_is_held_as_long_as_its_thread_lives_unless_that_is_in_a_call_apart() {
+        let state = State::new().unwrap();
+        let slot = state.slots.take().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            slot.control.belongs_to_this_thread();
+            tell.send(slot).unwrap();
+            let _ = wait.recv();
+        });
+        let slot = told.recv().unwrap();
+        assert!(slot.control.is_held());
+        assert_eq!(state.anew().unwrap().slots.left().len(), 1, "although nothing is in it yet");
+        slot.control.set_apart(true);
+        assert!(!slot.control.is_held());
+        slot.control.set_apart(false);
+        drop(end);
+        thread.join().unwrap();
+        while slot.control.is_held() {
+            std::thread::yield_now();
+        }
+        assert!(state.anew().unwrap().slots.left().is_empty());
     }
 }

@@ -31,6 +31,7 @@ pub mod process;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod stat;
+pub mod thread;
 pub mod times;
 pub mod umask;
 pub mod xattr;
