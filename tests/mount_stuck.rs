@@ -9,7 +9,7 @@ mod live;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, chown};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Within which a successor serves beside a process that cannot end.
-const SOON: Duration = Duration::from_secs(2);
+/// Within which the mount answers beside a process that cannot end: its keeper looks once a second.
+const SOON: Duration = Duration::from_secs(3);
 /// Within which everything is through once nothing is in the way.
 const HEALED: Duration = Duration::from_secs(10);
 
@@ -37,6 +37,9 @@ struct Stage {
     third: Mount,
     /// The workers of these two.
     servers: [u32; 2],
+    /// Where the pods' mount says who serves it. Nobody is started to be asked while something hangs: a new process begins by closing
+    /// its copies of all open files.
+    record: PathBuf,
 }
 
 impl Stage {
@@ -52,9 +55,10 @@ impl Stage {
         fs::create_dir(pods.stored("fine")).unwrap();
         chown(pods.stored("fine"), Some(2001), Some(2001)).unwrap();
         bind(&second.target(), &pods.stored("hung"));
-        pods.mount(&format!("{AIRFLOW}\n[profile.airflow.cache]\ndata = \"page\"\n"));
+        pods.mount(&format!("{AIRFLOW}\n[profile.airflow.cache]\ndata = \"page\"\nattr_timeout = \"1h\"\n"));
         let servers = [second.daemon(), third.daemon()];
-        Self { pods, second, third, servers }
+        let record = live::mount::runtime_dir().join(pods.keeper().to_string()).join("mount.json");
+        Self { pods, second, third, servers, record }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -82,10 +86,22 @@ impl Stage {
         took
     }
 
+    fn worker(&self) -> u32 {
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(&self.record).unwrap()).unwrap();
+        record["worker"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap()
+    }
+
     /// The pods' worker, once a thread of it is in a wait that a kill does not end.
     fn worker_that_waits(&self) -> u32 {
-        let worker = self.pods.daemon();
-        until("a thread of the worker waits uninterruptibly", || states(worker).contains(&b'D'));
+        until("a thread of the worker waits uninterruptibly", || states(self.worker()).contains(&b'D'));
+        self.worker()
+    }
+
+    /// kill -9 of the worker; returns when another is about to serve.
+    fn kill_worker(&self) -> u32 {
+        let worker = self.worker();
+        signal(worker, Signal::SIGKILL);
+        until("another worker serves", || self.worker() != worker);
         worker
     }
 
@@ -103,7 +119,7 @@ impl Drop for Stage {
         self.heal();
         if thread::panicking() {
             // Who waits for an answer that nobody gives would wait for ever, and this process could not end.
-            let _ = connection(&self.pods.target()).map(|abort| fs::write(abort, "1"));
+            let _ = abort(&self.pods.target());
         }
         if !self.pods.unmount(&[]).status.success() {
             let _ = umount2(&self.pods.target(), MntFlags::MNT_DETACH);
@@ -116,12 +132,16 @@ impl Drop for Stage {
     }
 }
 
-/// What ends the connection of a FUSE mount when it is written to.
-fn connection(target: &Path) -> std::io::Result<PathBuf> {
+/// Ends the connection of a FUSE mount.
+fn abort(target: &Path) -> std::io::Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let line = mounts.lines().find(|line| line.split(' ').nth(4) == target.to_str());
-    let minor = line.and_then(|line| line.split(' ').nth(2)?.split(':').nth(1));
-    Ok(Path::new("/sys/fs/fuse/connections").join(minor.unwrap_or_default()).join("abort"))
+    let minor = line.and_then(|line| line.split(' ').nth(2)?.split(':').nth(1)).unwrap_or_default();
+    let all = tempfile::tempdir()?;
+    mount(Some("none"), all.path(), Some("fusectl"), MsFlags::empty(), None::<&str>)?;
+    let aborted = fs::write(all.path().join(minor).join("abort"), "1");
+    umount2(all.path(), MntFlags::MNT_DETACH)?;
+    aborted
 }
 
 fn bind(from: &Path, to: &Path) {
@@ -169,6 +189,8 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
     // The owner has a file for its locks from here on, and the kernel no page of the file.
     lock(&file, libc::F_WRLCK);
     lock(&file, libc::F_UNLCK);
+    // A read asks for attributes that the kernel does not know.
+    file.metadata().unwrap();
     signal(stage.servers[0], Signal::SIGSTOP);
     // A READ that nobody answers: its pages are locked.
     let (reader, locker) = (Arc::clone(&file), file);
@@ -181,8 +203,9 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
     // The lock is the node's, and set at once; then the kernel is to forget the pages.
     let locked = thread::spawn(move || lock(&locker, libc::F_WRLCK));
     for round in 0..3 {
-        signal(stage.worker_that_waits(), Signal::SIGKILL);
-        sleep(Duration::from_millis(50));
+        let dead = stage.worker_that_waits();
+        assert_eq!(stage.kill_worker(), dead);
+        assert!(states(dead).contains(&b'D'), "it is there yet");
         let took = stage.goes_on(round);
         assert!(took < SOON, "beside a worker that cannot end, something took {took:?}");
     }
@@ -196,33 +219,30 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
 #[test]
 fn a_worker_that_the_server_holds_on_to_is_succeeded_and_its_requests_are_done_once() {
     let stage = Stage::new();
-    let mut log = POD.run(|| {
+    POD.run(|| {
         fs::write(stage.at("hung/in/known"), "content").unwrap();
-        OpenOptions::new().append(true).create(true).open(stage.at("hung/in/log")).unwrap()
+        fs::write(stage.at("hung/in/log"), "first\n").unwrap();
     });
-    log.write_all(b"first\n").unwrap();
     let shell = |script: &str| {
         let mut shell = Command::new("sh");
-        std::os::unix::process::CommandExt::uid(&mut shell, POD.uid);
-        std::os::unix::process::CommandExt::gid(&mut shell, POD.gid);
-        let shell = shell.args(["-c", script, "sh"]).arg(stage.at("hung/in")).stdin(Stdio::null());
-        shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        shell.uid(POD.uid).gid(POD.gid).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.args(["-c", script, "sh"]).arg(stage.at("hung/in")).spawn().unwrap()
     };
-    signal(stage.servers[1], Signal::SIGSTOP);
-    let append = thread::spawn(move || {
-        log.write_all(b"second\n").unwrap();
-        log.sync_all().unwrap();
-    });
-    let mut makes = shell("exec mkdir \"$1\"/dir");
-    let mut moves = shell("exec mv -T \"$1\"/known \"$1\"/moved");
-    let mut dies = shell("exec cat \"$1\"/never");
+    let callers = [
+        "exec 3>>\"$1\"/log; sleep 1; echo second >&3",
+        "sleep 1; exec mkdir \"$1\"/dir",
+        "sleep 1; exec mv -T \"$1\"/known \"$1\"/moved",
+    ];
+    let mut callers = callers.map(shell);
+    let mut dies = shell("sleep 1; exec cat \"$1\"/never");
     sleep(Duration::from_millis(500));
+    signal(stage.servers[1], Signal::SIGSTOP);
+    sleep(Duration::from_secs(1));
     // From now on it does not see either that those whom it serves are dying.
     signal(stage.servers[0], Signal::SIGSTOP);
-    let dead = stage.worker_that_waits();
+    let dead = stage.worker();
     for round in 0..2 {
-        signal(stage.pods.daemon(), Signal::SIGKILL);
-        sleep(Duration::from_millis(50));
+        stage.kill_worker();
         let took = stage.goes_on(round);
         assert!(took < SOON, "beside a worker that cannot end, something took {took:?}");
     }
@@ -233,12 +253,13 @@ fn a_worker_that_the_server_holds_on_to_is_succeeded_and_its_requests_are_done_o
     assert!(begin.elapsed() < SOON);
     dies.kill().unwrap();
     until("a killed caller goes away", || dies.try_wait().unwrap().is_some());
-    assert_eq!(dies.wait().unwrap().signal(), Some(libc::SIGKILL));
-    assert!(makes.try_wait().unwrap().is_none() && moves.try_wait().unwrap().is_none(), "they wait");
+    assert!(callers.iter_mut().all(|caller| caller.try_wait().unwrap().is_none()), "they wait");
     stage.heal();
-    until("all are through", || append.is_finished() && states(dead).is_empty());
-    append.join().unwrap();
-    assert!(makes.wait().unwrap().success() && moves.wait().unwrap().success());
+    for caller in &mut callers {
+        until("a caller is through", || caller.try_wait().unwrap().is_some());
+        assert!(caller.wait().unwrap().success());
+    }
+    until("the dead worker is gone", || states(dead).is_empty());
     let stored = |name: &str| stage.third.stored(name);
     assert_eq!(fs::read_to_string(stored("log")).unwrap(), "first\nsecond\n");
     assert!(stored("dir").is_dir() && stored("moved").is_file() && !stored("known").exists());

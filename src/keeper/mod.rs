@@ -218,9 +218,9 @@ impl<'a> Keeper<'a> {
         })?;
         self.state.set(HeaderWord::Worker, u64::from(child.pid()));
         self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
-        let mut worker = Worker::new(child);
-        self.kept.extend(worker.descriptors());
+        self.kept.push(child.pidfd());
         self.remember_descriptors();
+        let mut worker = Worker::new(child);
         self.go.write(1)?;
         let has_begun = self.has_begun(&mut worker);
         // Only now: until here the worker was closing whatever it had no record of.
@@ -235,9 +235,11 @@ impl<'a> Keeper<'a> {
 
     fn has_begun(&self, worker: &mut Worker) -> bool {
         loop {
-            let (news, timeout) = worker.news();
-            let mut polled =
-                [PollFd::new(self.begun.as_fd(), PollFlags::POLLIN), PollFd::new(news, PollFlags::POLLIN)];
+            let timeout = PollTimeout::from(worker.next_look());
+            let mut polled = [
+                PollFd::new(self.begun.as_fd(), PollFlags::POLLIN),
+                PollFd::new(worker.child().as_fd(), PollFlags::POLLIN),
+            ];
             match poll(&mut polled, timeout) {
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return false,
@@ -265,17 +267,15 @@ impl<'a> Keeper<'a> {
     /// The worker serves no more. Where threads of it are left it is buried when they are gone.
     fn bury_worker(&mut self) {
         if let Some(worker) = self.worker.take() {
-            let descriptors: Vec<RawFd> = worker.descriptors().collect();
-            self.kept.retain(|fd| !descriptors.contains(fd));
             let child = worker.into_child();
             if child.has_ended_within(Duration::ZERO) {
+                self.kept.retain(|fd| *fd != child.pidfd());
                 child.bury();
             } else {
                 tracing::warn!(
                     pid = child.pid(),
                     "the worker was killed, and cannot end before a server answers"
                 );
-                self.kept.push(child.pidfd());
                 self.stuck.push(child);
             }
         }
@@ -301,17 +301,13 @@ impl<'a> Keeper<'a> {
     }
 
     fn wait(&self) -> Woken {
+        let worker = self.worker.as_ref();
+        let children = worker.map(Worker::child).into_iter().chain(&self.reserve).chain(&self.stuck);
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let mut watch = |fd| polled.push(PollFd::new(fd, PollFlags::POLLIN));
-        let news = self.worker.as_ref().map(Worker::news);
-        news.iter().for_each(|(fd, _)| watch(*fd));
-        self.reserve.iter().chain(&self.stuck).for_each(|child| watch(child.as_fd()));
+        polled.extend(children.map(|child| PollFd::new(child.as_fd(), PollFlags::POLLIN)));
         // Where one is missing there is something to do.
-        let timeout = match news {
-            Some((_, timeout)) if self.reserve.is_some() => timeout,
-            _ => PollTimeout::from(RETRY),
-        };
-        let _ = poll(&mut polled, timeout);
+        let complete = worker.filter(|_| self.reserve.is_some());
+        let _ = poll(&mut polled, PollTimeout::from(complete.map_or(RETRY, Worker::next_look)));
         let reserve = self.reserve.as_ref().is_none_or(|reserve| reserve.has_ended_within(Duration::ZERO));
         Woken { signal: polled[0].any().unwrap_or(false), reserve }
     }

@@ -63,7 +63,7 @@ impl Keeper<'_> {
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
         if self.state.get(HeaderWord::Upgrading) == 0 {
             self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok().map(Worker::new);
-            self.kept.extend(self.worker.iter().flat_map(Worker::descriptors));
+            self.kept.extend(self.worker.iter().map(|worker| worker.child().pidfd()));
         } else {
             // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
             if let Ok(worker) = Child::of(number(HeaderWord::Worker)) {

@@ -7,30 +7,23 @@
 //! them will touch memory again but as the kernel's part of the one call that it is in. Which call that is, and what may
 //! be done before it is over, stands in the slots (`state::slot`).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::PollTimeout;
-
 use super::process::Child;
-use crate::sys::process::pidfd_of_first_thread;
 use crate::sys::thread::{has_lost_its_first_thread, threads_that_cannot_end};
 
 /// How long a killed worker may take to end before anybody asks what keeps it: most take a millisecond.
-const GRACE: Duration = Duration::from_millis(250);
-/// From one look at a worker that is dying to the next, in milliseconds.
-const LOOK: u16 = 25;
-/// From one look at a worker to the next, in milliseconds, where it is long past [`GRACE`]; and at one that is not known to be
-/// dying, where the kernel tells only of a whole
-/// process's end (before Linux 6.9).
+const GRACE: Duration = Duration::from_millis(100);
+/// From one look at a worker to the next, in milliseconds. Its end is told at once; that it was killed and has not ended no kernel
+/// tells (PIDFD_THREAD of Linux 6.9 does so of a first thread up to 6.14, and no longer).
 const GLANCE: u16 = 1000;
+/// The same while it is dying.
+const LOOK: u16 = 25;
 
 /// A worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
-    /// Readable once its first thread has ended; none where the kernel cannot tell.
-    first_thread: Option<OwnedFd>,
     dying_since: Option<Instant>,
 }
 
@@ -49,10 +42,7 @@ pub(super) enum Life {
 
 impl Worker {
     pub(super) fn new(child: Child) -> Self {
-        let first_thread = pidfd_of_first_thread(child.pid()).ok();
-        // Of one that somebody else has started the number may be another's by now: not while it has not ended.
-        let first_thread = first_thread.filter(|_| !child.has_ended_within(Duration::ZERO));
-        Self { child, first_thread, dying_since: None }
+        Self { child, dying_since: None }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -63,20 +53,11 @@ impl Worker {
         self.child
     }
 
-    /// The descriptors that stand for it.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + use<> {
-        let first_thread = self.first_thread.as_ref().map(AsRawFd::as_raw_fd);
-        [Some(self.child.pidfd()), first_thread].into_iter().flatten()
-    }
-
-    /// What is to be polled for news of it, and for how long at most.
-    pub(super) fn news(&self) -> (BorrowedFd<'_>, PollTimeout) {
-        match (&self.first_thread, self.dying_since) {
-            // The first thread's stays readable.
-            (_, Some(since)) if since.elapsed() < GRACE * 4 => (self.child.as_fd(), PollTimeout::from(LOOK)),
-            (_, Some(_)) => (self.child.as_fd(), PollTimeout::from(GLANCE)),
-            (Some(first_thread), None) => (first_thread.as_fd(), PollTimeout::NONE),
-            (None, None) => (self.child.as_fd(), PollTimeout::from(GLANCE)),
+    /// Milliseconds after which it is to be looked at again.
+    pub(super) fn next_look(&self) -> u16 {
+        match self.dying_since {
+            Some(since) if since.elapsed() < GRACE * 10 => LOOK,
+            _ => GLANCE,
         }
     }
 

@@ -64,15 +64,6 @@ pub fn pidfd(process: u32) -> Result<OwnedFd, Errno> {
     new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })
 }
 
-/// As [`pidfd`], but readable once the process's first thread has ended, whatever others are left (PIDFD_THREAD, Linux 6.9).
-///
-/// # Errors
-/// EINVAL where the kernel does not have it; ESRCH.
-pub fn pidfd_of_first_thread(process: u32) -> Result<OwnedFd, Errno> {
-    // SAFETY: as in `pidfd`.
-    new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, process, libc::PIDFD_THREAD) })
-}
-
 /// The file that another process has open as `fd`: the same open file, not another one (pidfd_getfd(2), Linux 5.6).
 ///
 /// # Errors
