@@ -2,7 +2,8 @@
 //!
 //! Keeper and worker share one table of descriptors (CLONE_FILES), and the memory of [`crate::state`]. So whatever a worker
 //! opens is kept without a word, at no cost; what it knows stands in the memory; and when it dies, its successor, made from the
-//! keeper as it was before any thread existed, finds both. The kernel's requests wait meanwhile.
+//! keeper as it was before any thread existed, finds both. The kernel's requests wait meanwhile. A worker that was killed and cannot
+//! end ([`worker`]) is not waited for.
 //!
 //! The keeper has one thread, opens nothing while a worker begins, and touches no file system but the runtime directory.
 //! A second process like it, the [`reserve`], waits for the keeper's own death, and takes its place.
@@ -43,7 +44,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Workers that were killed and cannot end, and threads of theirs, beside which another is started; with more the mount waits
-/// until there are fewer. Each thread keeps a slot: those that are left are enough for [`crate::fuse::MAX_WORKERS`].
+/// until there are fewer. Each thread keeps a slot: 128 are left to serve with.
 const MAX_STUCK: usize = 8;
 const MAX_STUCK_THREADS: usize = MAX_SLOTS - 128;
 
