@@ -166,7 +166,9 @@ pub(super) fn settle<B: BackingFs>(device: &Device, fs: &Arc<Filesystem<B>>, slo
             }
         }
         Left::Request(_) if fs.is_waiting(slot) => {}
-        Left::Request(_) | Left::Empty => return,
+        Left::Request(_) => return,
+        // Whoever had it may have died before it had cleared all of it.
+        Left::Empty => {}
     }
     slot.clear();
 }

@@ -221,9 +221,9 @@ impl<'a> Keeper<'a> {
         self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
         self.kept.push(child.pidfd());
         self.remember_descriptors();
-        let mut worker = Worker::new(child);
+        let worker = Worker::new(child);
         self.go.write(1)?;
-        let has_begun = self.has_begun(&mut worker);
+        let has_begun = self.has_begun(&worker);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         drop(keeper);
@@ -234,19 +234,18 @@ impl<'a> Keeper<'a> {
         Ok(has_begun)
     }
 
-    fn has_begun(&self, worker: &mut Worker) -> bool {
+    fn has_begun(&self, worker: &Worker) -> bool {
         loop {
-            let timeout = PollTimeout::from(worker.next_look());
             let mut polled = [
                 PollFd::new(self.begun.as_fd(), PollFlags::POLLIN),
                 PollFd::new(worker.child().as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, timeout) {
+            // Nothing is to be opened here: the worker is looking which descriptors are nobody's.
+            match poll(&mut polled, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return false,
                 Ok(_) if polled[0].any().unwrap_or(false) => return self.begun.read().is_ok(),
-                Ok(_) if worker.look() != Life::Serves => return false,
-                Ok(_) => {}
+                Ok(_) => return false,
             }
         }
     }

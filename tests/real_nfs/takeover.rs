@@ -1,10 +1,12 @@
 //! Whoever serves a mount over real NFS is killed and replaced under the verified load, and the server goes away meanwhile:
 //! the pods notice nothing but a pause.
 
-use std::thread::sleep;
+use std::fs;
+use std::path::PathBuf;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use super::live::mount::permfs;
+use super::live::mount::{permfs, runtime_dir};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::served::{Blow, Served, assert_unharmed};
@@ -47,6 +49,22 @@ fn served(stage: &Stage) -> Served {
     Served { target: stage.pod(""), permfs }
 }
 
+/// Where a scenario fails, what the mount's processes have said of it is told.
+struct TellsTheLog(PathBuf);
+
+impl Drop for TellsTheLog {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", fs::read_to_string(&self.0).unwrap_or_default());
+        }
+    }
+}
+
+fn log_of(served: &Served) -> PathBuf {
+    let keeper = served.pids().expect("it serves").keeper;
+    runtime_dir().join(keeper.to_string()).join("log")
+}
+
 fn at_ease(stage: &Stage) {
     let report = options(stage, "load").run(Duration::from_secs(3));
     println!("{}", report.to_json());
@@ -63,6 +81,7 @@ fn survives(stage: &Stage, times: usize, blow: Blow) {
         return;
     }
     let served = served(stage);
+    let _tells = TellsTheLog(log_of(&served));
     Options { workers: 1, ..options(stage, "before") }.run(Duration::from_millis(500)).assert_clean();
     let before = served.vitals();
     let load = Load::start(options(stage, "load"));
