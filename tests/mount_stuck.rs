@@ -22,8 +22,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Within which the mount answers beside a process that cannot end: its keeper looks once a second.
-const SOON: Duration = Duration::from_secs(3);
+/// Within which the mount answers beside a process that cannot end: its keeper looks once a second,
+/// and its successor may close for another one what was left.
+const SOON: Duration = Duration::from_secs(5);
 /// Within which everything is through once nothing is in the way.
 const HEALED: Duration = Duration::from_secs(10);
 

@@ -35,9 +35,9 @@ const POD: Who = Who::new(50000, 0);
 /// The longest that anybody may wait, with eight workers and a server on one slow core: without any blow it is up to a second here.
 const PAUSE: Duration = Duration::from_secs(8);
 /// How long the server is away.
-const AWAY: Duration = Duration::from_secs(15);
+const AWAY: Duration = Duration::from_secs(20);
 /// Within which another worker serves although the server is away, whatever the one before it waits for.
-const SUCCEEDED: Duration = Duration::from_secs(5);
+const SUCCEEDED: Duration = Duration::from_secs(8);
 /// What the load does between two blows, on a machine of one slow core.
 const OPERATIONS: u64 = 40;
 
