@@ -32,7 +32,7 @@ fn wait_for_work_in(dir: &Path, child: &mut Child) {
 fn a_signal_at_any_moment_leaves_nothing_behind() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
         for pause in [0, 3, 40, 300, 1200] {
-            let room = Room::new();
+            let room = Room::in_memory();
             let mut child = room.bench(&[]).spawn().unwrap();
             wait_for_work_in(&room.target(), &mut child);
             thread::sleep(Duration::from_millis(pause));

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+#[path = "../benches/mount/bound.rs"]
+mod bound;
 #[path = "../benches/mount/chart.rs"]
 mod chart;
 #[path = "../benches/mount/counting.rs"]
@@ -57,7 +59,8 @@ fn measured(name: &'static str, ratio: f64) -> Measured {
 }
 
 fn outcome(candidates: Vec<Measured>) -> Outcome {
-    Outcome { kind: "pinned", place: "ext4 in memory".to_owned(), notes: Vec::new(), candidates }
+    let place = "ext4 in memory".to_owned();
+    Outcome { kind: "pinned", place, request: None, notes: Vec::new(), candidates }
 }
 
 fn count(total: f64) -> Count {
@@ -100,6 +103,24 @@ fn the_table_tells_what_was_left_out_and_what_each_operation_asked_for() {
     let text = table::text(&outcome(vec![permfs]));
     assert!(text.contains("it <cannot> & will not") && text.contains("a < b"), "{text}");
     assert!(text.contains("remove 2.5") && text.contains("0.50 0.45..0.55"), "{text}");
+}
+
+#[test]
+fn what_the_requests_alone_allow_counts_those_that_are_waited_for_and_the_rpcs_more() {
+    let kinds = ["getattr", "unlink", "forget"].map(|kind| (kind.to_owned(), 1.0));
+    let mut permfs = measured("permfs", 0.4);
+    permfs.requests = vec![Count { operation: "unlink", total: 3.0, by_kind: BTreeMap::from(kinds) }];
+    let mut one = outcome(vec![permfs]);
+    assert_eq!(
+        (bound::heading(&one), bound::lines(&one)),
+        (None, Vec::new()),
+        "where a request was not measured"
+    );
+    // As long as half an operation on the bare side, which takes a microsecond.
+    one.request = Some(0.5);
+    assert!(table::text(&one).contains("0.50 at most, has 0.40"), "{}", table::text(&one));
+    one.candidates[0].rpcs = vec![CountPair { bare: count(1.0), permfs: count(2.0) }];
+    assert!(bound::lines(&one)[0].contains("0.33 at most"), "{:?}", bound::lines(&one));
 }
 
 #[test]

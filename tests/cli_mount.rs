@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -15,16 +16,33 @@ use nix::unistd::Pid;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_permfs");
 
+/// Who makes a mount namespace copies the mounts of all tests, which then end later than they should: that test is alone.
+static MOUNTS: RwLock<()> = RwLock::new(());
+
+enum Beside {
+    Others(#[expect(unused)] RwLockReadGuard<'static, ()>),
+    Nobody(#[expect(unused)] RwLockWriteGuard<'static, ()>),
+}
+
 /// An export of 2001:2001 and a place to mount it. Whatever is still mounted at the end is detached.
 struct Place {
     dir: tempfile::TempDir,
+    _beside: Beside,
 }
 
 impl Place {
     fn new() -> Self {
+        Self::beside(Beside::Others(MOUNTS.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn alone() -> Self {
+        Self::beside(Beside::Nobody(MOUNTS.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn beside(beside: Beside) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let place = Self { dir };
+        let place = Self { dir, _beside: beside };
         fs::create_dir(place.path("export")).unwrap();
         chown(place.path("export"), Some(2001), Some(2001)).unwrap();
         fs::create_dir(place.path("target")).unwrap();
@@ -147,8 +165,18 @@ fn the_status_has_the_fields_of_the_contract() {
     let mount = status[0].as_object().unwrap();
     let mut fields: Vec<_> = mount.keys().map(String::as_str).collect();
     fields.sort_unstable();
-    let expected =
-        ["counters", "features", "keeper_pid", "pid", "profile", "rules", "source", "state", "target"];
+    let expected = [
+        "counters",
+        "features",
+        "keeper_pid",
+        "pid",
+        "profile",
+        "rules",
+        "source",
+        "state",
+        "target",
+        "upgrade_failed",
+    ];
     assert_eq!(fields, expected);
     assert_eq!(mount["target"], place.path("target").to_str().unwrap());
     assert_eq!(mount["source"], place.path("export").to_str().unwrap());
@@ -226,6 +254,11 @@ fn whoever_waits_for_a_stopped_process_is_named_and_let_go() {
     place.mount();
     let pid = place.pid();
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    eventually("the stop of every thread", || {
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(|thread| {
+            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
+        })
+    });
     let mut user = Command::new("ls").arg(place.path("target/name")).stderr(Stdio::null()).spawn().unwrap();
     let said = || place.refused(&["unmount", "target"]);
     let waits = format!("pid {} (ls) waits for the answer", user.id());
@@ -305,6 +338,7 @@ fn a_mount_whose_connection_is_aborted_is_taken_down() {
     let place = Place::new();
     place.mount();
     let pid = place.pid();
+    let keeper = i32::try_from(place.status()[0]["keeper_pid"].as_i64().unwrap()).unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounts.lines().find(|line| line.contains(place.path("target").to_str().unwrap())).unwrap();
     let minor = line.split([' ', ':']).nth(3).unwrap();
@@ -315,6 +349,8 @@ fn a_mount_whose_connection_is_aborted_is_taken_down() {
     fs::write(connections.join(minor).join("abort"), "1").unwrap();
     nix::mount::umount(&connections).unwrap();
     eventually("the end of the process", || !is_alive(pid));
+    // The keeper sees that, and takes the mount down.
+    eventually("the end of its keeper", || !is_alive(keeper));
     place.assert_nothing_is_left();
 }
 
@@ -358,11 +394,11 @@ fn a_bind_mount_of_the_mount_keeps_its_process() {
 
 #[test]
 fn a_mount_that_another_namespace_uses_keeps_its_process() {
-    let place = Place::new();
+    let place = Place::alone();
     place.mount();
     let pid = place.pid();
     let mut container = Command::new("unshare");
-    // The mounts of the tests beside this one are none of its business.
+    // The mounts of others on this machine are none of its business.
     let script = "for m in $(awk '$3 == \"fuse.permfs\" { print $2 }' /proc/mounts); do
             [ \"$m\" = \"$1\" ] || umount --no-canonicalize -l \"$m\"
         done

@@ -135,6 +135,7 @@ fn values_that_the_chart_does_not_know_are_refused() {
         ("node.livenesProbe=x", "'livenesProbe'"),
         ("metrics.enabled=true", "'metrics'"),
         ("host.updateStrategy.type=RollingUpdate", "'updateStrategy'"),
+        ("host.maxSurge=0", "/host/maxSurge"),
         ("log.level=verbose", "/log/level"),
         ("kubeletDir=var/lib/kubelet", "/kubeletDir"),
         ("csi.hostPaths={srv}", "/csi/hostPaths/0"),
@@ -298,11 +299,21 @@ fn no_role_may_read_secrets_or_has_a_wildcard() {
 }
 
 #[test]
-fn the_mount_host_is_replaced_by_hand_only_and_nothing_restarts_or_limits_it() {
+fn the_mount_hosts_next_pod_comes_before_the_last_one_goes_and_nothing_restarts_or_limits_it() {
     let documents = rendered(ALL_ON);
     let host = object(&documents, "DaemonSet", "permfs-host");
-    assert_eq!(host.value["spec"]["updateStrategy"]["type"], "OnDelete");
+    let strategy = &host.value["spec"]["updateStrategy"];
+    assert_eq!(strategy["type"], "RollingUpdate");
+    assert_eq!(strategy["rollingUpdate"]["maxSurge"], 1);
+    assert_eq!(strategy["rollingUpdate"]["maxUnavailable"], 0);
     let container = host.containers()[0];
+    // Two pods of it are on a node at once: nothing of theirs may be the node's only one.
+    assert!(container["ports"].is_null());
+    let arguments = container["args"].as_array().unwrap();
+    assert!(arguments.iter().any(|argument| argument == "--outstay-mounts"));
+    // Ready is who has taken all mounts over, by the socket that it listens at.
+    let ready = container["readinessProbe"]["exec"]["command"].as_array().unwrap();
+    assert!(ready.contains(&arguments[1]) && ready.iter().any(|word| word == "--check"));
     assert!(container["livenessProbe"].is_null(), "a failed probe would end every mount of the node");
     assert!(
         container["resources"]["limits"]["memory"].is_null(),

@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use live::requests::{Made, Requests};
-use live::{AIRFLOW, Mount, POD};
+use live::{AIRFLOW, Mount, POD, Who};
 
 /// A mount under `data`, and names that the kernel believes for long enough to make no difference here.
 fn mount(data: &str) -> Mount {
@@ -109,6 +109,29 @@ fn what_was_looked_at_is_looked_at_again_for_nothing() {
     POD.run(walk);
     costs(&[], 20, &cost(&mount, 20, |_| walk()));
     costs(&[], 200, &cost(&mount, 200, |n| _ = fs::metadata(mount.at(format!("d/{n}"))).unwrap()));
+}
+
+/// Linux looks for a POSIX ACL wherever the owner is somebody else, and keeps what it found. Not of the root of a FUSE mount, which it makes
+/// before it knows that there are ACLs (`fuse_init_inode`): that one's is asked for at every path on some kernels (6.18.44).
+#[test]
+fn a_path_of_somebody_elses_costs_a_look_at_the_roots_acl_at_most() {
+    let rules = AIRFLOW
+        .replace("{ pod = 50000, nfs = 2001 }", "{ pod = 50000, nfs = 2001 }, { pod = 50001, nfs = 2002 }");
+    let cache = "[profile.airflow.cache]\nattr_timeout = \"60s\"\nentry_timeout = \"60s\"\n";
+    let mount = Mount::of(&format!("{rules}{cache}"));
+    let file = mount.at("a/b/c/file");
+    POD.run(|| {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        make(&file);
+    });
+    let other = Who::new(50001, 0);
+    let look = || _ = fs::metadata(&file).unwrap();
+    other.run(look);
+    let requests = Requests::of(&mount);
+    other.run(|| (0..100).for_each(|_| look()));
+    let made = requests.since();
+    assert!(made.of("getxattr") <= 100, "{made:?}");
+    assert!(made.0.iter().all(|(kind, count)| kind == "getxattr" || *count <= 1), "{made:?}");
 }
 
 #[test]

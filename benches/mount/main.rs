@@ -9,10 +9,12 @@
 //!
 //! The work and the arithmetic are `permfs bench`'s (`src/bench/`); here are the candidates (`candidates`, on an
 //! `export`), the counting of requests and RPCs (`counting`), the machine (`machine`), and what is shown of it all
-//! (`table`, `chart`, `record`). `benches/README.md` tells how to read it.
+//! (`table`, `chart`, `record`); what could be had at best is measured and
+//! reckoned in `round_trip` and `bound`. `benches/README.md` tells how to read it.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod bound;
 mod candidates;
 mod chart;
 mod counting;
@@ -22,6 +24,7 @@ mod operations;
 mod options;
 mod outcome;
 mod record;
+mod round_trip;
 mod run;
 mod table;
 
@@ -53,6 +56,15 @@ impl From<Halt> for Failure {
 }
 
 fn main() -> ExitCode {
+    if let Some(ended) = round_trip::was_daemon() {
+        return ended.map_or_else(
+            |error| {
+                eprintln!("mount: a daemon that does nothing: {error}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     let options = Options::from_command_line();
     let ended = if options.nfs && !options.inside {
         machine::run_inside(&options).map_err(Failure::Sentence)

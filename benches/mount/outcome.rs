@@ -12,6 +12,8 @@ pub struct Outcome {
     pub kind: &'static str,
     /// What the bare directory lies on, in words.
     pub place: String,
+    /// What a request takes that a daemon answers which does nothing else, in microseconds.
+    pub request: Option<f64>,
     /// What a reader has to know, beside what is in the reports.
     pub notes: Vec<String>,
     /// permfs first.

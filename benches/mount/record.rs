@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use super::bound;
 use super::outcome::Outcome;
 use super::{chart, options, table};
 
@@ -86,6 +87,11 @@ pub fn markdown(outcome: &Outcome) -> String {
             );
         }
         line(&mut text, "");
+    }
+    if let Some(heading) = bound::heading(outcome) {
+        line(&mut text, &format!("What the requests alone allow: {heading}\n\n```text"));
+        bound::lines(outcome).iter().for_each(|bound| line(&mut text, bound.trim()));
+        line(&mut text, "```\n");
     }
     for note in table::notes(outcome) {
         line(&mut text, &format!("- {note}"));

@@ -14,6 +14,7 @@ use super::export::{Export, OWNER};
 use super::operations;
 use super::options::Options;
 use super::outcome::{CountPair, Measured, Outcome};
+use super::round_trip;
 
 /// The export inside the machine, and the mount that the NFS client counts by; see `tests/nfs/vm`.
 const NFS_MOUNT: &str = "/nfs";
@@ -37,7 +38,8 @@ pub fn locally(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
     notes.extend(others_at_work());
     let kind = if options.pinned { "pinned" } else { "local" };
     let place = export.place.clone();
-    let mut outcome = Outcome { kind, place, notes, candidates: Vec::new() };
+    let request = request(&export, &mut notes)?;
+    let mut outcome = Outcome { kind, place, request, notes, candidates: Vec::new() };
     measure(&mut outcome, &source, &candidates, options, stop)?;
     Ok(outcome)
 }
@@ -48,7 +50,9 @@ pub fn over_nfs(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
     let source = PathBuf::from(NFS_EXPORT);
     let permfs = candidates::permfs(&mut export, &source, "permfs", ("auto", "server"))?;
     let place = "NFS v4.2, 0.3 ms on the link".to_owned();
-    let mut outcome = Outcome { kind: "nfs", place, notes: Vec::new(), candidates: Vec::new() };
+    let mut notes = Vec::new();
+    let request = request(&export, &mut notes)?;
+    let mut outcome = Outcome { kind: "nfs", place, request, notes, candidates: Vec::new() };
     let candidates = [permfs];
     measure(&mut outcome, &source, &candidates, options, stop)?;
     let rpcs = Counter::Rpcs(PathBuf::from(NFS_MOUNT));
@@ -59,6 +63,12 @@ pub fn over_nfs(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
         measured.rpcs = pairs.map(|(bare, permfs)| CountPair { bare, permfs }).collect();
     }
     Ok(outcome)
+}
+
+/// What a request takes at least; a note says where that cannot be told.
+fn request(export: &Export, notes: &mut Vec<String>) -> Result<Option<f64>, Failure> {
+    let at = export.new_directory("nothing")?;
+    Ok(round_trip::measure(&at).inspect_err(|why| notes.push(why.clone())).ok())
 }
 
 fn measure(

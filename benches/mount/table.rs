@@ -5,6 +5,7 @@ use std::fmt::Write;
 use permfs::bench::report::RowReport;
 use permfs::bench::row::Unit;
 
+use super::bound;
 use super::outcome::{Count, Measured, Outcome};
 
 /// How much slower than the best peer still counts as being level with it.
@@ -49,6 +50,10 @@ pub fn text(outcome: &Outcome) -> String {
             line(&mut text, &format!("{}   {}", told(&pair.permfs), candidate.name));
         }
     }
+    if let Some(heading) = bound::heading(outcome) {
+        line(&mut text, &format!("\n{heading}"));
+    }
+    bound::lines(outcome).iter().for_each(|bound| line(&mut text, bound));
     for note in notes(outcome) {
         line(&mut text, &format!("\nnote: {note}"));
     }

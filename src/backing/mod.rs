@@ -169,6 +169,9 @@ pub struct BackingFeatures {
     /// SOURCE's own mount belongs to this kernel alone: rights are looked at when a file is opened, and not when it is
     /// read or written, and what is written is there for everybody at once. Others may be mounted below it.
     pub local: bool,
+    /// After a change in a directory this node asks the server for the directory's attributes: NFSv4, where the answer to the
+    /// change has not brought them.
+    pub asks_after_changes: bool,
     /// POSIX ACLs (system.posix_acl_*).
     pub posix_acl: bool,
     /// Objects have handles.

@@ -4,12 +4,14 @@
 //! itself, never from the host's group database, which knows nothing of a container's users.
 
 mod process;
+mod walk;
 
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use hashbrown::DefaultHashBuilder;
 
 use crate::policy::{Caller, Credentials, Denied, PodGid, PodUid, Policy};
 
@@ -48,13 +50,16 @@ pub enum Refused {
 /// What the policy made of a caller.
 type Verdict = Result<Arc<Credentials>, Denied>;
 
+/// Each request looks into one of these, so its hash is the short one; it is seeded at random, too.
+type Known<K, V> = DashMap<K, V, DefaultHashBuilder>;
+
 /// Remembers what the policy made of each caller. Belongs to one policy: a new policy gets a new one.
 #[derive(Debug, Default)]
 pub struct Callers {
     /// Callers whose supplementary groups cannot matter.
-    by_ids: DashMap<(PodUid, PodGid), Verdict>,
+    by_ids: Known<(PodUid, PodGid), Verdict>,
     /// The others.
-    by_process: DashMap<(Pid, PodUid, PodGid), (Instant, Verdict)>,
+    by_process: Known<(Pid, PodUid, PodGid), (Instant, Verdict)>,
 }
 
 impl Callers {
@@ -114,7 +119,7 @@ fn ask(policy: &Policy, uid: PodUid, gid: PodGid, groups: &[PodGid]) -> Verdict 
     policy.admit(&Caller { uid, gid, groups }).map(Arc::new)
 }
 
-fn remember<K: Hash + Eq, V>(known: &DashMap<K, V>, key: K, value: V) {
+fn remember<K: Hash + Eq, V>(known: &Known<K, V>, key: K, value: V) {
     if known.len() >= MAX_CALLERS {
         known.clear();
     }

@@ -1,9 +1,13 @@
 //! What /proc tells about a process.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 
 use super::Pid;
 use crate::policy::PodGid;
+
+/// Bytes that a status file rarely exceeds; each group more than a few takes six or so.
+const USUAL_LENGTH: usize = 4096;
 
 /// The supplementary groups of a thread, from the `Groups:` line of its status file (proc_pid_status(5)). None where it
 /// cannot be read: the process is gone, or in no pid namespace that this one sees.
@@ -11,7 +15,11 @@ pub(super) fn groups(pid: Pid) -> Option<Vec<PodGid>> {
     if pid.0 == 0 {
         return None;
     }
-    parse_groups(&fs::read(format!("/proc/{}/status", pid.0)).ok()?)
+    let mut file = File::open(format!("/proc/{}/status", pid.0)).ok()?;
+    // A file in /proc does not tell its length, and without room std reads it by pieces of 32 bytes, then of more.
+    let mut status = Vec::with_capacity(USUAL_LENGTH);
+    file.read_to_end(&mut status).ok()?;
+    parse_groups(&status)
 }
 
 /// A process may call itself what it likes, so the file is not UTF-8; but its name cannot hold a newline (proc(5)

@@ -20,6 +20,7 @@ mod reload;
 mod resume;
 mod rules;
 mod status;
+mod take_over;
 mod unmount;
 mod upgrade;
 mod values;
@@ -69,6 +70,8 @@ enum Command {
     Upgrade(upgrade::Upgrade),
     #[command(hide = true)]
     Resume(resume::Resume),
+    #[command(hide = true)]
+    TakeOver(take_over::TakeOver),
     Bench(bench::Bench),
     Demo(demo::Demo),
     Csi(csi::Csi),
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Reload(command) => command.run(),
         Command::Upgrade(command) => command.run(),
         Command::Resume(command) => command.run(),
+        Command::TakeOver(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Csi(command) => command.run(),

@@ -82,6 +82,9 @@ fn details(mount: &MountStatus, style: Style) -> String {
     if let Some(standing) = &mount.rules {
         lines.push(("rules".to_owned(), rules(standing)));
     }
+    if let Some(why) = &mount.upgrade_failed {
+        lines.push(("not upgraded".to_owned(), why.clone()));
+    }
     lines.push(("features".to_owned(), mount.features.join(" ")));
     for (name, value) in &mount.counters {
         match value.as_object() {

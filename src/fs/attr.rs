@@ -27,8 +27,15 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
         }
         let at = self.visit_to_look(caller, node)?;
+        let may_be_a_walk = self.may_be_a_walk(&at.inode);
+        if may_be_a_walk && let Some(known) = self.for_a_walk(caller, &at)? {
+            return Ok(known);
+        }
         self.forget_listing(&at.policy, &at.inode);
         let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
+        if may_be_a_walk {
+            self.note_look(&at.inode);
+        }
         Ok(self.attributes(&at, &stored))
     }
 

@@ -22,6 +22,7 @@ use crate::policy::{
 };
 use crate::state::journal;
 use crate::state::layout::{self, HeaderWord};
+use crate::sys::fault;
 
 /// For how long a change leaves doubt: within one tick of the server's clock (4 ms on Linux, more elsewhere) a second
 /// change has the first one's times. Generous, since the server's clock is not this node's.
@@ -158,7 +159,7 @@ impl<B: BackingFs> Filesystem<B> {
             if state.opens == 0 { std::mem::take(&mut state.way) } else { Way::Free }
         };
         if let (Way::Passthrough(shared), Some(kernel)) = (ended, self.kernel.get()) {
-            kernel.take_back(shared.id);
+            fault::around!("a file is given back", kernel.take_back(shared.id));
         }
     }
 
@@ -250,7 +251,9 @@ impl<B: BackingFs> Filesystem<B> {
     fn write_down_backing(&self, id: BackingId) {
         let id = u64::try_from(id.0).unwrap_or_default();
         journal::note(BACKING, id);
+        fault::point!("content: a registered file is noted");
         self.state.raise(HeaderWord::HighestBacking, id);
+        fault::point!("content: the highest registered file");
     }
 
     /// Gives back what a process that has died had registered and nobody has open: what stands in the journals of its
@@ -267,6 +270,7 @@ impl<B: BackingFs> Filesystem<B> {
                 kernel.take_back(BackingId(id));
             }
         }
+        fault::point!("content: nobody's files are given back");
     }
 
     /// Makes `ours` the inode's shared file, unless another open was faster: then none, or to be tried again.
@@ -287,7 +291,7 @@ impl<B: BackingFs> Filesystem<B> {
             return Some(Content::Passthrough(id));
         }
         if let Some(kernel) = self.kernel.get() {
-            kernel.take_back(id);
+            fault::around!("a file is given back", kernel.take_back(id));
         }
         None
     }

@@ -32,12 +32,10 @@ impl<B: BackingFs> Filesystem<B> {
         let again = replay::attempt();
         let made = self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode));
         again.made(made, || self.made_by(&at, &who, name, FileKind::Directory).map(drop))?;
-        let mut found = self.backing.find(&who, at.node(self)?, name)?;
-        if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
+        let found = self.find_made(&at, name, &who).inspect_err(|_| {
             // Half made is not made; where even this fails there is nothing left to try.
-            let _ = self.backing.rmdir(&who, at.node(self)?, name);
-            return Err(error);
-        }
+            let _ = at.node(self).and_then(|directory| self.backing.rmdir(&who, directory, name));
+        })?;
         self.enter(&at, name, found)
     }
 
@@ -60,11 +58,9 @@ impl<B: BackingFs> Filesystem<B> {
             self.backing.mknod(who, at.node(self)?, name, new.kind, mode, new.rdev)
         });
         again.made(made, || self.made_by(&at, &who, name, new.kind).map(drop))?;
-        let mut found = self.backing.find(&who, at.node(self)?, name)?;
-        if let Err(error) = self.hold_mode(&at, name, &who, &mut found) {
-            let _ = self.backing.unlink(&who, at.node(self)?, name);
-            return Err(error);
-        }
+        let found = self.find_made(&at, name, &who).inspect_err(|_| {
+            let _ = at.node(self).and_then(|directory| self.backing.unlink(&who, directory, name));
+        })?;
         self.enter(&at, name, found)
     }
 
@@ -191,7 +187,7 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<(Cow<'a, Credentials>, Owner), Errno> {
         at.child_writable(name)?;
         self.inodes.has_room()?;
-        self.listings.drop_of(at.inode.id);
+        self.about_to_change(&at.inode);
         let rules = at.child_rules(name);
         // Where neither the group that is handed down nor the choice of groups depends on it, as it was last seen.
         let matters = rules.setgid || at.policy.owner_matters(Operation::Create, &at.caller, rules);
@@ -205,6 +201,18 @@ impl<B: BackingFs> Filesystem<B> {
                 Ok((Cow::Owned(who.with_gid_first(group)), owner))
             }
         }
+    }
+
+    /// An object just made, with the bits that the rules hold.
+    fn find_made(
+        &self,
+        at: &Visit<B>,
+        name: Name<'_>,
+        maker: &Credentials,
+    ) -> Result<Identified<B::Node>, Errno> {
+        let mut found = self.backing.find(maker, at.node(self)?, name)?;
+        self.hold_mode(at, name, maker, &mut found)?;
+        Ok(found)
     }
 
     /// Gives an object just made the bits that the rules hold and that it could not be made with: mkdir(2) ignores the

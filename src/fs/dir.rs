@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::inodes::{Inode, LONG_AGO, lock};
@@ -17,6 +16,7 @@ use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};
 use crate::policy::{Credentials, Operation, Policy};
 use crate::state::journal;
+use crate::sys::sync::Mutex;
 
 /// Listings that were begun and not read to the end, per mount: each keeps a descriptor.
 const MAX_LISTINGS: usize = 64;
@@ -140,7 +140,7 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     /// Tenths of a second since the mount, and one.
-    fn moment(&self) -> u32 {
+    pub(super) fn moment(&self) -> u32 {
         u32::try_from(self.since.elapsed().as_millis() / 100).unwrap_or(u32::MAX - 1) + 1
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
+use hashbrown::DefaultHashBuilder;
 use nix::fcntl::OFlag;
 
 use super::inodes::{Inode, InodeTable, lock};
@@ -17,7 +18,7 @@ use crate::state::State;
 use crate::state::file::FileData;
 use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
-use crate::sys::descriptors;
+use crate::sys::{descriptors, fault};
 
 /// An open file.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl<B: BackingFs> OpenFile<B> {
 /// The handles of one mount.
 #[derive(Debug)]
 pub(crate) struct Handles<B: BackingFs> {
-    files: DashMap<FileHandleId, Arc<OpenFile<B>>>,
+    files: DashMap<FileHandleId, Arc<OpenFile<B>>, DefaultHashBuilder>,
     open: AtomicUsize,
     /// The last one took the last descriptor that a file may have, and none was closed since.
     full: AtomicBool,
@@ -65,7 +66,7 @@ pub(crate) struct Handles<B: BackingFs> {
 
 impl<B: BackingFs> Handles<B> {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        Self { files: DashMap::new(), open: AtomicUsize::new(0), full: AtomicBool::new(false), state }
+        Self { files: DashMap::default(), open: AtomicUsize::new(0), full: AtomicBool::new(false), state }
     }
 
     /// The handles that another process has left in `state`.
@@ -75,9 +76,17 @@ impl<B: BackingFs> Handles<B> {
         for record in handles.state.files.all() {
             let left = handles.state.files.read(record);
             let inode = left.as_ref().and_then(|left| inodes.get(NodeId(NonZeroU64::new(left.node)?)));
-            let (Some(left), Some(inode)) = (left, inode) else {
-                // The kernel closes a file before it forgets the inode, so nobody has this open.
+            let Some(left) = left else {
                 handles.state.files.forget(record);
+                continue;
+            };
+            let Some(inode) = inode else {
+                // The kernel closes a file before it forgets the inode, so nobody has this open. Its record goes first, so that
+                // nobody finds the numbers there once they are others'.
+                let held = [Some(left.fd), left.flocked].into_iter().flatten();
+                let held: Vec<_> = held.filter_map(|fd| descriptors::adopt(fd).ok()).collect();
+                handles.state.files.forget(record);
+                drop(held);
                 continue;
             };
             let flags = OFlag::from_bits_retain(left.flags);
@@ -99,6 +108,7 @@ impl<B: BackingFs> Handles<B> {
             let _ = open.record.set(record);
             open.go_on();
             handles.enter(FileHandleId(left.handle), Arc::new(open));
+            fault::point!("handles: one is taken over");
         }
         handles
     }
@@ -123,6 +133,7 @@ impl<B: BackingFs> Handles<B> {
             // Nobody else has it yet.
             let _ = open.record.set(record);
         }
+        fault::point!("handles: before one is entered");
         self.enter(id, Arc::new(open));
         Ok(id)
     }

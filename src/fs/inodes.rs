@@ -7,20 +7,21 @@
 //! What is kept is data (see [`ObjectId`]), so that a successor could rebuild it; the descriptors in [`Live`] are not
 //! state but a convenience that can be opened again.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use dashmap::DashMap;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::locks::LockTable;
 use super::places::Place;
+use super::walks::Changes;
 use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
 use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
@@ -28,7 +29,8 @@ use crate::state::inode::InodeData;
 use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
-use crate::sys::{descriptors, heap};
+use crate::sys::sync::{Mutex, MutexGuard, moment};
+use crate::sys::{descriptors, fault, heap};
 
 /// Inodes forgotten between two looks at whether memory is to be given back.
 const FORGOTTEN: usize = 1 << 15;
@@ -81,6 +83,8 @@ pub(super) struct Live<B: BackingFs> {
     pub(super) locks: Mutex<LockTable<B>>,
     /// How its open files reach its content.
     pub(super) content: Mutex<OpenContent>,
+    /// What has changed in it, a directory.
+    pub(super) changes: Changes,
 }
 
 impl<B: BackingFs> Inode<B> {
@@ -131,6 +135,7 @@ impl<B: BackingFs> Inode<B> {
                 open: Mutex::new(Vec::new()),
                 locks: Mutex::new(LockTable::default()),
                 content: Mutex::default(),
+                changes: Changes::default(),
             })
         })
     }
@@ -162,8 +167,10 @@ type Shard<B> = Mutex<HashTable<Arc<Inode<B>>>>;
 #[derive(Debug)]
 pub(crate) struct InodeTable<B: BackingFs> {
     by_object: Box<[Shard<B>]>,
-    by_id: DashMap<NodeId, Arc<Inode<B>>>,
-    hasher: RandomState,
+    // Seeded at random as std's is, with a few multiplications where that one has a hundred instructions. The numbers are a
+    // server's, and nobody sees how they are hashed.
+    by_id: DashMap<NodeId, Arc<Inode<B>>, DefaultHashBuilder>,
+    hasher: DefaultHashBuilder,
     state: Arc<State>,
     /// Inodes forgotten since memory was last given back.
     forgotten: AtomicUsize,
@@ -183,8 +190,8 @@ impl<B: BackingFs> InodeTable<B> {
     fn empty(state: Arc<State>) -> Self {
         Self {
             by_object: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
-            by_id: DashMap::new(),
-            hasher: RandomState::new(),
+            by_id: DashMap::default(),
+            hasher: DefaultHashBuilder::default(),
             state,
             forgotten: AtomicUsize::new(0),
         }
@@ -200,8 +207,12 @@ impl<B: BackingFs> InodeTable<B> {
             let known = table.state.inodes.lookups(record) > 0;
             let (Some(id), true, Some(kind)) = (node, known, FileKind::from_mode(u32::from(left.kind) << 12))
             else {
+                // What it had open goes with it; its record first, so that nobody finds the numbers there once they are others'.
+                let held = left.pin.into_iter().chain(table.state.inodes.removed(record));
+                let held: Vec<_> = held.filter_map(|fd| descriptors::adopt(fd).ok()).collect();
                 table.state.inodes.forget(record);
                 table.state.inodes.give_back(record);
+                drop(held);
                 continue;
             };
             let mount = MountIndex(left.mount);
@@ -254,6 +265,7 @@ impl<B: BackingFs> InodeTable<B> {
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<Arc<Inode<B>>> {
+        moment();
         self.by_id.get(&id).map(|inode| Arc::clone(&inode))
     }
 
@@ -291,10 +303,15 @@ impl<B: BackingFs> InodeTable<B> {
             kind: kind_bits(attr.kind),
             pin: descriptor,
         };
+        fault::point!("inodes: before one is entered");
         let record = self.state.inodes.enter(&data, pack(attr.owner()))?;
+        fault::point!("inodes: entered, not counted");
         self.count(record);
+        fault::point!("inodes: entered");
         let inode = self.inode(id, object, attr.kind, pin, record);
+        moment();
         self.by_id.insert(id, Arc::clone(&inode));
+        moment();
         shard.insert_unique(hash, Arc::clone(&inode), |inode| self.hasher.hash_one(&inode.object));
         Ok(inode)
     }
@@ -329,6 +346,7 @@ impl<B: BackingFs> InodeTable<B> {
         journal::forgetting(inode.record, left);
         self.state.inodes.set_lookups(inode.record, left);
         // An inode that was forgotten twice at once has no record any more.
+        moment();
         let gone = left == 0 && self.by_id.remove(&id).is_some();
         if gone {
             if let Ok(entry) = shard.find_entry(hash, |other| other.id == id) {
@@ -382,6 +400,7 @@ impl<B: BackingFs> InodeTable<B> {
 
     /// How many inodes the kernel knows.
     pub(crate) fn len(&self) -> usize {
+        moment();
         self.by_id.len()
     }
 

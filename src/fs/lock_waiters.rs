@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::inodes::lock;
 use super::locks::Lockable;
 use super::{Errno, LockKind, LockReply, RequestId};
 use crate::backing::BackingFs;
+use crate::sys::sync::{Condvar, Mutex};
 
 /// Requests that may wait at once in one mount; ENOLCK past it.
 const MAX_WAITING: usize = 1 << 14;

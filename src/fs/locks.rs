@@ -25,7 +25,7 @@ use crate::state::lock::{LockData, WaitingData};
 use crate::state::slot::Slot;
 use crate::state::table::RecordId;
 use crate::state::{State, journal};
-use crate::sys::descriptors;
+use crate::sys::{descriptors, fault};
 
 /// Lock owners per mount: each holds a descriptor from its first lock on a file to its next close of it.
 const MAX_LOCK_OWNERS: usize = 1 << 16;
@@ -195,8 +195,11 @@ impl<B: BackingFs> Filesystem<B> {
             Ok(record) => record,
             Err(error) => return reply(Err(error)),
         };
+        fault::point!("locks: written down as waiting");
         journal::note(QUEUED, 1);
+        fault::point!("locks: noted as waiting");
         self.queue(handle, wanted, request, record, reply);
+        fault::point!("locks: queued");
     }
 
     /// Queues a request that is written down as `record`.
@@ -219,7 +222,9 @@ impl<B: BackingFs> Filesystem<B> {
             // Once it is answered the lock is its owner's to let go, and must not be taken again.
             state.waiting.answer(record, outcome.err().map_or(0, Errno::raw));
             reply(outcome);
+            fault::point!("locks: answered");
             state.waiting.forget(record);
+            fault::point!("locks: waits no more");
         });
         let target = self
             .handles
@@ -312,6 +317,7 @@ impl<B: BackingFs> Filesystem<B> {
         if dropped.is_some() {
             // The descriptor closes here, and its locks with it.
             drop(dropped);
+            fault::point!("locks: an owner's are dropped");
             self.waiters.wake();
         }
     }
@@ -328,6 +334,7 @@ impl<B: BackingFs> Filesystem<B> {
         let open = self.handles.file(handle)?;
         let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
         target.set(&self.backing, wanted.kind)?;
+        fault::point!("locks: had");
         self.locked(&open.inode, handle, wanted);
         Ok(())
     }
@@ -397,8 +404,12 @@ impl<B: BackingFs> Filesystem<B> {
         let policy = self.reign.load_full();
         let scope = self.scope(&policy, &open.opener, &open.inode);
         let read_only = policy.scopes().rules(scope).read_only;
-        if !read_only && let Ok(file) = self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
-            return Ok(file);
+        if !read_only {
+            match self.backing.open(&open.opener, &node, OFlag::O_RDWR) {
+                // The opener may not write: then only what was opened for.
+                Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) => {}
+                opened => return opened,
+            }
         }
         self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)
     }

@@ -32,6 +32,7 @@ mod replay;
 mod silly;
 mod succession;
 mod visit;
+mod walks;
 mod xattr;
 
 use std::sync::atomic::AtomicU64;

@@ -5,10 +5,10 @@
 //! (see [`BackingFs::open_name`](crate::backing::BackingFs::open_name)), so a name that has gone to another file, or to none, costs time and nothing else.
 
 use std::ffi::CStr;
-use std::sync::Mutex;
 
 use super::inodes::lock;
 use super::{Errno, Name, NodeId};
+use crate::sys::sync::Mutex;
 
 /// Files whose name is remembered: a power of two, since a file's place is given by its number.
 const REMEMBERED: usize = 1 << 13;

@@ -12,6 +12,7 @@ use super::{CallerId, Errno, FileHandleId, Filesystem, LockOwner, NodeId, Opened
 use crate::backing::{BackingFs, Freshness};
 use crate::policy::{Credentials, Operation, Policy, StoredAttr};
 use crate::state::journal;
+use crate::sys::fault;
 
 /// The flags of open(2) that mean something to the backing when the object is known already. O_APPEND is not among them:
 /// each write says whether it appends, and one that does not must not (a page written back).
@@ -98,9 +99,12 @@ impl<B: BackingFs> Filesystem<B> {
         let _under_way = self.releases.begin();
         if let Some(open) = self.handles.remove_file(handle) {
             self.drop_locks_through(&open.inode, handle);
+            fault::point!("release: locks dropped");
             self.leave_content(&open.inode, open.content);
+            fault::point!("release: content left");
             // The file closes here, and its flock(2) lock with it.
             drop(open);
+            fault::point!("release: closed");
         }
         if journal::is_replay() {
             self.releases.expected_is_done();

@@ -5,7 +5,7 @@
 //! to write back, and nobody on this node to remove a file through it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
@@ -14,6 +14,7 @@ use super::inodes::lock;
 use super::{CallerId, Content, Errno, FileHandleId, Filesystem, NodeId};
 use crate::backing::BackingFs;
 use crate::policy::{Credentials, OpenPolicy, Operation};
+use crate::sys::sync::Mutex;
 
 /// Files kept open for reading, per mount.
 const MAX_READERS: usize = 128;

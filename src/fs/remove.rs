@@ -17,7 +17,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn unlink(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<(), Errno> {
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
-        self.listings.drop_of(at.inode.id);
+        self.about_to_change(&at.inode);
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
         let again = replay::attempt();
@@ -37,7 +37,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn rmdir(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<(), Errno> {
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
-        self.listings.drop_of(at.inode.id);
+        self.about_to_change(&at.inode);
         let who = self.actor(&at, Operation::Remove, at.rules())?;
         let going = self.object_to_keep(&at, &who, name);
         let again = replay::attempt();

@@ -29,8 +29,8 @@ impl<B: BackingFs> Filesystem<B> {
         let to = self.visit_also(&from, new_parent)?;
         from.child_writable(name)?;
         to.child_writable(new_name)?;
-        self.listings.drop_of(from.inode.id);
-        self.listings.drop_of(to.inode.id);
+        self.about_to_change(&from.inode);
+        self.about_to_change(&to.inode);
         let who = self.actor(&from, Operation::Remove, from.rules())?;
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
         let replaced = if exchange { None } else { self.object_to_keep(&to, &who, new_name) };

@@ -29,9 +29,14 @@ pub(super) struct Again(bool);
 
 /// Comes right before a call that cannot be made twice.
 pub(super) fn attempt() -> Again {
-    let again = journal::is_replay() && journal::noted(ATTEMPTED).is_some();
+    let again = was_attempted();
     journal::note(ATTEMPTED, 1);
     Again(again)
+}
+
+/// Whether a worker before this one may have made the call already.
+pub(super) fn was_attempted() -> bool {
+    journal::is_replay() && journal::noted(ATTEMPTED).is_some()
 }
 
 impl Again {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use super::inodes::{Inode, lock};
 use super::reign::Reign;
@@ -18,6 +18,7 @@ use crate::caller::Refused;
 use crate::policy::{
     Credentials, Denied, FileKind, NfsGid, NfsUid, Operation, Owner, Rules, ScopeId, ShownAttr, StoredAttr,
 };
+use crate::sys::sync::Mutex;
 
 /// Directories that keep a descriptor between requests.
 const MAX_CACHED_DIRECTORIES: usize = 1024;

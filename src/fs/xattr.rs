@@ -109,6 +109,12 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         let who = self.actor(&at, Operation::Change, at.rules())?;
         may_change(&at, &who, name.to_bytes())?;
+        // Once it is attempted nobody can tell any more whether there was one.
+        if !replay::was_attempted()
+            && self.backing.getxattr(&who, at.node(self)?, name, &mut []) == Err(Errno::ENODATA)
+        {
+            return Err(Errno::ENODATA);
+        }
         let again = replay::attempt();
         again.removed(self.backing.removexattr(&who, at.node(self)?, name), Errno::ENODATA)
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::IntoBytes;
 
@@ -12,9 +13,14 @@ use crate::fs::{Errno, RequestId};
 
 /// A connection to the kernel. Dropping the last copy of it ends the connection: whoever uses the mount then gets
 /// ENOTCONN.
+///
+/// Where the device is O_NONBLOCK its readers wait in poll(2). A thread that is killed while it waits in read(2) may take one more request,
+/// and a kernel that cannot find the thread's memory without a look at its signals (one without HAVE_FAST_GUP: user-mode Linux) then
+/// fails to hand it over, and tells the caller EIO (`fuse_dev_do_read`, fs/fuse/dev.c). Who is killed in poll(2) takes none.
 #[derive(Debug)]
 pub struct Device {
     file: File,
+    polls: bool,
 }
 
 impl AsFd for Device {
@@ -26,13 +32,14 @@ impl AsFd for Device {
 impl From<OwnedFd> for Device {
     /// A connection that somebody else opened: any descriptor that keeps messages apart, such as a SEQPACKET socket.
     fn from(fd: OwnedFd) -> Self {
-        Self { file: File::from(fd) }
+        Self::from(File::from(fd))
     }
 }
 
 impl From<File> for Device {
     fn from(file: File) -> Self {
-        Self { file }
+        let flags = fcntl(&file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+        Self { file, polls: flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK)) }
     }
 }
 
@@ -56,6 +63,11 @@ impl Device {
     /// # Errors
     /// EINVAL where the buffer is smaller than the kernel wants it, and whatever else read(2) says.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
+        if self.polls {
+            let mut asked = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+            // Whatever it says, the read says more.
+            let _ = poll(&mut asked, PollTimeout::NONE);
+        }
         match (&self.file).read(buffer) {
             Ok(0) => Ok(Received::End),
             Ok(length) => Ok(Received::Request(length)),

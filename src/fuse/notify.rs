@@ -10,7 +10,7 @@ use super::pool::Pool;
 use super::wire::{FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInodeOut};
 use crate::fs::{BackingId, Errno, Kernel, NodeId};
 use crate::state::journal;
-use crate::sys::fuse_dev;
+use crate::sys::{fault, fuse_dev};
 
 /// The kernel behind a session.
 #[derive(Debug)]
@@ -33,7 +33,10 @@ impl Kernel for OurKernel {
     }
 
     fn pass_through(&self, file: BorrowedFd<'_>) -> Result<BackingId, Errno> {
-        fuse_dev::backing_open(self.device.as_fd(), file).map(BackingId)
+        fault::around!(
+            "a file is registered",
+            fuse_dev::backing_open(self.device.as_fd(), file).map(BackingId)
+        )
     }
 
     fn take_back(&self, id: BackingId) {
@@ -52,18 +55,24 @@ impl Kernel for OurKernel {
         let all = NotifyInvalInodeOut { ino: node.0.get(), off: 0, len: 0 };
         // ENOENT: the kernel knows no such inode, so it caches nothing of it.
         // Nor may its process's end be waited for, where the READ's worker died with it: a successor answers that.
-        let _ = journal::apart(|| self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes()));
+        let _ = fault::around!(
+            "content is forgotten",
+            journal::apart(|| self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes()))
+        );
     }
 
     fn forget_attributes(&self, node: NodeId) {
         // A negative offset is "no content", and then nothing is waited for (fuse_reverse_inval_inode).
         let none = NotifyInvalInodeOut { ino: node.0.get(), off: -1, len: 0 };
-        let _ = self.device.notify(FUSE_NOTIFY_INVAL_INODE, none.as_bytes());
+        let _ = fault::around!(
+            "attributes are forgotten",
+            self.device.notify(FUSE_NOTIFY_INVAL_INODE, none.as_bytes())
+        );
     }
 
     fn forget_names(&self) -> bool {
         // A kernel that does not know the notification calls it invalid.
-        self.device.notify(FUSE_NOTIFY_INC_EPOCH, &[]).is_ok()
+        fault::around!("names are forgotten", self.device.notify(FUSE_NOTIFY_INC_EPOCH, &[]).is_ok())
     }
 
     fn has_ended(&self) -> bool {

@@ -8,6 +8,7 @@ use super::counters::WorkerCounters;
 use super::device::{self, Device};
 use crate::fs::{Errno, LockReply, RequestId};
 use crate::state::slot::Ledger;
+use crate::sys::fault;
 
 /// Whether an answer reached the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +85,9 @@ impl<'a> Reply<'a> {
 
     fn send(self, error: i32, payload: &[u8]) -> Delivery {
         let sent = device::head(error, self.to, payload.len()).and_then(|head| {
+            fault::point!("answer: before it is written down");
             self.ledger.write_down(&head, payload);
-            self.device.send_with(&head, payload)
+            fault::around!("it is sent", self.device.send_with(&head, payload))
         });
         delivered(self.to, sent)
     }
@@ -100,10 +102,12 @@ impl<'a> Reply<'a> {
 pub(crate) fn later(device: &Arc<Device>, to: RequestId) -> LockReply {
     let device = Arc::clone(device);
     Box::new(move |outcome| {
+        fault::point!("late answer: before it is sent");
         let sent = match outcome {
             Ok(()) => device.answer(to, &[]),
             Err(error) => device.refuse(to, error),
         };
+        fault::point!("late answer: sent");
         delivered(to, sent);
     })
 }

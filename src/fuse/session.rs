@@ -21,6 +21,7 @@ use crate::fs::{BackingFs, Errno, Filesystem, RequestId};
 use crate::policy::Policy;
 use crate::state::session::SessionData;
 use crate::state::slot::{Left, Slot};
+use crate::sys::fault;
 
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,7 @@ impl Session {
         let left = fs.state().session.get().ok_or(SessionError::NotInit)?;
         let features = Features::of_numbers(left.flags, left.minor);
         let pool = prepare(device, fs, &features);
+        fault::point!("session: before registered files are given back");
         fs.give_back_registered();
         let held: Vec<Slot> = slots.extract_if(.., |slot| slot.control.is_held()).collect();
         for slot in &mut slots {
@@ -109,9 +111,12 @@ impl Session {
         }
         fs.expect_releases(slots.iter().chain(&held).filter(|slot| is_release(slot)).count());
         let device = Arc::clone(pool.device());
+        fault::point!("session: before waiting requests");
         fs.go_on_waiting(|request| later(&device, request));
+        fault::point!("session: before workers start");
         pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
         late::wait_for(held, &pool, fs).map_err(SessionError::Worker)?;
+        fault::point!("session: goes on");
         Ok(Self { pool, features, settled: Settled::of(fs) })
     }
 
@@ -170,6 +175,7 @@ pub(super) fn settle<B: BackingFs>(device: &Device, fs: &Arc<Filesystem<B>>, slo
         // Whoever had it may have died before it had cleared all of it.
         Left::Empty => {}
     }
+    fault::point!("session: an answer was sent again");
     slot.clear();
 }
 

@@ -10,6 +10,8 @@ use super::wire::{self, WireError};
 
 /// How long the host may take to say that it is there.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a host may take to end its calls for another: longer than it waits for them itself.
+const STAND_UP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a mount may take: within kubelet's two minutes (csiTimeout), so that it hears the reason.
 const MOUNT_PATIENCE: Duration = Duration::from_secs(110);
 /// How long an unmount may take.
@@ -33,6 +35,11 @@ impl Client {
     /// Whether the host is there and can mount.
     pub fn ready(&self) -> Result<(), Refusal> {
         done(self.ask(Request::Ready, READY_PATIENCE)?)
+    }
+
+    /// Has it leave the node's volumes to this container's host.
+    pub(super) fn stand_up(&self, namespace: Option<u64>) -> Result<(), Refusal> {
+        done(self.ask(Request::StandUp { namespace }, STAND_UP_PATIENCE)?)
     }
 
     /// Mounts an export for the volumes on it.

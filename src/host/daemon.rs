@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,15 +30,26 @@ pub(super) fn start(
     fs_group: Option<&str>,
     limit: Duration,
 ) -> Result<(), Refusal> {
-    let limit = limit.min(PATIENCE);
+    run(entry, arguments(entry, order, fs_group), limit.min(PATIENCE))
+}
+
+/// Has the mount on `target` go on by a daemon of this container; it serves when this returns.
+///
+/// # Errors
+/// Why it goes on with the processes that it has.
+pub(super) fn take_over(entry: &Entry, target: &Path) -> Result<(), Refusal> {
+    run(entry, vec!["take-over".into(), target.into()], PATIENCE)
+}
+
+fn run(entry: &Entry, arguments: Vec<OsString>, limit: Duration) -> Result<(), Refusal> {
     let failed =
-        |error: std::io::Error| Refusal::new(Code::Internal, format!("cannot start permfs mount: {error}"));
+        |error: std::io::Error| Refusal::new(Code::Internal, format!("cannot start permfs: {error}"));
     let said = File::create(entry.said()).map_err(failed)?;
     // By its path it has its own name in lists of processes; by the link it is found when the file has been replaced.
     let program = std::env::current_exe().ok().filter(|path| path.exists());
     let mut command = Command::new(program.unwrap_or_else(|| "/proc/self/exe".into()));
     // The name decides what the binary is.
-    command.arg0("permfs").args(arguments(entry, order, fs_group));
+    command.arg0("permfs").args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).current_dir("/");
     let mut child = orphans::spawn(&mut command).map_err(failed)?;
     let begin = Instant::now();
@@ -62,7 +74,7 @@ pub(super) fn start(
         let _ = file.take(MAX_SAID).read_to_end(&mut text);
     }
     let sentence = sentence(&String::from_utf8_lossy(&text))
-        .unwrap_or_else(|| format!("permfs mount ended with {status}"));
+        .unwrap_or_else(|| format!("the daemon ended with {status}"));
     let _ = fs::remove_file(entry.said());
     Err(Refusal::new(Code::FailedPrecondition, sentence))
 }

@@ -50,6 +50,11 @@ pub enum Request {
     RemoveVolume(Box<RemoveVolume>),
     /// Whether a volume exists.
     FindVolume(Box<Volume>),
+    /// Leave the node's volumes to the host of another container, which asks from this mount namespace.
+    StandUp {
+        /// By its inode number.
+        namespace: Option<u64>,
+    },
 }
 
 /// What was answered.

@@ -16,7 +16,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use super::crew::Crews;
 use super::in_flight::InFlight;
 use super::ledger::Ledger;
+use super::notice::Notice;
 use super::protocol::{Answer, Code, Refusal, Request};
+use super::succession::{Chair, take_seat, wait_for_seat};
 use super::wire;
 use super::{orphans, stage};
 use crate::mount::{preflight, signals};
@@ -39,6 +41,9 @@ pub(super) struct Host {
     pub(super) asked: InFlight,
     /// Counts calls that mount an export for themselves.
     pub(super) calls: AtomicU64,
+    /// How many are being conducted.
+    pub(super) calls_under_way: Arc<AtomicUsize>,
+    pub(super) chair: Chair,
 }
 
 /// Why there is no host.
@@ -63,16 +68,27 @@ pub enum HostError {
     Process(String),
 }
 
-/// Serves at `socket` until a signal ends it; the mounts stay.
+/// What becomes of the mounts when a signal ends the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// They stay: their processes are not this one's to end.
+    MountsStay,
+    /// They would end with this container: the host goes on until none is left in it.
+    OutstayMounts,
+}
+
+/// Serves at `socket` until a signal ends it.
 ///
 /// # Errors
 /// What stands in the way.
-pub fn serve(socket: &Path) -> Result<(), HostError> {
+pub fn serve(socket: &Path, parting: Parting) -> Result<(), HostError> {
     signals::block().map_err(|errno| HostError::Process(errno.to_string()))?;
     preflight::privilege().map_err(|failure| HostError::Process(failure.to_string()))?;
     let ledger = Ledger::open().map_err(HostError::Runtime)?;
-    let listener = listen(socket)?;
-    // Only now: whoever has the socket has the ledger.
+    let mut seat = take_seat(socket)?;
+    let notice = Notice::put_up(socket).map_err(HostError::Runtime)?;
+    let mut listener = listen(socket)?;
+    // Only now: whoever has the seat has the ledger.
     ledger.sweep(stage::is_over);
     orphans::bury();
     let host = Arc::new(Host {
@@ -81,31 +97,50 @@ pub fn serve(socket: &Path) -> Result<(), HostError> {
         turns: InFlight::default(),
         asked: InFlight::default(),
         calls: AtomicU64::new(0),
+        calls_under_way: Arc::default(),
+        chair: Chair::new()?,
     });
-    let calls = Arc::new(AtomicUsize::new(0));
-    let (path, under_way) = (socket.to_owned(), Arc::clone(&calls));
-    signals::deliver(move |signal| {
-        tracing::info!(%signal, "the mount host ends; its mounts stay");
-        let _ = fs::remove_file(&path);
+    end_at_a_signal(&host, socket, parting).map_err(HostError::Runtime)?;
+    host.settle(notice).map_err(HostError::Runtime)?;
+    tracing::info!(socket = %socket.display(), "the mount host serves");
+    loop {
+        while host.chair.wait(&listener) {
+            match listener.accept() {
+                Ok((connection, _)) => answer(&host, connection),
+                // Out of descriptors, for the moment.
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a call");
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+        let _ = fs::remove_file(socket);
+        drop((listener, seat));
+        seat = wait_for_seat(socket)?;
+        listener = listen(socket)?;
+        host.chair.sit_down();
+        tracing::warn!("the host that took over is gone; this one serves again");
+    }
+}
+
+fn end_at_a_signal(host: &Arc<Host>, socket: &Path, parting: Parting) -> io::Result<()> {
+    let (host, path) = (Arc::clone(host), socket.to_owned());
+    let end = move |signal| {
+        if parting == Parting::OutstayMounts {
+            tracing::info!(%signal, "the mount host ends when no mount is left in this container");
+            host.wait_until_unmounted();
+        }
+        tracing::info!("the mount host ends");
+        if !host.chair.is_left() {
+            let _ = fs::remove_file(&path);
+        }
         let begin = Instant::now();
-        while under_way.load(Ordering::Acquire) > 0 && begin.elapsed() < PARTING_PATIENCE {
+        while host.calls_under_way.load(Ordering::Acquire) > 0 && begin.elapsed() < PARTING_PATIENCE {
             thread::sleep(Duration::from_millis(10));
         }
         process::exit(0);
-    })
-    .map_err(HostError::Runtime)?;
-    tracing::info!(socket = %socket.display(), "the mount host serves");
-    for connection in listener.incoming() {
-        match connection {
-            Ok(connection) => answer(&host, connection, &calls),
-            // Out of descriptors, for the moment.
-            Err(error) => {
-                tracing::error!(%error, "cannot accept a call");
-                thread::sleep(Duration::from_millis(100));
-            }
-        }
-    }
-    Ok(())
+    };
+    signals::deliver(end)
 }
 
 /// Takes the socket's place, where nobody answers behind it.
@@ -132,9 +167,9 @@ impl Drop for Call {
     }
 }
 
-fn answer(host: &Arc<Host>, mut connection: UnixStream, calls: &Arc<AtomicUsize>) {
-    let call = Call(Arc::clone(calls));
-    if calls.fetch_add(1, Ordering::AcqRel) >= MAX_CALLS {
+fn answer(host: &Arc<Host>, mut connection: UnixStream) {
+    let call = Call(Arc::clone(&host.calls_under_way));
+    if host.calls_under_way.fetch_add(1, Ordering::AcqRel) >= MAX_CALLS {
         let refusal =
             Refusal::new(Code::ResourceExhausted, format!("{MAX_CALLS} calls are under way; try again"));
         let _ = wire::send(&mut connection, Answer::Refused(refusal));
@@ -179,7 +214,12 @@ fn converse(host: &Host, mut connection: UnixStream) -> Result<(), wire::WireErr
 
 impl Host {
     fn conduct(&self, request: Request) -> Result<Answer, Refusal> {
+        if let Request::StandUp { namespace } = request {
+            return self.stand_up(namespace).map(|()| Answer::Done);
+        }
+        self.chair.refuse_if_leaving()?;
         match request {
+            Request::StandUp { .. } => Ok(Answer::Done),
             Request::Ready => ready().map(|()| Answer::Done),
             Request::Stage(stage) => {
                 self.stage(&stage)?;

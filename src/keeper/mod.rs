@@ -31,10 +31,10 @@ use nix::unistd::Pid;
 use crate::state::State;
 use crate::state::layout::{HeaderWord, MAX_SLOTS};
 use crate::sys::thread::threads_that_cannot_end;
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 use process::Child;
-use worker::{Life, Worker};
+use worker::{GLANCE, Life, Worker};
 
 /// Workers that may die in a row before they have begun; then the mount is given up.
 const MAX_FALSE_STARTS: u32 = 10;
@@ -79,8 +79,7 @@ pub enum Ending {
 pub struct Keeper<'a> {
     charge: &'a dyn Charge,
     state: Arc<State>,
-    /// What this process has open for itself, from beginning to end, and with what stands for others: a worker lets it be.
-    own: Vec<RawFd>,
+    /// What this process has open for itself; a worker lets it be.
     kept: Vec<RawFd>,
     signals: SignalFd,
     /// Tells a worker that it may begin, and the keeper that one has.
@@ -104,38 +103,33 @@ impl<'a> Keeper<'a> {
         ending: &SigSet,
         own: &[RawFd],
     ) -> Result<Option<Self>, Errno> {
+        fault::point!("keeper: begins");
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC);
         let (go, begun) = (event()?, event()?);
         let signals = SignalFd::with_flags(ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let state = Arc::clone(state);
         state.set(HeaderWord::Keeper, u64::from(std::process::id()));
-        let mut own = own.to_vec();
-        own.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
-        let kept = own.clone();
-        let mut keeper = Self {
-            charge,
-            state,
-            own,
-            kept,
-            signals,
-            go,
-            begun,
-            worker: None,
-            reserve: None,
-            stuck: Vec::new(),
-        };
+        let mut kept = own.to_vec();
+        kept.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
+        let mut keeper =
+            Self { charge, state, kept, signals, go, begun, worker: None, reserve: None, stuck: Vec::new() };
         if !keeper.start_worker()? {
             return Ok(None);
         }
         Ok(Some(keeper))
     }
 
-    /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
-    /// the reserve.
-    pub fn keep(&mut self) -> Ending {
+    /// Puts a process in reserve, unless there is one. In that process it returns when that takes this one's place.
+    pub fn ensure_reserve(&mut self) {
         if self.reserve.is_none() {
             self.start_reserve();
         }
+    }
+
+    /// Keeps until the mount is over. The process that this returns in need not be the one that called it: where that died, it is
+    /// the reserve.
+    pub fn keep(&mut self) -> Ending {
+        self.ensure_reserve();
         let mut since = Instant::now();
         let mut false_starts = 0;
         loop {
@@ -152,7 +146,9 @@ impl<'a> Keeper<'a> {
             }
             self.bury_stuck();
             if self.has_lost_its_worker() {
+                fault::point!("keeper: a worker died");
                 self.bury_worker();
+                fault::point!("keeper: it is buried");
                 if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
                     return Ending::Over;
                 }
@@ -205,28 +201,64 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Ends the process in reserve, for as long as the mount may come to be another keeper's.
+    pub fn dismiss_reserve(&mut self) {
+        if let Some(reserve) = self.reserve.take() {
+            self.kept.retain(|fd| *fd != reserve.pidfd());
+            reserve.kill();
+        }
+    }
+
+    /// Another keeper had the mount for a while, in vain. It has no process left.
+    pub fn regain(&mut self) {
+        self.state.set(HeaderWord::Keeper, u64::from(std::process::id()));
+        self.remember_descriptors();
+    }
+
+    /// Has workers close these once more: they are no longer this process's, or were never its own.
+    pub fn let_go(&mut self, fds: &[RawFd]) {
+        self.kept.retain(|fd| !fds.contains(fd));
+        self.remember_descriptors();
+    }
+
     /// Starts a worker, and waits until it has begun or died.
     fn start_worker(&mut self) -> Result<bool, Errno> {
         let keeper = process::pidfd_of_self()?;
         self.kept.push(keeper.as_raw_fd());
-        let (charge, go, begun) = (self.charge, &self.go, &self.begun);
+        let (charge, state, go, begun) = (self.charge, &self.state, &self.go, &self.begun);
+        let parent = Pid::this();
         let child = process::start(|| {
             // Only once the keeper has opened what it needs for this one.
             if !process::wait_for(go, &keeper) {
                 return false;
             }
-            charge.work(&mut || _ = begun.write(1))
+            if Pid::parent() != parent {
+                // By now the number of that descriptor may be another's: what has come is the next keeper's word to its own worker.
+                let _ = go.write(1);
+                return false;
+            }
+            charge.work(&mut || {
+                state.set(HeaderWord::Begun, u64::from(std::process::id()));
+                let _ = begun.write(1);
+            })
         })?;
-        self.state.set(HeaderWord::Worker, u64::from(child.pid()));
-        self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
+        fault::point!("keeper: a worker is started");
         self.kept.push(child.pidfd());
         self.remember_descriptors();
-        let worker = Worker::new(child);
+        fault::point!("keeper: its descriptor is written down");
+        self.state.set(HeaderWord::Worker, u64::from(child.pid()));
+        self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
+        fault::point!("keeper: before the worker may begin");
+        let mut worker = Worker::new(child);
         self.go.write(1)?;
-        let has_begun = self.has_begun(&worker);
+        fault::point!("keeper: the worker may begin");
+        let has_begun = self.has_begun(&mut worker);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        // First: a number that is said to be kept must not become one of the worker's.
+        self.remember_descriptors();
         drop(keeper);
+        fault::point!("keeper: before others hear of the worker");
         self.worker = Some(worker);
         if has_begun {
             self.charge.changed();
@@ -234,18 +266,21 @@ impl<'a> Keeper<'a> {
         Ok(has_begun)
     }
 
-    fn has_begun(&self, worker: &Worker) -> bool {
+    fn has_begun(&self, worker: &mut Worker) -> bool {
+        let since = Instant::now();
         loop {
             let mut polled = [
                 PollFd::new(self.begun.as_fd(), PollFlags::POLLIN),
                 PollFd::new(worker.child().as_fd(), PollFlags::POLLIN),
             ];
-            // Nothing is to be opened here: the worker is looking which descriptors are nobody's.
-            match poll(&mut polled, PollTimeout::NONE) {
-                Err(nix::errno::Errno::EINTR) => {}
+            match poll(&mut polled, PollTimeout::from(GLANCE)) {
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return false,
                 Ok(_) if polled[0].any().unwrap_or(false) => return self.begun.read().is_ok(),
                 Ok(_) => return false,
+            }
+            if worker.will_not_begin(since.elapsed()) {
+                return false;
             }
         }
     }
@@ -268,9 +303,10 @@ impl<'a> Keeper<'a> {
     fn bury_worker(&mut self) {
         if let Some(worker) = self.worker.take() {
             let child = worker.into_child();
+            // Before its descriptor is closed: the next who is given the number may be a reserve, and would keep itself.
+            self.state.set(HeaderWord::WorkerPidfd, NO_DESCRIPTOR);
             if child.has_ended_within(Duration::ZERO) {
-                self.kept.retain(|fd| *fd != child.pidfd());
-                child.bury();
+                self.forget(child);
             } else {
                 tracing::warn!(
                     pid = child.pid(),
@@ -285,10 +321,17 @@ impl<'a> Keeper<'a> {
     }
 
     fn bury_stuck(&mut self) {
-        for child in self.stuck.extract_if(.., |child| child.has_ended_within(Duration::ZERO)) {
-            self.kept.retain(|fd| *fd != child.pidfd());
-            child.bury();
+        let ended: Vec<Child> =
+            self.stuck.extract_if(.., |child| child.has_ended_within(Duration::ZERO)).collect();
+        for child in ended {
+            self.forget(child);
         }
+    }
+
+    fn forget(&mut self, ended: Child) {
+        self.kept.retain(|fd| *fd != ended.pidfd());
+        self.remember_descriptors();
+        ended.bury();
     }
 
     /// Whether the kernel is through with the mount.
@@ -312,6 +355,9 @@ impl<'a> Keeper<'a> {
         Woken { signal: polled[0].any().unwrap_or(false), reserve }
     }
 }
+
+/// No process's descriptor has this number.
+const NO_DESCRIPTOR: u64 = u64::MAX;
 
 /// What ended a wait.
 #[derive(Debug, Clone, Copy)]

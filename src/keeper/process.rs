@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::sys::process::{Fork, fork_sharing_descriptors, pidfd};
@@ -17,7 +17,8 @@ use crate::sys::{Errno, descriptors};
 
 /// How long threads that have given their answer may take to be gone.
 const THREADS_PATIENCE: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(1);
+/// Between two looks at what nothing tells of.
+pub(super) const POLL: Duration = Duration::from_millis(1);
 
 /// A process that this one, or the keeper before it, has started.
 #[derive(Debug)]
@@ -74,8 +75,8 @@ impl Child {
         if self.has_ended_within(Duration::ZERO)
             && let Ok(pid) = i32::try_from(self.pid)
         {
-            // ECHILD: another keeper has started it, and it is not this one's to bury.
-            let _ = waitpid(Pid::from_raw(pid), None);
+            // ECHILD: another keeper has started it, and it is not this one's to bury. A keeper never waits here.
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
     }
 }

@@ -3,16 +3,17 @@
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::process;
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Keeper;
-use super::process::{Child, fork, pidfd_of_self};
+use super::process::{Child, POLL, fork, pidfd_of_self};
 use super::worker::Worker;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
-use crate::sys::Errno;
 use crate::sys::process::{Fork, pidfd};
+use crate::sys::{Errno, descriptors, fault};
 
 impl Keeper<'_> {
     /// Puts a process in reserve. Without one the mount goes on, and would not survive its keeper. In the new process this returns
@@ -20,6 +21,7 @@ impl Keeper<'_> {
     pub(super) fn start_reserve(&mut self) {
         if let Some(reserve) = self.reserve.take() {
             self.kept.retain(|fd| *fd != reserve.pidfd());
+            self.remember_descriptors();
             reserve.bury();
         }
         if let Err(error) = self.try_start_reserve() {
@@ -33,10 +35,12 @@ impl Keeper<'_> {
         self.kept.push(keeper.as_raw_fd());
         match fork()? {
             Fork::Parent { child } => {
+                fault::point!("keeper: a process is in reserve");
                 let pid = u32::try_from(child.as_raw()).map_err(|_| Errno::EINVAL)?;
                 let child = Child::left(pid, pidfd(pid)?.into_raw_fd())?;
                 self.kept.push(child.pidfd());
                 self.state.set(HeaderWord::Reserve, u64::from(pid));
+                fault::point!("keeper: it is said who");
                 self.reserve = Some(child);
                 // The one in reserve looks at it under this number, and closes it.
                 mem::forget(keeper);
@@ -51,9 +55,10 @@ impl Keeper<'_> {
 
     /// The keeper is dead: what it had is what stands in the state, not what this process remembers.
     fn take_over(&mut self, keeper: OwnedFd) {
+        fault::point!("reserve: the keeper died");
+        self.kept = self.state.kept_descriptors();
+        self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         drop(keeper);
-        // What stood for others in the dead keeper is nobody's, and closed by the next worker.
-        self.kept.clone_from(&self.own);
         // Their numbers are perhaps somebody else's by now.
         mem::forget(self.worker.take());
         mem::forget(self.reserve.take());
@@ -63,7 +68,6 @@ impl Keeper<'_> {
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
         if self.state.get(HeaderWord::Upgrading) == 0 {
             self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok().map(Worker::new);
-            self.kept.extend(self.worker.iter().map(|worker| worker.child().pidfd()));
         } else {
             // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
             if let Ok(worker) = Child::of(number(HeaderWord::Worker)) {
@@ -74,9 +78,28 @@ impl Keeper<'_> {
                 .leave(Text::NotUpgraded, "the new program ended before it could serve; see the mount's log");
             self.state.set(HeaderWord::Upgrading, 0);
         }
+        // Nothing is opened before that: a worker that is beginning closes whatever nobody has a record of.
+        self.let_the_worker_begin();
+        fault::point!("reserve: before it is the keeper");
+        // Of this very process, and what the keeper was in the middle of: nobody's any more.
+        self.kept.retain(|fd| *fd == pidfd || !descriptors::is_process(*fd));
+        self.remember_descriptors();
         tracing::warn!("the keeper died; this process takes its place");
         self.charge.changed();
+        fault::point!("reserve: before there is another");
         self.start_reserve();
+        fault::point!("reserve: another is there");
+    }
+
+    /// Waits until the worker that the dead keeper was starting, if it was, has begun, or will not.
+    fn let_the_worker_begin(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        let since = Instant::now();
+        while self.state.get(HeaderWord::Begun) != u64::from(worker.child().pid())
+            && !worker.will_not_begin(since.elapsed())
+        {
+            worker.child().has_ended_within(POLL);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::state::slot::Slot;
 use crate::state::{State, journal};
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 /// How long the last close of what a dead worker had open may take: on NFS it may ask the server. What is not closed then is
 /// closed when the server answers, and has its number until then.
@@ -23,13 +23,16 @@ const SHORT_PATIENCE: Duration = Duration::from_millis(250);
 /// # Errors
 /// Those of reading /proc.
 pub fn put_in_order(state: &State) -> Result<Vec<Slot>, Errno> {
+    fault::point!("takeover: begins");
     let slots = state.slots.left();
     journal::take_back(state, &slots);
+    fault::point!("takeover: taken back");
     let used: HashSet<RawFd> = state.descriptors().into_iter().collect();
     let strays: Vec<RawFd> = descriptors::all()?.into_iter().filter(|fd| !used.contains(fd)).collect();
     tracing::debug!(strays = strays.len(), requests = slots.len(), "putting in order what was left");
     let waits = slots.iter().any(|slot| slot.control.is_held());
     close(strays, if waits { SHORT_PATIENCE } else { CLOSING_PATIENCE })?;
+    fault::point!("takeover: strays are closed");
     Ok(slots)
 }
 

@@ -16,9 +16,12 @@ use crate::sys::thread::{has_lost_its_first_thread, threads_that_cannot_end};
 const GRACE: Duration = Duration::from_millis(100);
 /// From one look at a worker to the next, in milliseconds. Its end is told at once; that it was killed and has not ended no kernel
 /// tells (PIDFD_THREAD of Linux 6.9 does so of a first thread up to 6.14, and no longer).
-const GLANCE: u16 = 1000;
+pub(super) const GLANCE: u16 = 1000;
 /// The same while it is dying.
 const LOOK: u16 = 25;
+
+/// How long a worker that begins is not looked at: it finds out which descriptors are nobody's and closes them, and a look opens one.
+const UNSEEN: Duration = Duration::from_secs(5);
 
 /// A worker.
 #[derive(Debug)]
@@ -59,6 +62,12 @@ impl Worker {
             Some(since) if since.elapsed() < GRACE * 10 => LOOK,
             _ => GLANCE,
         }
+    }
+
+    /// Whether one that has not begun for so long never will.
+    pub(super) fn will_not_begin(&mut self, waited: Duration) -> bool {
+        self.child.has_ended_within(Duration::ZERO)
+            || waited >= UNSEEN && matches!(self.look(), Life::Stuck(_) | Life::Ended)
     }
 
     /// Looks at it.

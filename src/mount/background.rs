@@ -5,7 +5,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::process;
 
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -19,9 +20,9 @@ const READY: u8 = b'+';
 const USAGE: u8 = b'?';
 const FAILED: u8 = b'-';
 
-/// How a process says that its mount is ready. Without a parent that waits there is nobody to tell.
+/// How a process says that its mount is ready: by a pipe, which has that inode number. Without a parent that waits there is nobody to tell.
 #[derive(Debug)]
-pub struct Readiness(Option<File>);
+pub struct Readiness(Option<(File, u64)>);
 
 impl Readiness {
     /// For a process that stays in the foreground.
@@ -39,22 +40,39 @@ impl Readiness {
     /// What it is told by.
     #[must_use]
     pub fn descriptor(&self) -> Option<RawFd> {
-        self.0.as_ref().map(AsRawFd::as_raw_fd)
+        self.0.as_ref().map(|(pipe, _)| pipe.as_raw_fd())
     }
 
-    /// Detaches from the terminal and tells the parent.
+    /// Moves that to a number that is at least `least`.
+    ///
+    /// # Errors
+    /// EMFILE, EINVAL where this process may not have so high a number.
+    pub(super) fn move_above(&mut self, least: RawFd) -> Result<(), Errno> {
+        if let Some((pipe, _)) = &mut self.0 {
+            *pipe = File::from(sys::passing::above(pipe.as_fd(), least)?);
+        }
+        Ok(())
+    }
+
+    /// Detaches from the terminal and tells the parent, once: where the process that this one takes the place of has done so, under
+    /// the same number, nothing is told.
     ///
     /// # Errors
     /// EPIPE where the parent has gone: it was interrupted, and nobody wants the mount.
     pub fn announce(&mut self) -> Result<(), Errno> {
-        let Some(mut pipe) = self.0.take() else { return Ok(()) };
+        let Some((mut pipe, ino)) = self.0.take() else { return Ok(()) };
+        if pipe.metadata().map(|of| of.ino()).ok() != Some(ino) {
+            // By now the number is somebody else's, or nobody's.
+            let _ = pipe.into_raw_fd();
+            return Ok(());
+        }
         let null = File::options().read(true).write(true).open("/dev/null")?;
         dup2_stderr(null.as_fd())?;
         Ok(pipe.write_all(&[READY])?)
     }
 
     fn fail(&mut self, failure: &MountFailure) {
-        let Some(mut pipe) = self.0.take() else { return };
+        let Some((mut pipe, _)) = self.0.take() else { return };
         let kind = if failure.is_usage() { USAGE } else { FAILED };
         // Nobody is left to hear it if the parent is gone.
         let _ = pipe.write_all(&[kind]).and_then(|()| pipe.write_all(failure.to_string().as_bytes()));
@@ -76,7 +94,9 @@ pub fn in_background(
         }
         sys::process::Fork::Child => {
             drop(read);
-            let mut readiness = Readiness(Some(File::from(write)));
+            let write = File::from(write);
+            let ino = write.metadata().map(|of| of.ino()).unwrap_or_default();
+            let mut readiness = Readiness(Some((write, ino)));
             let outcome = detach().map_err(MountFailure::NoProcess).and_then(|()| work(&mut readiness));
             if let Err(failure) = &outcome {
                 readiness.fail(failure);

@@ -41,6 +41,8 @@ pub enum Ask {
     Reload,
     /// To end for another program: an [`Upgrading`].
     Upgrade(Program),
+    /// To end for a process of another container, which waits for the keeper's call: an [`Upgrading`].
+    HandOver(Program),
 }
 
 /// Whoever answers.
@@ -51,6 +53,8 @@ pub trait Office: Send + Sync + 'static {
     fn reload(&self) -> Reloaded;
     /// To [`Ask::Upgrade`]. Whatever ends must not end before this has been sent.
     fn upgrade(&self, program: Program) -> Upgrading;
+    /// To [`Ask::HandOver`]. As [`Self::upgrade`].
+    fn hand_over(&self, program: Program) -> Upgrading;
 }
 
 /// Counted since a mount began, by name.
@@ -77,6 +81,9 @@ pub struct Report {
     /// Why the last upgrade did not come about.
     #[serde(default)]
     pub upgrade_failed: Option<String>,
+    /// The mount namespace of its processes, by its inode number (namespaces(7)); none where it is not known.
+    #[serde(default)]
+    pub namespace: Option<u64>,
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
@@ -142,6 +149,7 @@ fn converse(connection: UnixStream, office: &impl Office) -> io::Result<()> {
         Ask::Status => send(&connection, &office.status()),
         Ask::Reload => send(&connection, &office.reload()),
         Ask::Upgrade(program) => send(&connection, &office.upgrade(program)),
+        Ask::HandOver(program) => send(&connection, &office.hand_over(program)),
     }
 }
 
@@ -193,6 +201,7 @@ mod tests {
             rules: Standing { in_force_since: 1, refused: None },
             version: "0".into(),
             upgrade_failed: None,
+            namespace: None,
             features: vec!["killpriv_v2".into()],
             counters: Counters::from_iter([("requests".into(), 3.into())]),
         }
@@ -211,6 +220,9 @@ mod tests {
         }
         fn upgrade(&self, _program: Program) -> Upgrading {
             Upgrading::Refused("not here".to_owned())
+        }
+        fn hand_over(&self, program: Program) -> Upgrading {
+            self.upgrade(program)
         }
     }
 

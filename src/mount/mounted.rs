@@ -46,6 +46,11 @@ impl Mounted {
         self.over = true;
     }
 
+    /// It is another process's to take down.
+    pub(super) fn leave(mut self) {
+        self.over = true;
+    }
+
     fn unmount_where(&self, condition: impl Fn(&Path) -> bool) {
         let Ok(table) = MountTable::read() else { return };
         for entry in table.of_device(self.device) {

@@ -36,6 +36,9 @@ pub(super) struct Recipe {
     pub(super) lock: RawFd,
     /// The control socket.
     pub(super) control: RawFd,
+    /// The mount namespace of the mounts that the export is reached by, where it is another one than the keeper's.
+    #[serde(default)]
+    pub(super) namespace: Option<RawFd>,
     pub(super) logging: Logging,
     /// Whether log lines go to the mount's own file.
     pub(super) in_background: bool,

@@ -16,6 +16,7 @@ use crate::config::{ConfigError, WATCH_INTERVAL, Watch};
 use crate::fs::Filesystem;
 use crate::fuse::Session;
 use crate::state::layout::HeaderWord;
+use crate::sys::fault;
 
 /// Which rules are in force, as `permfs status` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,10 +167,15 @@ impl Reloader {
         }
         let state = filesystem.state();
         // A worker that takes over in the middle of this goes on under the new rules, and makes the kernel forget the old ones.
+        fault::point!("reload: begins");
         state.set(HeaderWord::Reloading, 1);
+        fault::point!("reload: before the rules");
         state.rules.leave(text);
+        fault::point!("reload: the rules are written down");
         let succession = filesystem.succeed(Arc::new(policy));
+        fault::point!("reload: before its end");
         state.set(HeaderWord::Reloading, 0);
+        fault::point!("reload: over");
         tracing::debug!(succession.inodes, succession.names, "the kernel has forgotten the old rules");
         Reloaded::Done(format!("changed: {}", changes.join(", ")))
     }

@@ -5,15 +5,14 @@ use std::fs::File;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
-use std::process;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::unistd::execv;
 
 use super::mounted::Mounted;
 use super::recipe::Recipe;
-use super::run::{Export, Keeping, Kept};
+use super::run::{Export, Keeping, Kept, Plan};
 use super::runtime::Claim;
 use super::worker::Work;
 use super::{MountFailure, signals};
@@ -25,11 +24,9 @@ use crate::state::texts::Text;
 use crate::sys::{Errno, descriptors};
 use crate::telemetry;
 
-/// Becomes the program that the state names. Returns only where that fails: then nothing has changed.
-pub(super) fn become_another(state: &State) -> String {
-    let Some(program) = state.texts.read(Text::Program) else { return "no program was named".to_owned() };
+/// Becomes another program. Returns only where that fails: then nothing has changed.
+pub(super) fn become_another(program: &Path, state: &State) -> String {
     let Some(recipe) = Recipe::read(state) else { return "what it needs to know was not left".to_owned() };
-    let path = PathBuf::from(&program);
     let words = |recipe: &Recipe| -> Result<Vec<CString>, std::ffi::NulError> {
         let memory = state.memory_fd().to_string();
         let mut words = vec![CString::new("permfs")?];
@@ -40,18 +37,19 @@ pub(super) fn become_another(state: &State) -> String {
         words.push(CString::new(recipe.target.as_os_str().as_bytes())?);
         Ok(words)
     };
-    let (Ok(words), Ok(path)) = (words(&recipe), CString::new(path.as_os_str().as_bytes())) else {
-        return format!("{program} cannot be named");
+    let (Ok(words), Ok(path)) = (words(&recipe), CString::new(program.as_os_str().as_bytes())) else {
+        return format!("{} cannot be named", program.display());
     };
     let mut needed = state.recorded_descriptors();
     needed.extend([recipe.lock, recipe.control]);
+    needed.extend(recipe.namespace);
     if let Err(error) = descriptors::keep_over_exec(needed) {
         return format!("what is open cannot be handed on: {error}");
     }
     // The signals stay blocked, as std's Command would not leave them.
     match execv(&path, &words) {
         Ok(never) => match never {},
-        Err(error) => format!("{program} cannot be run: {}", Errno::from(error)),
+        Err(error) => format!("{} cannot be run: {}", program.display(), Errno::from(error)),
     }
 }
 
@@ -60,50 +58,99 @@ pub(super) fn become_another(state: &State) -> String {
 /// # Errors
 /// Where that is not to be gone on with; whoever is in reserve of the old program then takes the keeper's place.
 pub fn resume(memory: RawFd) -> Result<(), MountFailure> {
-    let left = |what: &str| MountFailure::DiedEarly(format!("upgrade: {what}"));
-    let state = descriptors::adopt(memory).and_then(State::left_behind);
-    let mut state = state.map_err(|error| left(&format!("the state cannot be read: {error}")))?;
-    let recipe = Recipe::read(&state).ok_or_else(|| left("what is mounted is not told"))?;
-    let plan = recipe.plan(&state).map_err(|why| left(&why))?;
+    let failed = |why: String| MountFailure::DiedEarly(format!("upgrade: {why}"));
+    let left = Left::read(memory).map_err(failed)?;
     signals::block().map_err(MountFailure::NoProcess)?;
     signals::raise_limits();
-    if let Some(state) = Arc::get_mut(&mut state) {
-        state.bounds = Bounds::of_this_process(recipe.max_inodes);
+    left.recipe.confinement.go_on();
+    let old_reserve = u32::try_from(left.state.get(HeaderWord::Reserve)).unwrap_or_default();
+    left.keep(&[], |keeper| {
+        keeper.relieve(old_reserve);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "upgraded");
+    })
+    .map_err(failed)
+}
+
+/// A mount as processes before this one have left it: everything is open, and nobody serves.
+pub(super) struct Left {
+    pub(super) state: Arc<State>,
+    pub(super) recipe: Recipe,
+    plan: Plan,
+    control: UnixListener,
+    claim: Claim,
+    mounted: Mounted,
+}
+
+impl Left {
+    /// Reads it from the shared memory, which is open under this number.
+    ///
+    /// # Errors
+    /// What cannot be read, or is not there. Nothing is taken down.
+    pub(super) fn read(memory: RawFd) -> Result<Self, String> {
+        let state = descriptors::adopt(memory).and_then(State::left_behind);
+        let state = state.map_err(|error| format!("the state cannot be read: {error}"))?;
+        let recipe = Recipe::read(&state).ok_or("what is mounted is not told")?;
+        let plan = recipe.plan(&state)?;
+        let adopt = |fd| descriptors::adopt(fd).map_err(|error| format!("descriptor {fd}: {error}"));
+        let (lock, control) = (adopt(recipe.lock)?, UnixListener::from(adopt(recipe.control)?));
+        let claim = Claim::resume(recipe.claim.clone(), File::from(lock))
+            .map_err(|error| format!("its lock: {error}"))?;
+        let Some(mounted) = Mounted::find(&recipe.target) else {
+            claim.leave();
+            return Err("nothing is mounted there".to_owned());
+        };
+        Ok(Self { state, recipe, plan, control, claim, mounted })
     }
-    let adopt = |fd| descriptors::adopt(fd).map_err(|error| left(&format!("descriptor {fd}: {error}")));
-    let (lock, control) = (adopt(recipe.lock)?, UnixListener::from(adopt(recipe.control)?));
-    let mounted = Mounted::find(&recipe.target).ok_or_else(|| left("nothing is mounted there"))?;
-    // From here on nothing returns, and so nothing is taken down, before a worker serves.
-    let claim =
-        Claim::resume(recipe.claim.clone(), File::from(lock)).map_err(|error| left(&error.to_string()))?;
-    if recipe.in_background {
-        telemetry::write_to_file(claim.log());
+
+    /// The same, where the export was reached by mounts of another mount namespace, which is open under this number.
+    pub(super) fn of_the_namespace(mut self, namespace: RawFd) -> Self {
+        self.recipe.namespace = Some(namespace);
+        self
     }
-    let export = Export::resume(&plan, &claim);
-    let target = recipe.target.clone();
-    let own = [0, 1, 2, recipe.lock, recipe.control, state.memory_fd()];
-    let confinement = recipe.confinement;
-    confinement.go_on();
-    let work = Work {
-        plan: &plan,
-        export: export.path(),
-        target: &target,
-        state: &state,
-        control: &control,
-        confinement,
-    };
-    let charge = Kept::new(work, &claim, Some(mounted.device));
-    let old_reserve = state.get(HeaderWord::Reserve);
-    let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);
-    let Ok(Some(mut keeper)) = keeper else {
-        tracing::error!("no worker of the new program can begin; the old one goes on");
-        process::exit(1);
-    };
-    state.set(HeaderWord::Upgrading, 0);
-    state.count(HeaderWord::Upgrades);
-    keeper.relieve(u32::try_from(old_reserve).unwrap_or_default());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "upgraded");
-    Keeping::new(&mut keeper, mounted, &state).keep();
-    tracing::info!(target = %target.display(), "unmounted");
-    Ok(())
+
+    /// Keeps it until it is over. `serves` is called once a worker serves; until then nothing is taken down, and this process keeps
+    /// `more` open for itself.
+    ///
+    /// # Errors
+    /// Why no worker can begin.
+    pub(super) fn keep(mut self, more: &[RawFd], serves: impl FnOnce(&mut Keeper<'_>)) -> Result<(), String> {
+        if let Some(state) = Arc::get_mut(&mut self.state) {
+            state.bounds = Bounds::of_this_process(self.recipe.max_inodes);
+        }
+        if self.recipe.in_background {
+            telemetry::write_to_file(self.claim.log());
+        }
+        let Self { state, recipe, plan, control, claim, mounted } = self;
+        let export = Export::resume(&plan, &claim);
+        let mut own = vec![0, 1, 2, recipe.lock, recipe.control, state.memory_fd()];
+        own.extend(recipe.namespace);
+        own.extend(more);
+        let (target, confinement) = (&recipe.target, recipe.confinement);
+        let work = Work {
+            plan: &plan,
+            export: export.path(),
+            target,
+            state: &state,
+            control: &control,
+            confinement,
+        };
+        let charge = Kept::new(work, &claim, Some(mounted.device));
+        let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);
+        let Ok(Some(mut keeper)) = keeper else {
+            tracing::error!("no worker of this program can begin; the one before it goes on");
+            let said = state.texts.read(Text::LastWords);
+            // Before the sentence stands its kind.
+            let why = said.as_deref().and_then(|said| said.split_once(' ')).map_or("it died", |(_, why)| why);
+            mounted.leave();
+            export.leave();
+            claim.leave();
+            return Err(format!("no worker of the new program can begin: {why}"));
+        };
+        state.set(HeaderWord::Upgrading, 0);
+        state.count(HeaderWord::Upgrades);
+        serves(&mut keeper);
+        Keeping::new(&mut keeper, mounted, &state).keep();
+        tracing::info!(target = %target.display(), "unmounted");
+        Ok(())
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +13,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::confine::Confinement;
+use super::handover::giving::give;
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::recipe::{Recipe, leave_rules};
 use super::resume::become_another;
 use super::runtime::{Claim, Process, Record, RuntimeDir};
 use super::table::{DeviceNumber, MountTable, lexical};
+use super::upgrade::Successor;
 use super::worker::Work;
 use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, signals};
 use crate::config::Overrides;
@@ -135,6 +139,8 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     charge.device.set(Some(mounted.device));
     let mut keeping = Keeping::new(&mut keeper, mounted, &state);
     charge.publish();
+    // Whoever hears that it is mounted may kill the keeper. Where that comes first, the reserve goes on here.
+    keeping.ensure_reserve();
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
@@ -157,6 +163,11 @@ impl<'k, 'a> Keeping<'k, 'a> {
         Self { keeper, mounted: Some(mounted), state }
     }
 
+    /// From now on the mount outlives this process.
+    fn ensure_reserve(&mut self) {
+        self.keeper.ensure_reserve();
+    }
+
     /// Keeps until the mount is over, or this process is another program.
     pub(super) fn keep(&mut self) {
         loop {
@@ -169,7 +180,7 @@ impl<'k, 'a> Keeping<'k, 'a> {
                     }
                 }
                 Ending::Upgrade => {
-                    let why = become_another(self.state);
+                    let why = self.make_way();
                     tracing::error!(why, "the mount goes on with the program that it has");
                     self.state.texts.leave(Text::NotUpgraded, &why);
                     self.state.set(HeaderWord::Upgrading, 0);
@@ -177,6 +188,27 @@ impl<'k, 'a> Keeping<'k, 'a> {
                 }
             }
             return;
+        }
+    }
+}
+
+impl Keeping<'_, '_> {
+    /// For another program. Returns only where it comes to nothing, with the reason.
+    fn make_way(&mut self) -> String {
+        match Successor::named_in(self.state) {
+            None => "no program was named".to_owned(),
+            Some(Successor::Program(path)) => become_another(&path, self.state),
+            Some(Successor::Elsewhere) => {
+                // It would see this process end, and take its place.
+                self.keeper.dismiss_reserve();
+                if let Err(why) = give(self.state) {
+                    self.keeper.regain();
+                    return why;
+                }
+                tracing::info!("another container's processes serve this mount from now on");
+                // Nothing is taken down.
+                process::exit(0)
+            }
         }
     }
 }
@@ -268,6 +300,11 @@ impl Export {
         }
     }
 
+    /// It is another process's to take down.
+    pub(super) fn leave(self) {
+        mem::forget(self);
+    }
+
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) => path,
@@ -293,6 +330,7 @@ fn recipe(plan: &Plan, target: &Path, claim: &Claim, control: RawFd, in_backgrou
         claim: claim.path().to_owned(),
         lock: claim.lock(),
         control,
+        namespace: None,
         logging: telemetry::logging(),
         in_background,
         confinement: Confinement::default(),

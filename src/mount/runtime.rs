@@ -7,6 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ const RECORD: &str = "mount.json";
 const CONTROL: &str = "control";
 const LOG: &str = "log";
 const NFS: &str = "nfs";
+const MEETING: &str = "handover";
 
 /// A mount as its process describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +216,11 @@ impl Claim {
         Ok(Self { path, _lock })
     }
 
+    /// It is another process's to remove. The lock is held as long as one has it open.
+    pub(super) fn leave(self) {
+        mem::forget(self);
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -270,12 +277,23 @@ impl Trace {
         self.path.join(CONTROL)
     }
 
+    /// Where a process of another container waits for the keeper's call.
+    #[must_use]
+    pub(super) fn meeting(&self) -> PathBuf {
+        meeting_point(&self.path)
+    }
+
     /// Removes what a dead process left: its NFS mount, which nobody uses any more, and its files.
     pub fn remove(&self) {
         // Detached, since its server may be the reason for the death.
         let _ = sys::mount::unmount(&self.path.join(NFS), true);
         clear(&self.path);
     }
+}
+
+/// As [`Trace::meeting`], of the mount with this claim.
+pub(super) fn meeting_point(claim: &Path) -> PathBuf {
+    claim.join(MEETING)
 }
 
 fn lock_file(dir: &Path, create: bool) -> io::Result<File> {
@@ -286,7 +304,7 @@ fn lock_file(dir: &Path, create: bool) -> io::Result<File> {
 /// that is still there.
 fn clear(dir: &Path) {
     let _ = fs::remove_dir(dir.join(NFS));
-    for name in [CONTROL, RECORD, "mount.json.new", LOG, "log.old", LOCK] {
+    for name in [CONTROL, MEETING, RECORD, "mount.json.new", LOG, "log.old", LOCK] {
         let _ = fs::remove_file(dir.join(name));
     }
     let _ = fs::remove_dir(dir);

@@ -1,5 +1,7 @@
 //! What is mounted and how it fares: the mount table says what, each mount's own process how. Asks no filesystem.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -41,10 +43,21 @@ pub struct MountStatus {
     pub state: State,
     /// Which rules are in force; null where it does not answer.
     pub rules: Option<Standing>,
+    /// Why the last upgrade, or handing over to another container, did not come about; null where none failed.
+    pub upgrade_failed: Option<String>,
+    /// The mount namespace of its processes, by its inode number; none where nothing is known.
+    #[serde(skip)]
+    pub namespace: Option<u64>,
     /// What was negotiated with the kernel and found at the export.
     pub features: Vec<String>,
     /// Counted since the mount began.
     pub counters: Counters,
+}
+
+/// The mount namespace of this process, by its inode number (namespaces(7)).
+#[must_use]
+pub fn own_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/mnt").ok().map(|found| found.ino())
 }
 
 /// All mounts of permfs in this mount namespace, or the one on `target`.
@@ -77,18 +90,33 @@ fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {
         keeper_pid: None,
         state: State::NotAnswering,
         rules: None,
+        upgrade_failed: None,
+        namespace: None,
         features: Vec::new(),
         counters: Counters::new(),
     };
     let Some(trace) = runtime.find(entry.device, &entry.target) else { return status };
     match ask(&trace.control(), &Ask::Status, CONTROL_PATIENCE) {
-        Ok(Report { source, profile, pid, keeper_pid, rules, features, counters, .. }) => {
+        Ok(Report {
+            source,
+            profile,
+            pid,
+            keeper_pid,
+            rules,
+            upgrade_failed,
+            namespace,
+            features,
+            counters,
+            ..
+        }) => {
             status = MountStatus {
                 source,
                 profile,
                 pid: Some(pid),
                 keeper_pid: Some(keeper_pid),
                 rules: Some(rules),
+                upgrade_failed,
+                namespace,
                 features,
                 counters,
                 state: State::Serving,

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Report, ask};
 use super::runtime::{RuntimeDir, Trace};
+use super::status::own_namespace;
 use super::table::MountTable;
+use super::{MountFailure, waking};
+use crate::state::State;
 use crate::state::layout::LAYOUT;
+use crate::state::texts::Text;
 
 /// How long an upgrade may take, until the new program answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +44,27 @@ pub enum Upgrading {
     Begun,
     /// It goes on as it was.
     Refused(String),
+}
+
+/// Who takes a mount over, as the worker that stops leaves it for its keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Successor {
+    /// The keeper, as this program.
+    Program(PathBuf),
+    /// A process of another container, which waits for the keeper's call.
+    Elsewhere,
+}
+
+impl Successor {
+    pub(super) fn name_in(&self, state: &State) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        state.texts.leave(Text::Program, &text);
+    }
+
+    pub(super) fn named_in(state: &State) -> Option<Self> {
+        serde_json::from_str(&state.texts.read(Text::Program)?).ok()
+    }
 }
 
 /// A mount that runs this program now.
@@ -77,8 +101,15 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
     let trace = RuntimeDir::from_env().find(entry.device, &entry.target);
     let trace = trace.ok_or_else(|| unanswered("nothing is known of its process".to_owned()))?;
     let before = report(&trace).map_err(|error| unanswered(error.to_string()))?;
+    if before.namespace.is_some() && before.namespace != own_namespace() {
+        // The path of this program may be another one's there.
+        let why =
+            "it is served in another mount namespace (a container): run `permfs upgrade` in there".to_owned();
+        return Err(MountFailure::NotUpgraded { path: entry.target.clone(), why });
+    }
     let program = this_program().map_err(|error| unanswered(error.to_string()))?;
     let begin = Instant::now();
+    let _woken = waking::wake(&entry.target).map_err(|error| MountFailure::NoProcess(error.into()))?;
     match ask(&trace.control(), &Ask::Upgrade(program), CONTROL_PATIENCE) {
         Ok(Upgrading::Begun) => {}
         Ok(Upgrading::Refused(why)) => {
@@ -86,18 +117,24 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
         }
         Err(error) => return Err(unanswered(error.to_string())),
     }
+    follow(&entry.target, &trace, &before, begin)
+}
+
+/// Until the new program answers.
+fn follow(target: &Path, trace: &Trace, before: &Report, begin: Instant) -> Result<Upgraded, MountFailure> {
     while begin.elapsed() < PATIENCE {
         thread::sleep(POLL);
         // While nobody serves, nobody answers.
-        let Ok(now) = report(&trace) else { continue };
-        if upgrades(&now) > upgrades(&before) {
+        let Ok(now) = report(trace) else { continue };
+        if upgrades(&now) > upgrades(before) {
             return Ok(Upgraded { keeper: now.keeper_pid, worker: now.pid, took: begin.elapsed() });
         }
         if let Some(why) = now.upgrade_failed {
-            return Err(MountFailure::NotUpgraded { path: entry.target.clone(), why });
+            return Err(MountFailure::NotUpgraded { path: target.to_owned(), why });
         }
     }
-    Err(unanswered("the new program does not answer; see the mount's log".to_owned()))
+    let why = "the new program does not answer; see the mount's log".to_owned();
+    Err(MountFailure::NoAnswer { path: target.to_owned(), why })
 }
 
 fn report(trace: &Trace) -> io::Result<Report> {
@@ -108,7 +145,8 @@ fn upgrades(report: &Report) -> u64 {
     report.counters.get("upgrades").and_then(serde_json::Value::as_u64).unwrap_or_default()
 }
 
-fn this_program() -> io::Result<Program> {
+/// What is asked of workers for this program.
+pub(super) fn this_program() -> io::Result<Program> {
     let path = std::env::current_exe()?;
     Ok(Program { path, version: env!("CARGO_PKG_VERSION").to_owned(), layouts: vec![LAYOUT] })
 }

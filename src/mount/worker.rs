@@ -16,7 +16,8 @@ use super::control::{Counters, Office, Report};
 use super::patience::{SOURCE_PATIENCE, within};
 use super::reloader::{Reloaded, Reloader, Standing};
 use super::run::Plan;
-use super::upgrade::{Program, Upgrading};
+use super::status::own_namespace;
+use super::upgrade::{Program, Successor, Upgrading};
 use super::{MountFailure, control, preflight, signals};
 use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
@@ -26,7 +27,7 @@ use crate::policy::{DataPath, Policy};
 use crate::state::State;
 use crate::state::layout::{HeaderWord, LAYOUT};
 use crate::state::texts::Text;
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 
 /// What a worker needs to know.
 #[derive(Debug)]
@@ -61,7 +62,9 @@ impl Work<'_> {
             tracing::warn!(%failure, "`permfs status` and `permfs reload` will not reach this mount");
         }
         self.confinement.of_one_that_serves();
+        fault::point!("worker: before it has begun");
         begun();
+        fault::point!("worker: has begun");
         match session.join() {
             Ok(()) => {
                 self.state.set(HeaderWord::Ended, 1);
@@ -93,7 +96,6 @@ impl Work<'_> {
             reloader: Arc::clone(&reloader),
             state: Arc::clone(self.state),
             session: Arc::clone(session),
-            target: self.target.to_owned(),
             has_rules_file: self.plan.rules.is_some(),
         };
         control::serve(listener, desk)?;
@@ -193,6 +195,7 @@ impl Work<'_> {
             rules: Standing { in_force_since: 0, refused: None },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             upgrade_failed: None,
+            namespace: own_namespace(),
             features: features(filesystem, session),
             counters: Counters::new(),
         };
@@ -216,7 +219,6 @@ struct Desk<R> {
     reloader: Arc<Reloader>,
     state: Arc<State>,
     session: Arc<Session>,
-    target: PathBuf,
     has_rules_file: bool,
 }
 
@@ -228,17 +230,28 @@ impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
         self.reloader.reload()
     }
     fn upgrade(&self, program: Program) -> Upgrading {
-        if let Some(why) = self.stands_against(&program) {
+        match cannot_run(&program.path) {
+            Some(why) => Upgrading::Refused(why),
+            None => self.make_room(&program, &Successor::Program(program.path.clone())),
+        }
+    }
+    fn hand_over(&self, program: Program) -> Upgrading {
+        self.make_room(&program, &Successor::Elsewhere)
+    }
+}
+
+impl<R> Desk<R> {
+    fn make_room(&self, program: &Program, successor: &Successor) -> Upgrading {
+        if let Some(why) = self.stands_against(program) {
             return Upgrading::Refused(why);
         }
-        tracing::info!(program = %program.path.display(), version = program.version, "making room for another program");
+        tracing::info!(?successor, version = program.version, "making room for another program");
         self.state.texts.leave(Text::NotUpgraded, "");
-        self.state.texts.leave(Text::Program, &program.path.to_string_lossy());
-        let (state, session, target) =
-            (Arc::clone(&self.state), Arc::clone(&self.session), self.target.clone());
+        successor.name_in(&self.state);
+        let (state, session) = (Arc::clone(&self.state), Arc::clone(&self.session));
         let make_room = move || {
             thread::sleep(ANSWER_FIRST);
-            stop_between_requests(&session, &target);
+            stop_between_requests(&session);
             state.set(HeaderWord::Upgrading, 1);
             process::exit(0);
         };
@@ -247,11 +260,8 @@ impl<R: Fn() -> Report + Send + Sync + 'static> Office for Desk<R> {
             Err(error) => Upgrading::Refused(format!("no thread for it: {error}")),
         }
     }
-}
 
-impl<R> Desk<R> {
     fn stands_against(&self, program: &Program) -> Option<String> {
-        let path = program.path.display();
         if !program.layouts.contains(&LAYOUT) {
             return Some(format!(
                 "version {} cannot read what this one ({}) keeps (layout {LAYOUT}): unmount and mount again",
@@ -265,11 +275,16 @@ impl<R> Desk<R> {
         if self.has_rules_file && self.state.rules.read().is_none() {
             return Some("its rules file changed while it was mounted: `permfs reload` it first".to_owned());
         }
-        match nix::unistd::access(&program.path, AccessFlags::X_OK) {
-            Ok(()) if program.path.is_file() => None,
-            Ok(()) => Some(format!("{path} is no program")),
-            Err(error) => Some(format!("{path} cannot be run where the mount's processes are: {error}")),
-        }
+        None
+    }
+}
+
+fn cannot_run(program: &Path) -> Option<String> {
+    let path = program.display();
+    match nix::unistd::access(program, AccessFlags::X_OK) {
+        Ok(()) if program.is_file() => None,
+        Ok(()) => Some(format!("{path} is no program")),
+        Err(error) => Some(format!("{path} cannot be run where the mount's processes are: {error}")),
     }
 }
 
@@ -278,15 +293,15 @@ const ANSWER_FIRST: Duration = Duration::from_millis(20);
 /// How long requests in hand may take to end. Those that hang at a server are begun again by whoever takes over.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
-/// Lets the serving threads end what they have in hand, and begin nothing. Each is woken by a request of our own.
-fn stop_between_requests(session: &Session, target: &Path) {
+/// Lets the serving threads end what they have in hand, and begin nothing. Each is woken by a request, of which whoever asked
+/// makes enough.
+///
+/// Not by requests of our own: who waits for an answer cannot be killed once the request is in hand, a process ends with its last
+/// thread, and no successor begins before that.
+fn stop_between_requests(session: &Session) {
     session.stop();
     let begin = Instant::now();
     while !session.has_stopped() && begin.elapsed() < LAST_REQUESTS {
-        let target = target.to_owned();
-        // One that nobody answers any more is left to whoever takes over.
-        let wake = move || _ = nix::sys::statfs::statfs(&target);
-        let _ = thread::Builder::new().name("wake".to_owned()).spawn(wake);
         thread::sleep(Duration::from_millis(1));
     }
 }

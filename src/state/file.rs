@@ -7,6 +7,7 @@ use super::layout::FILE_WORDS;
 use super::table::{RecordId, Table};
 use super::{fd_word, word_fd};
 use crate::sys::Errno;
+use crate::sys::fault;
 use crate::sys::shared_memory::SharedWords;
 
 const HANDLE: usize = 0;
@@ -82,20 +83,27 @@ impl FileRecords {
         set(BACKING, u64::from(data.backing) | more << 32);
         set(OPENER, u64::from(data.uid) | u64::from(data.gid) << 32);
         set(GROUPS_LENGTH, u64::try_from(data.groups.len()).unwrap_or_default());
+        fault::point!("file: before it is noted");
         super::journal::opening(id);
+        fault::point!("file: noted");
         words[HANDLE].store(data.handle, Ordering::Release);
+        fault::point!("file: it is one");
         Ok(id)
     }
 
     /// It is closed; comes before its descriptors are.
     pub fn forget(&self, id: RecordId) {
+        fault::point!("file: before it is none");
         let more = self.table.words(id)[BACKING].load(Ordering::Relaxed) >> 32;
         self.table.release(id, Some(more));
+        fault::point!("file: it is none");
     }
 
     /// Remembers what flock(2) was taken on.
     pub fn set_flocked(&self, id: RecordId, fd: RawFd) {
+        fault::point!("file: before flocked");
         self.table.words(id)[FDS].fetch_or(fd_word(fd) << 32, Ordering::Release);
+        fault::point!("file: flocked");
     }
 
     /// All of them.

@@ -7,7 +7,8 @@ use super::layout::INODE_WORDS;
 use super::table::{RecordId, Table};
 use super::{fd_word, word_fd};
 use crate::sys::shared_memory::SharedWords;
-use crate::sys::{Errno, FileHandle};
+use crate::sys::sync::moment;
+use crate::sys::{Errno, FileHandle, fault};
 
 const NODE: usize = 0;
 const LOOKUPS: usize = 1;
@@ -74,18 +75,23 @@ impl InodeRecords {
         let handle_kind = u64::from(u32::from_ne_bytes(handle_kind.to_ne_bytes()));
         set(SMALL, u64::from(data.kind) | length << 8 | handle_kind << 32);
         set(FDS, data.pin.map_or(0, fd_word));
+        fault::point!("inode: before it is one");
         words[NODE].store(data.node, Ordering::Release);
+        fault::point!("inode: it is one");
         Ok(id)
     }
 
     /// The inode is forgotten. Its record is not used for another before [`Self::give_back`].
     pub fn forget(&self, id: RecordId) {
+        fault::point!("inode: before it is none");
         self.table.words(id)[NODE].store(0, Ordering::Release);
+        fault::point!("inode: it is none");
     }
 
     /// Nobody works with the inode any more. Without effect while it is not forgotten.
     pub fn give_back(&self, id: RecordId) {
         let words = self.table.words(id);
+        moment();
         if words[NODE].load(Ordering::Acquire) == 0 {
             self.table.release(id, Some(words[MOUNT].load(Ordering::Relaxed) >> 32));
         }
@@ -129,7 +135,9 @@ impl InodeRecords {
 
     /// Sets them; by one thread at a time.
     pub fn set_lookups(&self, id: RecordId, lookups: u64) {
+        fault::point!("inode: before lookups");
         self.table.words(id)[LOOKUPS].store(lookups, Ordering::Release);
+        fault::point!("inode: lookups");
     }
 
     /// The owner when last seen, as whoever wrote it packs owners.
@@ -154,8 +162,10 @@ impl InodeRecords {
 
     /// Remembers it.
     pub fn set_removed(&self, id: RecordId, fd: Option<RawFd>) {
+        fault::point!("inode: before removed");
         let pin = self.get(id, FDS) & LOW;
         self.table.words(id)[FDS].store(pin | fd.map_or(0, fd_word) << 32, Ordering::Release);
+        fault::point!("inode: removed");
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
@@ -166,6 +176,7 @@ impl InodeRecords {
     }
 
     fn get(&self, id: RecordId, index: usize) -> u64 {
+        moment();
         self.table.words(id)[index].load(Ordering::Relaxed)
     }
 }

@@ -7,6 +7,7 @@ use super::layout::{LOCK_WORDS, WAITING_WORDS};
 use super::table::{RecordId, Table};
 use super::{fd_word, word_fd};
 use crate::sys::Errno;
+use crate::sys::fault;
 use crate::sys::shared_memory::SharedWords;
 
 const LOW: u64 = 0xffff_ffff;
@@ -63,7 +64,9 @@ impl LockRecords {
         words[NODE].store(data.node, Ordering::Relaxed);
         words[PID].store(u64::from(data.pid) | fd_word(data.fd) << 32, Ordering::Relaxed);
         self.update(id, data);
+        fault::point!("lock: before it is one");
         words[0].store(1, Ordering::Release);
+        fault::point!("lock: it is one");
         Ok(id)
     }
 
@@ -73,6 +76,7 @@ impl LockRecords {
         words[HANDLE].store(data.handle, Ordering::Relaxed);
         // While it is being written it names nobody.
         words[COUNT].store(0, Ordering::Release);
+        fault::point!("lock: it names nobody");
         words[PID].store(u64::from(data.pid) | fd_word(data.fd) << 32, Ordering::Relaxed);
         let named = &data.ranges[..data.ranges.len().min(NAMED)];
         for ((exclusive, start, end), pair) in named.iter().zip(words[RANGES..].chunks_exact(2)) {
@@ -80,6 +84,7 @@ impl LockRecords {
             pair[1].store(end | if *exclusive { EXCLUSIVE } else { 0 }, Ordering::Relaxed);
         }
         words[COUNT].store(u64::try_from(named.len()).unwrap_or_default(), Ordering::Release);
+        fault::point!("lock: it names its ranges");
     }
 
     /// It holds nothing any more; comes before its descriptor is closed.
@@ -167,14 +172,18 @@ impl WaitingRecords {
         words[1..].iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
         words[ANSWERED].store(0, Ordering::Relaxed);
         // Requests of the kernel are never 0: that is a notification.
+        fault::point!("waiting: before it is one");
         words[0].store(data.request, Ordering::Release);
+        fault::point!("waiting: it is one");
         Ok(id)
     }
 
     /// The answer is about to be sent: 0, or an error's number. What it asked for is not tried again.
     pub fn answer(&self, id: RecordId, error: i32) {
         let error = u64::try_from(error).unwrap_or_default();
+        fault::point!("waiting: before it is answered");
         self.table.words(id)[ANSWERED].store(error + 1, Ordering::Release);
+        fault::point!("waiting: answered");
     }
 
     /// The answer that may not have been sent.

@@ -28,6 +28,7 @@ use std::sync::atomic::Ordering;
 
 use crate::sys::Errno;
 use crate::sys::shared_memory::{SharedMemory, SharedWords};
+use crate::sys::sync::moment;
 
 use bounds::Bounds;
 use export::MountRecords;
@@ -144,6 +145,7 @@ impl State {
 
     /// Counts a number of the header up, and answers with what it was.
     pub fn count(&self, word: HeaderWord) -> u64 {
+        moment();
         self.header[word.index()].fetch_add(1, Ordering::Relaxed)
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::journal::MAX_EVIDENCE;
 use super::layout::{MAX_SLOTS, PAGE, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
 use crate::sys::Errno;
+use crate::sys::fault;
 use crate::sys::shared_memory::{SharedBytes, SharedMemory, SharedWords};
 use crate::sys::thread::ThreadMark;
 
@@ -168,9 +169,12 @@ impl Slot {
     pub fn clear(&mut self) {
         // First, and by itself: without a message nothing else in the slot means anything.
         if let Some(length) = self.buffer.first_chunk_mut::<4>() {
+            fault::point!("slot: before it is empty");
             *length = [0; 4];
         }
+        fault::point!("slot: empty");
         self.control.clear();
+        fault::point!("slot: clear");
     }
 
     /// The number of the request in it (`unique` in `struct fuse_in_header`).
@@ -227,8 +231,10 @@ impl Control {
 
     /// Counts the tries at this request, of this process and of those before it: 1 for the first.
     pub fn begin(&self) -> u64 {
+        fault::point!("slot: before it is begun");
         let tries = self.words[ATTEMPTS].load(Ordering::Relaxed) + 1;
         self.words[ATTEMPTS].store(tries, Ordering::Release);
+        fault::point!("slot: begun");
         tries
     }
 
@@ -247,7 +253,9 @@ impl Control {
         };
         let as_word = |number: usize| u64::try_from(number).unwrap_or_default();
         self.words[ANSWER_PLACE].store(as_word(place), Ordering::Relaxed);
+        fault::point!("slot: before the answer");
         self.words[ANSWER_LENGTH].store(as_word(length), Ordering::Release);
+        fault::point!("slot: the answer");
     }
 
     fn put(&self, at: usize, bytes: &[u8]) {
@@ -273,6 +281,7 @@ impl Control {
 
     fn clear(&self) {
         self.words[ANSWER_LENGTH].store(0, Ordering::Release);
+        fault::point!("slot: half clear");
         self.words[ATTEMPTS].store(0, Ordering::Relaxed);
         self.words[super::journal::DIRTY].store(0, Ordering::Release);
     }

@@ -4,10 +4,12 @@
 //! table, which a second mark tells apart. Which records are free is not shared: a successor sees it by the marks.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use crate::sys::fault;
 use crate::sys::shared_memory::SharedWords;
+use crate::sys::sync::Mutex;
 
 /// The first word of a record that continues another.
 const CONTINUED: u64 = u64::MAX;
@@ -59,18 +61,22 @@ impl<const WORDS: usize> Table<WORDS> {
         let used = self.words[0].load(Ordering::Relaxed);
         let id = u32::try_from(used).ok().filter(|id| *id < self.limit)?;
         self.words[0].store(used + 1, Ordering::Release);
+        fault::point!("table: taken");
         Some(RecordId(id))
     }
 
     /// The record is none any more.
     pub(super) fn release(&self, id: RecordId, more: Option<u64>) {
         let mut next = more;
+        fault::point!("table: before a release");
         self.words(id)[0].store(0, Ordering::Release);
+        fault::point!("table: released");
         let mut freed = vec![id.0];
         while let Some(id) = next.and_then(record_in) {
             let words = self.words(id);
             next = Some(words[1].load(Ordering::Relaxed));
             words[0].store(0, Ordering::Release);
+            fault::point!("table: a continuation released");
             freed.push(id.0);
         }
         self.free.lock().unwrap_or_else(PoisonError::into_inner).extend(freed);
@@ -175,7 +181,9 @@ impl<const WORDS: usize> Table<WORDS> {
             let words = self.words(id);
             fill(&words[2..], &rest[begin..]);
             words[1].store(next, Ordering::Relaxed);
+            fault::point!("table: before a continuation");
             words[0].store(CONTINUED, Ordering::Relaxed);
+            fault::point!("table: a continuation written");
             next = u64::from(id.0) + 1;
             rest = &rest[..begin];
         }

@@ -50,6 +50,13 @@ pub fn has_error(fd: RawFd) -> bool {
     unsafe { libc::poll(&raw mut polled, 1, 0) > 0 && polled.revents & libc::POLLERR != 0 }
 }
 
+/// Whether a descriptor is of a process (pidfd_open(2)), which /proc calls `anon_inode:[pidfd]`, or `pidfd:[N]`.
+#[must_use]
+pub fn is_process(fd: RawFd) -> bool {
+    let what = fs::read_link(format!("/proc/self/fd/{fd}"));
+    what.is_ok_and(|what| what.to_str().is_some_and(|what| what.contains("pidfd")))
+}
+
 /// Lets descriptors live through execve(2).
 ///
 /// # Errors
@@ -67,6 +74,13 @@ mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
+
+    #[test]
+    fn a_process_is_told_from_a_file() {
+        let this = crate::sys::process::pidfd(std::process::id()).unwrap();
+        assert!(is_process(this.as_raw_fd()));
+        assert!(!is_process(fs::File::open("/dev/null").unwrap().as_raw_fd()) && !is_process(1 << 20));
+    }
 
     #[test]
     fn a_descriptor_is_listed_until_it_is_closed_and_adopted_while_it_is_open() {

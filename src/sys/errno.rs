@@ -41,6 +41,7 @@ known!(
     ELOOP,
     EMFILE,
     EMLINK,
+    EMSGSIZE,
     ENAMETOOLONG,
     ENFILE,
     ENODATA,
@@ -66,7 +67,8 @@ known!(
     ETXTBSY,
     EXDEV,
     ENOTCONN,
-    ECONNABORTED
+    ECONNABORTED,
+    ECONNRESET
 );
 
 impl Errno {

@@ -59,6 +59,12 @@ fn call(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Statx, E
 }
 
 impl MountKey {
+    /// The device that the filesystem goes by, major and minor number.
+    #[must_use]
+    pub fn device(&self) -> (u32, u32) {
+        self.dev
+    }
+
     /// As two words, good for [`Self::from_words`] on this machine until it is started again.
     #[must_use]
     pub fn to_words(self) -> [u64; 2] {

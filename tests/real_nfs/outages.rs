@@ -14,7 +14,7 @@ use super::live::mount::permfs;
 use super::live::{AIRFLOW, POD};
 use super::load::Load;
 use super::runner::Scenario;
-use super::stage::{Outage, Pods, Stage, wait_until, within};
+use super::stage::{Outage, Pods, Stage, WHOSE_GROUPS, wait_until, within};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -49,7 +49,7 @@ const RECOVERS: Duration = Duration::from_secs(60);
 
 fn restart(stage: &Stage) {
     if stage.variant.manage_gids {
-        return; // who looks up groups changes nothing about it
+        return stage.leave_out(WHOSE_GROUPS);
     }
     let load = Load::begin(&stage.pod(""));
     let outage = Outage::stopped();
@@ -61,7 +61,7 @@ fn restart(stage: &Stage) {
 
 fn cut(stage: &Stage) {
     if stage.variant.manage_gids {
-        return;
+        return stage.leave_out(WHOSE_GROUPS);
     }
     let (idle, abandoned) = (stage.mount_again(AIRFLOW), stage.mount_again(AIRFLOW));
     let mut callers = [
@@ -155,7 +155,7 @@ fn state_of(pid: u32) -> String {
 
 fn soft(stage: &Stage) {
     if stage.variant.manage_gids {
-        return;
+        return stage.leave_out(WHOSE_GROUPS);
     }
     let pods = Pods::unmounted();
     let options = format!("nfs:vers={},soft,timeo=10,retrans=2,nosharecache", stage.variant.version.option());

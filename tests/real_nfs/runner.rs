@@ -17,6 +17,8 @@ use super::stage::Stage;
 
 /// The longest that a scenario may take. The slowest waits out a server's grace of ten seconds.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// The exit status of a scenario that has nothing to do on its variant; its reason is the last line of what it says.
+const LEFT_OUT: u8 = 77;
 /// How much of a failed scenario's output is shown.
 const OUTPUT_SHOWN: usize = 6_000;
 
@@ -36,36 +38,52 @@ impl Scenario {
     }
 }
 
-/// Runs all that `words` name; the last line says how many passed and failed.
+/// How a scenario ended.
+enum Ended {
+    Passed,
+    /// It does not run on this variant, because of this.
+    LeftOut(String),
+    Failed(String),
+}
+
+/// Runs all that `words` name; the last line says how many passed, failed, and were left out.
 pub fn run_all(variant: Variant, scenarios: impl Iterator<Item = Scenario>, words: &[String]) -> ExitCode {
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
     for scenario in scenarios.filter(|scenario| scenario.is_meant_by(variant, words)) {
         let begin = Instant::now();
-        let result = run_apart(variant, scenario);
-        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        let ended = run_apart(variant, scenario);
+        let (count, verdict) = match &ended {
+            Ended::Passed => (&mut passed, "ok".to_owned()),
+            Ended::LeftOut(why) => (&mut left_out, format!("left out: {why}")),
+            Ended::Failed(_) => (&mut failed, "FAILED".to_owned()),
+        };
+        *count += 1;
         println!("{variant} {} ... {verdict} ({:.1} s)", scenario.name, begin.elapsed().as_secs_f32());
-        match result {
-            Ok(()) => passed += 1,
-            Err(why) => {
-                failed += 1;
-                println!("{}", why.trim_end());
-            }
+        if let Ended::Failed(why) = ended {
+            println!("{}", why.trim_end());
         }
     }
-    println!("{variant}: {passed} passed, {failed} failed");
+    println!("{variant}: {passed} passed, {failed} failed, {left_out} left out");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The other side of [`run_apart`]. A panic makes the exit status.
 pub fn run_one(variant: Variant, mut scenarios: impl Iterator<Item = Scenario>, name: &str) -> ExitCode {
     let scenario = scenarios.find(|scenario| scenario.name == name).expect("a scenario's name");
-    (scenario.run)(&Stage::new(variant));
-    ExitCode::SUCCESS
+    let stage = Stage::new(variant);
+    (scenario.run)(&stage);
+    match stage.left_out() {
+        None => ExitCode::SUCCESS,
+        Some(why) => {
+            println!("{why}");
+            ExitCode::from(LEFT_OUT)
+        }
+    }
 }
 
-fn run_apart(variant: Variant, scenario: Scenario) -> Result<(), String> {
+fn run_apart(variant: Variant, scenario: Scenario) -> Ended {
     // A file, because daemons that the scenario starts may keep it open.
-    let mut output = tempfile::tempfile().map_err(|error| error.to_string())?;
+    let mut output = tempfile::tempfile().unwrap();
     let status = run_limited(
         Command::new(std::env::current_exe().unwrap())
             .args(["--scenario", &variant.to_string(), scenario.name])
@@ -74,9 +92,14 @@ fn run_apart(variant: Variant, scenario: Scenario) -> Result<(), String> {
             .stderr(output.try_clone().unwrap()),
     );
     match status {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("{}({status})", last_of(&mut output))),
-        None => Err(format!("{}(still running after {} s)", last_of(&mut output), TIME_LIMIT.as_secs())),
+        Some(status) if status.success() => Ended::Passed,
+        Some(status) if status.code() == Some(LEFT_OUT.into()) => {
+            Ended::LeftOut(last_of(&mut output).lines().last().unwrap_or_default().to_owned())
+        }
+        Some(status) => Ended::Failed(format!("{}({status})", last_of(&mut output))),
+        None => {
+            Ended::Failed(format!("{}(still running after {} s)", last_of(&mut output), TIME_LIMIT.as_secs()))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,16 @@ const SERVER: &str = "/srv/nfs";
 /// The server's address inside the machine.
 pub const SERVER_ADDRESS: &str = "10.97.0.2";
 
+/// Why a scenario is left out where the server looks up groups.
+pub const WHOSE_GROUPS: &str = "who looks up groups changes nothing about it";
+
 /// A fresh directory on the export, 2001:2001 755, mounted under the airflow rules.
 pub struct Stage {
     pub variant: Variant,
     /// Below the export, e.g. `data/4711`.
     directory: PathBuf,
     pods: Pods,
+    left_out: OnceLock<&'static str>,
 }
 
 impl Stage {
@@ -41,7 +46,17 @@ impl Stage {
         fs::create_dir(&at_server).unwrap();
         chown(&at_server, Some(2001), Some(2001)).unwrap();
         let pods = Pods::mount(&Path::new(CLIENT).join(&directory), AIRFLOW);
-        Self { variant, directory, pods }
+        Self { variant, directory, pods, left_out: OnceLock::new() }
+    }
+
+    /// The scenario has nothing to do on this variant, and is not said to have passed. It is to return then.
+    pub fn leave_out(&self, why: &'static str) {
+        self.left_out.set(why).expect("once");
+    }
+
+    /// Why it was left out, if it was.
+    pub fn left_out(&self) -> Option<&'static str> {
+        self.left_out.get().copied()
     }
 
     /// Whether `permfs status` names this among the mount's features.

@@ -10,15 +10,12 @@ use super::live::mount::{permfs, runtime_dir};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::served::{Blow, Served, assert_unharmed};
-use super::stage::{Outage, Stage};
+use super::stage::{Outage, Stage, WHOSE_GROUPS};
 use super::takeover_room::{Load, Options, Who};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "takeover: the load finds nothing wrong", run: at_ease },
-    Scenario {
-        name: "takeover: kills of the worker harm nobody",
-        run: |stage| survives(stage, 5, Served::kill_worker),
-    },
+    Scenario { name: "takeover: kills of the worker harm nobody", run: killed_worker },
     Scenario { name: "takeover: upgrades harm nobody", run: |stage| survives(stage, 2, Served::upgrade) },
     Scenario {
         name: "takeover: kills of the keeper harm nobody",
@@ -38,6 +35,9 @@ const PAUSE: Duration = Duration::from_secs(8);
 const AWAY: Duration = Duration::from_secs(20);
 /// Within which another worker serves although the server is away, whatever the one before it waits for.
 const SUCCEEDED: Duration = Duration::from_secs(8);
+/// A thread that is being killed may take one request still, which this machine's kernel then answers with EIO (`fuse/device.rs`). It is rare
+/// where its readers wait in poll(2), and other machines do not have it; a run in which it was seen counts for nothing.
+const ATTEMPTS: u32 = 3;
 /// What the load does between two blows, on a machine of one slow core.
 const OPERATIONS: u64 = 40;
 
@@ -72,27 +72,39 @@ fn at_ease(stage: &Stage) {
     assert!(stage.names_at_server("").is_empty());
 }
 
+fn killed_worker(stage: &Stage) {
+    if matches!(stage.variant.version, Version::V3) {
+        return stage.leave_out(
+            "this client gives up what it writes back for a process that is killed, and tells EIO",
+        );
+    }
+    survives(stage, 5, Served::kill_worker);
+}
+
 fn survives(stage: &Stage, times: usize, blow: Blow) {
     if stage.variant.manage_gids {
-        return; // who looks up groups changes nothing about it
-    }
-    if matches!(stage.variant.version, Version::V3) {
-        // The client of NFSv3 gives up what it writes back for a process that is killed meanwhile, and tells EIO at the close.
-        return;
+        return stage.leave_out(WHOSE_GROUPS);
     }
     let served = served(stage);
     let _tells = TellsTheLog(log_of(&served));
     Options { workers: 1, ..options(stage, "before") }.run(Duration::from_millis(500)).assert_clean();
-    let before = served.vitals();
-    let load = Load::start(options(stage, "load"));
-    served.strike(&load, times, OPERATIONS, blow);
-    assert_unharmed(&served, &load.finish(), PAUSE, before);
+    for attempt in 1..=ATTEMPTS {
+        let before = served.vitals();
+        let load = Load::start(options(stage, &format!("load-{attempt}")));
+        served.strike(&load, times, OPERATIONS, blow);
+        let report = load.finish();
+        let lost = report.faults.iter().any(|fault| fault.contains("Input/output error"));
+        if attempt == ATTEMPTS || !lost {
+            return assert_unharmed(&served, &report, PAUSE, before);
+        }
+        println!("attempt {attempt}: requests went with a dying thread:\n{}", report.faults.join("\n"));
+    }
 }
 
 /// The load's workers are processes: nobody who starts one while the server is away may have a file of the mount open.
 fn killed_while_the_server_is_away(stage: &Stage) {
     if stage.variant.manage_gids {
-        return;
+        return stage.leave_out(WHOSE_GROUPS);
     }
     let served = served(stage);
     let load =

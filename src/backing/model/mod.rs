@@ -20,7 +20,7 @@ use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions,
 
 mod state;
 
-use state::{Object, State, guard};
+use state::{FEATURES, Object, State, guard};
 
 /// The number of the root.
 const ROOT: u64 = 1;
@@ -66,7 +66,7 @@ impl ModelBacking {
     pub fn owned_by(uid: NfsUid, gid: NfsGid, permissions: Permissions) -> Self {
         let attr = state::new_attr(ROOT, FileKind::Directory, permissions, uid, gid);
         let objects = HashMap::from([(ROOT, Object::new(attr, ROOT))]);
-        let state = State { objects, next: ROOT + 1, next_open: 1, log: Vec::new() };
+        let state = State { objects, next: ROOT + 1, free: Vec::new(), next_open: 1, log: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -129,7 +129,7 @@ impl BackingFs for ModelBacking {
     }
 
     fn features(&self) -> BackingFeatures {
-        BackingFeatures { nfs: true, local: false, posix_acl: false, handles: true }
+        FEATURES
     }
 
     fn root(&self) -> Result<Found<u64>, Errno> {
@@ -138,7 +138,7 @@ impl BackingFs for ModelBacking {
 
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<u64, Errno> {
         let state = self.enter("resolve", who);
-        state.object(id.ino).map(|_| id.ino)
+        if state.object(id.ino)?.id() == *id { Ok(id.ino) } else { Err(Errno::ESTALE) }
     }
 
     fn lookup(&self, who: &Credentials, parent: &u64, name: Name<'_>) -> Result<Found<u64>, Errno> {

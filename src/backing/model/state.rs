@@ -4,15 +4,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::backing::{ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId};
+use crate::backing::{
+    BackingFeatures, ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId,
+};
 use crate::policy::{
     Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
 };
+
+/// An export that is asked for nothing that it need not be.
+pub(super) const FEATURES: BackingFeatures =
+    BackingFeatures { nfs: true, local: false, asks_after_changes: false, posix_acl: false, handles: true };
+
+/// Bytes of a file: all are in memory, also where nothing was written.
+const LARGEST: usize = 1 << 26;
 
 /// An object of the model.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) attr: StoredAttr,
+    /// How many objects had its number before it.
+    pub(super) generation: u32,
     pub(super) names: BTreeMap<CString, u64>,
     pub(super) parent: u64,
     pub(super) content: Vec<u8>,
@@ -28,6 +39,8 @@ pub(super) struct Object {
 pub(super) struct State {
     pub(super) objects: HashMap<u64, Object>,
     pub(super) next: u64,
+    /// Numbers that are dealt out again, as servers do, and how many objects have had them.
+    pub(super) free: Vec<(u64, u32)>,
     pub(super) next_open: u64,
     /// Every call that was made with credentials, by name, in order.
     pub(super) log: Vec<(&'static str, Credentials)>,
@@ -98,13 +111,13 @@ impl State {
                 permissions = permissions.with(Permissions::SETGID);
             }
         }
-        let ino = self.next;
-        self.next += 1;
+        let (ino, generation) = self.free.pop().unwrap_or((self.next, 0));
+        self.next = self.next.max(ino + 1);
         let mut attr = new_attr(ino, kind, permissions, who.uid, inherits.unwrap_or(who.gid));
         if kind != FileKind::Directory {
             attr.nlink = u32::from(name.is_some());
         }
-        self.objects.insert(ino, Object::new(attr, parent));
+        self.objects.insert(ino, Object { generation, ..Object::new(attr, parent) });
         if let Some(name) = name {
             self.object_mut(parent)?.names.insert(name.as_c_str().to_owned(), ino);
         }
@@ -121,7 +134,8 @@ impl State {
 
     pub(super) fn bury(&mut self, ino: u64) {
         if self.objects.get(&ino).is_some_and(|object| object.attr.nlink == 0 && object.opens == 0) {
-            self.objects.remove(&ino);
+            let generations = self.objects.remove(&ino).map_or(0, |gone| gone.generation + 1);
+            self.free.push((ino, generations));
         }
     }
 }
@@ -130,6 +144,7 @@ impl Object {
     pub(super) fn new(attr: StoredAttr, parent: u64) -> Self {
         Self {
             attr,
+            generation: 0,
             names: BTreeMap::new(),
             parent,
             content: Vec::new(),
@@ -141,16 +156,22 @@ impl Object {
         }
     }
 
-    pub(super) fn found(&self) -> Found<u64> {
+    pub(super) fn id(&self) -> ObjectId {
         let ino = self.attr.ino;
-        let handle = FileHandle::new(1, &ino.to_le_bytes()).expect("eight bytes fit");
-        Found { node: ino, id: ObjectId { mount: MountIndex(0), ino, handle: Some(handle) }, attr: self.attr }
+        let bytes = (ino | u64::from(self.generation) << 32).to_le_bytes();
+        let handle = FileHandle::new(1, &bytes).expect("eight bytes fit");
+        ObjectId { mount: MountIndex(0), ino, handle: Some(handle) }
+    }
+
+    pub(super) fn found(&self) -> Found<u64> {
+        Found { node: self.attr.ino, id: self.id(), attr: self.attr }
     }
 }
 
 impl Object {
     pub(super) fn resize(&mut self, size: u64) -> Result<(), Errno> {
-        self.content.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
+        let length = usize::try_from(size).ok().filter(|length| *length <= LARGEST).ok_or(Errno::EFBIG)?;
+        self.content.resize(length, 0);
         self.attr.size = size;
         Ok(())
     }

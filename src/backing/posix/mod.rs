@@ -32,6 +32,7 @@ use super::{
     NewTime, ObjectId, RawEntry, StatFs, WriteHow,
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
+use crate::sys::fault::around;
 
 /// An export mounted on this node.
 #[derive(Debug)]
@@ -100,45 +101,47 @@ impl BackingFs for PosixBacking {
     }
 
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
-        if self.way.leads_to(id) {
-            self.way.root_again(&self.mounts, who, id)
-        } else {
-            resolve::resolve(&self.mounts, who, id)
-        }
+        around!("resolve", {
+            if self.way.leads_to(id) {
+                self.way.root_again(&self.mounts, who, id)
+            } else {
+                resolve::resolve(&self.mounts, who, id)
+            }
+        })
     }
     fn path(&self, node: &Node) -> Option<Vec<u8>> {
         path::below(self.root.as_fd(), node.as_fd())
     }
     fn lookup(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Found<Node>, Errno> {
-        resolve::lookup(&self.mounts, who, parent, name)
+        around!("lookup", resolve::lookup(&self.mounts, who, parent, name))
     }
     fn find(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Identified<Node>, Errno> {
-        resolve::find(&self.mounts, who, parent, name)
+        around!("find", resolve::find(&self.mounts, who, parent, name))
     }
     fn stat(&self, node: &Node, freshness: Freshness) -> Result<StoredAttr, Errno> {
-        attr::stat(node.as_fd(), node.mount, freshness)
+        around!("stat", attr::stat(node.as_fd(), node.mount, freshness))
     }
     fn stat_file(&self, file: &File, freshness: Freshness) -> Result<StoredAttr, Errno> {
-        attr::stat(file.as_fd(), file.mount, freshness)
+        around!("stat_file", attr::stat(file.as_fd(), file.mount, freshness))
     }
     fn identify(&self, file: &File) -> Result<Identified<Node>, Errno> {
-        resolve::identify(&self.mounts, file)
+        around!("identify", resolve::identify(&self.mounts, file))
     }
     fn reference(&self, file: &File) -> Result<Node, Errno> {
-        resolve::reference(file)
+        around!("reference", resolve::reference(file))
     }
     fn readlink(&self, who: &Credentials, node: &Node) -> Result<Vec<u8>, Errno> {
-        names::readlink(who, node)
+        around!("readlink", names::readlink(who, node))
     }
     fn access(&self, who: &Credentials, node: &Node, mask: AccessFlags) -> Result<(), Errno> {
-        attr::access(who, node, mask)
+        around!("access", attr::access(who, node, mask))
     }
     fn statfs(&self, node: &Node) -> Result<StatFs, Errno> {
-        attr::statfs(node)
+        around!("statfs", attr::statfs(node))
     }
 
     fn mkdir(&self, who: &Credentials, parent: &Node, name: Name<'_>, mode: NewMode) -> Result<(), Errno> {
-        names::mkdir(who, parent, name, mode)
+        around!("mkdir", names::mkdir(who, parent, name, mode))
     }
     fn mknod(
         &self,
@@ -149,19 +152,19 @@ impl BackingFs for PosixBacking {
         mode: NewMode,
         rdev: u64,
     ) -> Result<(), Errno> {
-        names::mknod(who, parent, name, kind, mode, rdev)
+        around!("mknod", names::mknod(who, parent, name, kind, mode, rdev))
     }
     fn symlink(&self, who: &Credentials, target: &CStr, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-        names::symlink(who, target, parent, name)
+        around!("symlink", names::symlink(who, target, parent, name))
     }
     fn link(&self, who: &Credentials, node: &Node, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-        names::link(who, node.as_fd(), parent, name)
+        around!("link", names::link(who, node.as_fd(), parent, name))
     }
     fn unlink(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-        names::unlink(who, parent, name)
+        around!("unlink", names::unlink(who, parent, name))
     }
     fn rmdir(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<(), Errno> {
-        names::rmdir(who, parent, name)
+        around!("rmdir", names::rmdir(who, parent, name))
     }
     fn rename(
         &self,
@@ -172,14 +175,14 @@ impl BackingFs for PosixBacking {
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<(), Errno> {
-        names::rename(who, (from, name), (to, new_name), flags)
+        around!("rename", names::rename(who, (from, name), (to, new_name), flags))
     }
 
     fn chmod(&self, who: &Credentials, node: &Node, permissions: Permissions) -> Result<(), Errno> {
-        attr::chmod(who, node, permissions)
+        around!("chmod", attr::chmod(who, node, permissions))
     }
     fn chmod_file(&self, who: &Credentials, file: &File, permissions: Permissions) -> Result<(), Errno> {
-        files::chmod(who, file, permissions)
+        around!("chmod_file", files::chmod(who, file, permissions))
     }
     fn chown(
         &self,
@@ -188,21 +191,23 @@ impl BackingFs for PosixBacking {
         uid: Option<NfsUid>,
         gid: Option<NfsGid>,
     ) -> Result<(), Errno> {
-        attr::chown(who, node, uid, gid)
+        around!("chown", attr::chown(who, node, uid, gid))
     }
     fn truncate(&self, who: &Credentials, node: &Node, size: u64) -> Result<(), Errno> {
-        attr::truncate(who, node, size)
+        around!("truncate", attr::truncate(who, node, size))
     }
     fn truncate_file(&self, who: &Credentials, file: &File, size: u64) -> Result<(), Errno> {
-        acting::act_as(who)?;
-        files::truncate(file, size)
+        around!("truncate_file", {
+            acting::act_as(who)?;
+            files::truncate(file, size)
+        })
     }
     fn set_times(&self, who: &Credentials, node: &Node, atime: NewTime, mtime: NewTime) -> Result<(), Errno> {
-        attr::set_times(who, node, atime, mtime)
+        around!("set_times", attr::set_times(who, node, atime, mtime))
     }
 
     fn open(&self, who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
-        files::open(who, node, flags)
+        around!("open", files::open(who, node, flags))
     }
     fn open_name(
         &self,
@@ -212,7 +217,7 @@ impl BackingFs for PosixBacking {
         id: &ObjectId,
         flags: OFlag,
     ) -> Result<(File, StoredAttr), Errno> {
-        files::open_name(&self.mounts, who, parent, name, id, flags)
+        around!("open_name", files::open_name(&self.mounts, who, parent, name, id, flags))
     }
     fn hand_over<T>(
         &self,
@@ -221,7 +226,7 @@ impl BackingFs for PosixBacking {
         call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         let local = self.features.local && file.mount == MountIndex(0);
-        acting::as_common_writer(who, local, || call(file.as_fd()))?
+        around!("hand_over", acting::as_common_writer(who, local, || call(file.as_fd()))?)
     }
     fn create_identified(
         &self,
@@ -231,13 +236,13 @@ impl BackingFs for PosixBacking {
         flags: OFlag,
         mode: NewMode,
     ) -> Result<(File, Identified<Node>), Errno> {
-        files::create(&self.mounts, who, parent, name, flags, mode)
+        around!("create_identified", files::create(&self.mounts, who, parent, name, flags, mode))
     }
     fn tmpfile(&self, who: &Credentials, parent: &Node, flags: OFlag, mode: NewMode) -> Result<File, Errno> {
-        files::tmpfile(who, parent, flags, mode)
+        around!("tmpfile", files::tmpfile(who, parent, flags, mode))
     }
     fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        files::read(file, buffer, offset)
+        around!("read", files::read(file, buffer, offset))
     }
     fn write(
         &self,
@@ -247,13 +252,13 @@ impl BackingFs for PosixBacking {
         offset: u64,
         how: WriteHow,
     ) -> Result<usize, Errno> {
-        files::write(who, file, data, offset, how)
+        around!("write", files::write(who, file, data, offset, how))
     }
     fn flush(&self, file: &File) -> Result<(), Errno> {
-        files::flush(file)
+        around!("flush", files::flush(file))
     }
     fn fsync(&self, file: &File, data_only: bool) -> Result<(), Errno> {
-        files::fsync(file.as_fd(), data_only)
+        around!("fsync", files::fsync(file.as_fd(), data_only))
     }
     fn fallocate(
         &self,
@@ -263,11 +268,13 @@ impl BackingFs for PosixBacking {
         offset: u64,
         length: u64,
     ) -> Result<(), Errno> {
-        acting::act_as(who)?;
-        files::fallocate(file, flags, offset, length)
+        around!("fallocate", {
+            acting::act_as(who)?;
+            files::fallocate(file, flags, offset, length)
+        })
     }
     fn seek(&self, file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {
-        files::seek(file, offset, whence)
+        around!("seek", files::seek(file, offset, whence))
     }
     fn copy_range(
         &self,
@@ -278,8 +285,10 @@ impl BackingFs for PosixBacking {
         to_offset: u64,
         length: usize,
     ) -> Result<usize, Errno> {
-        acting::act_as(who)?;
-        files::copy_range((from, from_offset), (to, to_offset), length)
+        around!("copy_range", {
+            acting::act_as(who)?;
+            files::copy_range((from, from_offset), (to, to_offset), length)
+        })
     }
 
     fn test_lock(
@@ -288,17 +297,17 @@ impl BackingFs for PosixBacking {
         kind: LockKind,
         range: ByteRange,
     ) -> Result<Option<(LockKind, ByteRange)>, Errno> {
-        locks::test(file, kind, range)
+        around!("test_lock", locks::test(file, kind, range))
     }
     fn set_lock(&self, file: &File, kind: LockKind, range: ByteRange) -> Result<(), Errno> {
-        locks::set(file, kind, range)
+        around!("set_lock", locks::set(file, kind, range))
     }
     fn flock(&self, file: &File, kind: LockKind) -> Result<(), Errno> {
-        locks::flock(file, kind)
+        around!("flock", locks::flock(file, kind))
     }
 
     fn opendir(&self, who: &Credentials, node: &Node) -> Result<Dir, Errno> {
-        dirs::open(who, node)
+        around!("opendir", dirs::open(who, node))
     }
     fn read_dir(
         &self,
@@ -306,10 +315,10 @@ impl BackingFs for PosixBacking {
         from: u64,
         each: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
-        dir.read(from, each)
+        around!("read_dir", dir.read(from, each))
     }
     fn fsync_dir(&self, dir: &Dir, data_only: bool) -> Result<(), Errno> {
-        files::fsync(dir.as_fd(), data_only)
+        around!("fsync_dir", files::fsync(dir.as_fd(), data_only))
     }
 
     fn getxattr(
@@ -319,7 +328,7 @@ impl BackingFs for PosixBacking {
         name: &CStr,
         buffer: &mut [u8],
     ) -> Result<usize, Errno> {
-        xattr::get(who, node, name, buffer)
+        around!("getxattr", xattr::get(who, node, name, buffer))
     }
     fn getxattr_file(
         &self,
@@ -328,10 +337,10 @@ impl BackingFs for PosixBacking {
         name: &CStr,
         buffer: &mut [u8],
     ) -> Result<usize, Errno> {
-        xattr::get_open(who, file, name, buffer)
+        around!("getxattr_file", xattr::get_open(who, file, name, buffer))
     }
     fn listxattr(&self, who: &Credentials, node: &Node, buffer: &mut [u8]) -> Result<usize, Errno> {
-        xattr::list(who, node, buffer)
+        around!("listxattr", xattr::list(who, node, buffer))
     }
     fn setxattr(
         &self,
@@ -341,10 +350,10 @@ impl BackingFs for PosixBacking {
         value: &[u8],
         flags: i32,
     ) -> Result<(), Errno> {
-        xattr::set(who, node, name, value, flags)
+        around!("setxattr", xattr::set(who, node, name, value, flags))
     }
     fn removexattr(&self, who: &Credentials, node: &Node, name: &CStr) -> Result<(), Errno> {
-        xattr::remove(who, node, name)
+        around!("removexattr", xattr::remove(who, node, name))
     }
 }
 

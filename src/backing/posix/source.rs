@@ -1,5 +1,6 @@
 //! Opening SOURCE, and finding out what it can do.
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +71,7 @@ impl PosixBacking {
             let features = BackingFeatures {
                 nfs: kind == NFS_SUPER_MAGIC,
                 local: LOCAL.contains(&kind),
+                asks_after_changes: kind == NFS_SUPER_MAGIC && is_nfs4(&stat),
                 posix_acl: has_posix_acl(root.as_fd(), &stat)?,
                 handles: mounts.has_handles(MountIndex(0)),
             };
@@ -83,13 +85,56 @@ impl PosixBacking {
 }
 
 fn pack(features: BackingFeatures) -> u64 {
-    let BackingFeatures { nfs, local, posix_acl, handles } = features;
-    [nfs, local, posix_acl, handles].into_iter().rev().fold(0, |bits, feature| bits << 1 | u64::from(feature))
+    let BackingFeatures { nfs, local, posix_acl, handles, asks_after_changes } = features;
+    [nfs, local, posix_acl, handles, asks_after_changes]
+        .into_iter()
+        .rev()
+        .fold(0, |bits, feature| bits << 1 | u64::from(feature))
 }
 
 fn unpack(bits: u64) -> BackingFeatures {
     let has = |bit: u32| bits >> bit & 1 == 1;
-    BackingFeatures { nfs: has(0), local: has(1), posix_acl: has(2), handles: has(3) }
+    BackingFeatures {
+        nfs: has(0),
+        local: has(1),
+        posix_acl: has(2),
+        handles: has(3),
+        asks_after_changes: has(4),
+    }
+}
+
+/// Whether what was looked at lies on a mount of NFSv4, by the kernel's mount table.
+fn is_nfs4(stat: &Statx) -> bool {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let (major, minor) = stat.mount().device();
+    has_type(&table, &format!("{major}:{minor}"), b"nfs4")
+}
+
+/// Whether the filesystem on that device has that type (proc_pid_mountinfo(5): the third word, and the one behind the lone dash).
+fn has_type(table: &[u8], device: &str, fstype: &[u8]) -> bool {
+    table.split(|&byte| byte == b'\n').any(|line| {
+        let mut words = line.split(|&byte| byte == b' ');
+        words.nth(2) == Some(device.as_bytes())
+            && words.by_ref().any(|word| word == b"-")
+            && words.next() == Some(fstype)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_filesystem_is_read_from_the_mount_table() {
+        let table = b"36 22 0:47 / /data/one rw shared:8 - nfs s:/x rw\n\
+            37 22 0:48 / /data/two rw master:3 shared:9 - nfs4 s:/x rw\n";
+        assert!(has_type(table, "0:48", b"nfs4") && has_type(table, "0:47", b"nfs"));
+        assert!(
+            !has_type(table, "0:47", b"nfs4")
+                && !has_type(table, "0:4", b"nfs4")
+                && !has_type(b"", "0:48", b"nfs4")
+        );
+    }
 }
 
 /// SOURCE as it was given, and as it was found.
