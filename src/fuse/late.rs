@@ -59,6 +59,7 @@ pub(super) fn wait_for<B: BackingFs>(
         let overseer = Overseer::default();
         while !held.is_empty() && !pool.has_ended() {
             for Held { mut slot, .. } in held.extract_if(.., |held| !held.slot.control.is_held()) {
+                slot.arrive();
                 settle(pool.device(), &fs, &mut slot);
                 pool.adopt(slot);
             }

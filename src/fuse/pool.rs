@@ -343,12 +343,17 @@ impl Pool {
         if let Left::Request(length) = slot.left() {
             self.serve(length, &mut slot, &mut free_since, counters);
         }
+        let way = self.device.way(&slot);
         self.reading.fetch_add(1, Ordering::SeqCst);
         loop {
             if self.stopping.load(Ordering::SeqCst) {
                 self.stand_still();
             }
-            match self.device.receive(&mut slot.buffer) {
+            let received = match &way {
+                Some(way) => self.device.receive_by(way, &mut slot.buffer),
+                None => self.device.receive(&mut slot.buffer),
+            };
+            match received {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
                     self.serve(length, &mut slot, &mut free_since, counters);

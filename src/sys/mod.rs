@@ -28,6 +28,7 @@ pub mod mapping;
 pub mod mount;
 pub mod name;
 pub mod passing;
+pub mod pipe;
 pub mod proc_fd;
 pub mod process;
 pub mod seccomp;
