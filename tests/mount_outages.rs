@@ -249,3 +249,28 @@ fn a_lazy_unmount_is_answered_while_callers_wait() {
         assert!(ends_within(ANSWERED * 2, "a caller", caller).success());
     }
 }
+
+#[test]
+fn a_process_that_hangs_in_the_middle_of_execve_holds_up_none_but_itself() {
+    let stage = Stage::new();
+    // Each program that is started from here on closes its copy of this file while it begins, and that close asks the server.
+    let file = POD.run(|| fs::OpenOptions::new().append(true).open(stage.at("hung/known")).unwrap());
+    stage.hang();
+    let starts = thread::spawn(|| Command::new("true").status().unwrap());
+    // For whoever looks for callers that are dying to have looked at this one.
+    sleep(Duration::from_secs(1));
+    assert!(!starts.is_finished(), "it hangs");
+    let waiting: Vec<_> = (0..8)
+        .map(|number| {
+            let path = stage.at(&format!("hung/{number}"));
+            thread::spawn(move || POD.run(|| fs::metadata(path).is_err()))
+        })
+        .collect();
+    sleep(Duration::from_millis(500));
+    let longest = stage.goes_on(0);
+    assert!(longest < SOON, "beside one in the middle of execve(2), something took {longest:?}");
+    stage.heal();
+    assert!(starts.join().unwrap().success());
+    assert!(waiting.into_iter().all(|caller| caller.join().unwrap()));
+    drop(file);
+}

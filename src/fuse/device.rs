@@ -1,26 +1,29 @@
 //! The open `/dev/fuse`: one request per read, one answer per write.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::IntoBytes;
 
+use super::negotiate::MAX_WRITE;
 use super::wire::{OUT_HEADER, OutHeader};
 use crate::fs::{Errno, RequestId};
+use crate::state::slot::{Slot, Way};
 
 /// A connection to the kernel. Dropping the last copy of it ends the connection: whoever uses the mount then gets
 /// ENOTCONN.
 ///
-/// Where the device is O_NONBLOCK its readers wait in poll(2). A thread that is killed while it waits in read(2) may take one more request,
-/// and a kernel that cannot find the thread's memory without a look at its signals (one without HAVE_FAST_GUP: user-mode Linux) then
-/// fails to hand it over, and tells the caller EIO (`fuse_dev_do_read`, fs/fuse/dev.c). Who is killed in poll(2) takes none.
+/// A thread that is killed while it waits in read(2) may take one more request. A kernel that cannot find the thread's memory without a look
+/// at its signals (one without HAVE_FAST_GUP: user-mode Linux) then fails to hand it over, and tells the caller EIO (`fuse_dev_do_read`,
+/// fs/fuse/dev.c); a close is lost in silence. There requests come by a pipe ([`Way`]): moving them into one needs nobody's memory, and
+/// whatever is in it when the thread dies is read by its successor.
 #[derive(Debug)]
 pub struct Device {
     file: File,
-    polls: bool,
+    pins_slowly: bool,
 }
 
 impl AsFd for Device {
@@ -38,10 +41,15 @@ impl From<OwnedFd> for Device {
 
 impl From<File> for Device {
     fn from(file: File) -> Self {
-        let flags = fcntl(&file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-        Self { file, polls: flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK)) }
+        let is_device = file.metadata().is_ok_and(|what| what.file_type().is_char_device());
+        Self { pins_slowly: is_device && pins_slowly(), file }
     }
 }
+
+/// The longest request is a write, whose data takes a page of the pipe for each of its own, and its head takes one or two. Pipes
+/// have powers of two.
+const PIPE_CAPACITY: i32 = 2 << 20;
+const _: () = assert!((PIPE_CAPACITY as u32) > MAX_WRITE + 2 * 4096);
 
 /// Bytes up to which an answer is copied: any but those that carry content or a listing.
 const SHORT: usize = 512;
@@ -58,25 +66,26 @@ pub(crate) enum Received {
 }
 
 impl Device {
+    /// The pipe by which the requests of this slot are to come, if they are.
+    pub(crate) fn way(&self, slot: &Slot) -> Option<Way> {
+        let way = self.pins_slowly.then(|| slot.way(PIPE_CAPACITY))?;
+        way.inspect_err(|error| tracing::warn!(%error, "a worker's death may be noticed: there is no pipe for its requests")).ok()
+    }
+
     /// Waits for a request and reads it into `buffer`.
     ///
     /// # Errors
     /// EINVAL where the buffer is smaller than the kernel wants it, and whatever else read(2) says.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
-        if self.polls {
-            let mut asked = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-            // Whatever it says, the read says more.
-            let _ = poll(&mut asked, PollTimeout::NONE);
-        }
-        match (&self.file).read(buffer) {
-            Ok(0) => Ok(Received::End),
-            Ok(length) => Ok(Received::Request(length)),
-            Err(error) => match Errno::from(error) {
-                Errno::ENODEV | Errno::ECONNABORTED => Ok(Received::End),
-                Errno::EINTR | Errno::ENOENT | Errno::EAGAIN => Ok(Received::Nothing),
-                error => Err(error),
-            },
-        }
+        received((&self.file).read(buffer).map_err(Errno::from))
+    }
+
+    /// As [`Self::receive`], by way of a pipe.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub(crate) fn receive_by(&self, way: &Way, buffer: &mut [u8]) -> Result<Received, Errno> {
+        received(way.receive(self.as_fd(), buffer))
     }
 
     /// Whether a request lies unread, or the connection has ended.
@@ -142,6 +151,20 @@ impl Device {
         };
         if sent == length { Ok(()) } else { Err(Errno::EIO) }
     }
+}
+
+fn received(read: Result<usize, Errno>) -> Result<Received, Errno> {
+    match read {
+        Ok(0) | Err(Errno::ENODEV | Errno::ECONNABORTED) => Ok(Received::End),
+        Ok(length) => Ok(Received::Request(length)),
+        Err(Errno::EINTR | Errno::ENOENT | Errno::EAGAIN) => Ok(Received::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this kernel looks at signals before it pins a process's memory.
+fn pins_slowly() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains("User Mode Linux"))
 }
 
 /// The head of an answer with so many bytes of payload: `error` is 0, or negative.

@@ -18,6 +18,7 @@ mod dirents;
 mod dispatch;
 mod encode;
 mod in_hand;
+mod late;
 mod mount;
 mod negotiate;
 mod notify;

@@ -1,8 +1,7 @@
 //! Makes the mount: opens `/dev/fuse` and calls mount(2). Nothing answers there until a session is started on it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -82,18 +81,10 @@ pub fn mount(target: &Path, options: &MountOptions) -> Result<Device, MountError
     Ok(Device::from(device))
 }
 
-/// Whether this kernel looks at signals before it pins a process's memory: see [`Device`].
-fn pins_slowly() -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains("User Mode Linux"))
-}
-
 fn open_device() -> Result<File, MountError> {
-    let waiting = if pins_slowly() { libc::O_NONBLOCK } else { 0 };
-    OpenOptions::new().read(true).write(true).custom_flags(waiting).open(DEVICE).map_err(|error| {
-        match Errno::from(error) {
-            Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => MountError::NoDevice,
-            error => MountError::DeviceRefused(error),
-        }
+    OpenOptions::new().read(true).write(true).open(DEVICE).map_err(|error| match Errno::from(error) {
+        Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => MountError::NoDevice,
+        error => MountError::DeviceRefused(error),
     })
 }
 

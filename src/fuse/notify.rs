@@ -9,6 +9,7 @@ use super::device::Device;
 use super::pool::Pool;
 use super::wire::{FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInodeOut};
 use crate::fs::{BackingId, Errno, Kernel, NodeId};
+use crate::state::journal;
 use crate::sys::{fault, fuse_dev};
 
 /// The kernel behind a session.
@@ -53,9 +54,10 @@ impl Kernel for OurKernel {
         // A length of 0 is "to the end".
         let all = NotifyInvalInodeOut { ino: node.0.get(), off: 0, len: 0 };
         // ENOENT: the kernel knows no such inode, so it caches nothing of it.
+        // Nor may its process's end be waited for, where the READ's worker died with it: a successor answers that.
         let _ = fault::around!(
             "content is forgotten",
-            self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes())
+            journal::apart(|| self.device.notify(FUSE_NOTIFY_INVAL_INODE, all.as_bytes()))
         );
     }
 

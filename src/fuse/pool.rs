@@ -165,6 +165,22 @@ impl Pool {
         self.start(threads.max(requests))
     }
 
+    /// Takes a slot that a thread of a dead worker had until now; a worker begins with the request in it, if there is one.
+    pub(crate) fn adopt(self: &Arc<Self>, slot: Slot) {
+        let has_request = matches!(slot.left(), Left::Request(_));
+        let mut crew = self.crew();
+        if has_request {
+            crew.slots.push(slot);
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            if let Err(error) = self.hire(&mut crew, None) {
+                tracing::error!(%error, "no worker can be started for a request that a dead one had; its caller waits");
+            }
+        } else {
+            // Behind those that have one.
+            crew.slots.insert(0, slot);
+        }
+    }
+
     /// Starts the first `threads` workers; waits for the first of them to be ready.
     ///
     /// # Errors
@@ -327,12 +343,17 @@ impl Pool {
         if let Left::Request(length) = slot.left() {
             self.serve(length, &mut slot, &mut free_since, counters);
         }
+        let way = self.device.way(&slot);
         self.reading.fetch_add(1, Ordering::SeqCst);
         loop {
             if self.stopping.load(Ordering::SeqCst) {
                 self.stand_still();
             }
-            match self.device.receive(&mut slot.buffer) {
+            let received = match &way {
+                Some(way) => self.device.receive_by(way, &mut slot.buffer),
+                None => self.device.receive(&mut slot.buffer),
+            };
+            match received {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Request(length)) => {
                     self.serve(length, &mut slot, &mut free_since, counters);

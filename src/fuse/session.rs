@@ -9,6 +9,7 @@ use super::counters::Counters;
 use super::decode::{Dialect, Header};
 use super::device::{Device, Received};
 use super::dispatch::Server;
+use super::late;
 use super::negotiate::{Agreement, Features, InitFlags, OLDEST_MINOR, Wishes, negotiate};
 use super::notify::OurKernel;
 use super::opcode::Opcode;
@@ -104,27 +105,17 @@ impl Session {
         let pool = prepare(device, fs, &features);
         fault::point!("session: before registered files are given back");
         fs.give_back_registered();
+        let held: Vec<Slot> = slots.extract_if(.., |slot| slot.control.is_held()).collect();
         for slot in &mut slots {
-            match slot.left() {
-                // ENOENT: it was sent already.
-                Left::Answer(answer) => _ = pool.device().answer_again(&answer),
-                Left::Abandoned => {
-                    if let Some(request) = slot.request() {
-                        let _ = pool.device().refuse(RequestId(request), Errno::EINTR);
-                    }
-                }
-                Left::Request(_) if fs.is_waiting(slot) => {}
-                Left::Request(_) | Left::Empty => continue,
-            }
-            fault::point!("session: an answer was sent again");
-            slot.clear();
+            settle(pool.device(), fs, slot);
         }
-        fs.expect_releases(slots.iter().filter(|slot| is_release(slot)).count());
+        fs.expect_releases(slots.iter().chain(&held).filter(|slot| is_release(slot)).count());
         let device = Arc::clone(pool.device());
         fault::point!("session: before waiting requests");
         fs.go_on_waiting(|request| later(&device, request));
         fault::point!("session: before workers start");
         pool.go_on(options.threads, slots).map_err(SessionError::Worker)?;
+        late::wait_for(held, &pool, fs).map_err(SessionError::Worker)?;
         fault::point!("session: goes on");
         Ok(Self { pool, features, settled: Settled::of(fs) })
     }
@@ -167,6 +158,25 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.pool.counters()
     }
+}
+
+/// Empties a slot of what need not be begun again: it was answered, or somebody else answers it.
+pub(super) fn settle<B: BackingFs>(device: &Device, fs: &Arc<Filesystem<B>>, slot: &mut Slot) {
+    match slot.left() {
+        // ENOENT: it was sent already.
+        Left::Answer(answer) => _ = device.answer_again(&answer),
+        Left::Abandoned => {
+            if let Some(request) = slot.request() {
+                let _ = device.refuse(RequestId(request), Errno::EINTR);
+            }
+        }
+        Left::Request(_) if fs.is_waiting(slot) => {}
+        Left::Request(_) => return,
+        // Whoever had it may have died before it had cleared all of it.
+        Left::Empty => {}
+    }
+    fault::point!("session: an answer was sent again");
+    slot.clear();
 }
 
 /// Whether a close is left in a slot: a lock that it lets go must not be in the way of whoever asks for it next.

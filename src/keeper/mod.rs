@@ -2,7 +2,8 @@
 //!
 //! Keeper and worker share one table of descriptors (CLONE_FILES), and the memory of [`crate::state`]. So whatever a worker
 //! opens is kept without a word, at no cost; what it knows stands in the memory; and when it dies, its successor, made from the
-//! keeper as it was before any thread existed, finds both. The kernel's requests wait meanwhile.
+//! keeper as it was before any thread existed, finds both. The kernel's requests wait meanwhile. A worker that was killed and cannot
+//! end ([`worker`]) is not waited for.
 //!
 //! The keeper has one thread, opens nothing while a worker begins, and touches no file system but the runtime directory.
 //! A second process like it, the [`reserve`], waits for the keeper's own death, and takes its place.
@@ -12,6 +13,7 @@
 mod process;
 mod reserve;
 mod takeover;
+mod worker;
 
 pub use takeover::put_in_order;
 
@@ -27,10 +29,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use crate::state::State;
-use crate::state::layout::HeaderWord;
+use crate::state::layout::{HeaderWord, MAX_SLOTS};
+use crate::sys::thread::threads_that_cannot_end;
 use crate::sys::{Errno, descriptors, fault};
 
 use process::Child;
+use worker::{GLANCE, Life, Worker};
 
 /// Workers that may die in a row before they have begun; then the mount is given up.
 const MAX_FALSE_STARTS: u32 = 10;
@@ -38,6 +42,11 @@ const MAX_FALSE_STARTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a worker has to have served for its death to count as the first.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// Workers that were killed and cannot end, and threads of theirs, beside which another is started; with more the mount waits
+/// until there are fewer. Each thread keeps a slot: 128 are left to serve with.
+const MAX_STUCK: usize = 8;
+const MAX_STUCK_THREADS: usize = MAX_SLOTS - 128;
 
 /// Milliseconds until a process that could not be started is tried again.
 const RETRY: u16 = 200;
@@ -76,8 +85,10 @@ pub struct Keeper<'a> {
     /// Tells a worker that it may begin, and the keeper that one has.
     go: EventFd,
     begun: EventFd,
-    worker: Option<Child>,
+    worker: Option<Worker>,
     reserve: Option<Child>,
+    /// Workers before this one that were killed and have not ended.
+    stuck: Vec<Child>,
 }
 
 impl<'a> Keeper<'a> {
@@ -100,7 +111,8 @@ impl<'a> Keeper<'a> {
         state.set(HeaderWord::Keeper, u64::from(std::process::id()));
         let mut kept = own.to_vec();
         kept.extend([go.as_raw_fd(), begun.as_raw_fd(), signals.as_raw_fd()]);
-        let mut keeper = Self { charge, state, kept, signals, go, begun, worker: None, reserve: None };
+        let mut keeper =
+            Self { charge, state, kept, signals, go, begun, worker: None, reserve: None, stuck: Vec::new() };
         if !keeper.start_worker()? {
             return Ok(None);
         }
@@ -127,12 +139,13 @@ impl<'a> Keeper<'a> {
                 && let Some(signal) =
                     i32::try_from(signal.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
             {
-                let worker = self.worker.as_ref().and_then(|worker| i32::try_from(worker.pid()).ok());
+                let worker = self.worker.as_ref().and_then(|worker| i32::try_from(worker.child().pid()).ok());
                 if self.charge.ends_at(signal, worker.map(Pid::from_raw)) {
                     return Ending::Signal(signal);
                 }
             }
-            if woken.worker {
+            self.bury_stuck();
+            if self.has_lost_its_worker() {
                 fault::point!("keeper: a worker died");
                 self.bury_worker();
                 fault::point!("keeper: it is buried");
@@ -175,7 +188,7 @@ impl<'a> Keeper<'a> {
         if let Some(reserve) = self.reserve.take() {
             reserve.kill();
         }
-        let Some(worker) = self.worker.take() else { return true };
+        let Some(worker) = self.worker.take().map(Worker::into_child) else { return true };
         let left = worker.has_ended_within(patience);
         worker.kill();
         left
@@ -236,48 +249,89 @@ impl<'a> Keeper<'a> {
         self.state.set(HeaderWord::Worker, u64::from(child.pid()));
         self.state.set(HeaderWord::WorkerPidfd, u64::try_from(child.pidfd()).unwrap_or_default());
         fault::point!("keeper: before the worker may begin");
+        let mut worker = Worker::new(child);
         self.go.write(1)?;
         fault::point!("keeper: the worker may begin");
-        let has_begun = self.has_begun(&child);
+        let has_begun = self.has_begun(&mut worker);
         // Only now: until here the worker was closing whatever it had no record of.
         self.kept.retain(|fd| *fd != keeper.as_raw_fd());
         // First: a number that is said to be kept must not become one of the worker's.
         self.remember_descriptors();
         drop(keeper);
         fault::point!("keeper: before others hear of the worker");
-        self.worker = Some(child);
+        self.worker = Some(worker);
         if has_begun {
             self.charge.changed();
         }
         Ok(has_begun)
     }
 
-    fn has_begun(&self, worker: &Child) -> bool {
+    fn has_begun(&self, worker: &mut Worker) -> bool {
+        let since = Instant::now();
         loop {
             let mut polled = [
                 PollFd::new(self.begun.as_fd(), PollFlags::POLLIN),
-                PollFd::new(worker.as_fd(), PollFlags::POLLIN),
+                PollFd::new(worker.child().as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, PollTimeout::NONE) {
-                Err(nix::errno::Errno::EINTR) => {}
+            match poll(&mut polled, PollTimeout::from(GLANCE)) {
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return false,
                 Ok(_) if polled[0].any().unwrap_or(false) => return self.begun.read().is_ok(),
                 Ok(_) => return false,
             }
+            if worker.will_not_begin(since.elapsed()) {
+                return false;
+            }
         }
     }
 
+    /// Whether there is no worker, or none that will serve any more and beside which another cannot be started.
+    fn has_lost_its_worker(&mut self) -> bool {
+        let Some(worker) = &mut self.worker else { return true };
+        match worker.look() {
+            Life::Serves | Life::Dies => false,
+            Life::Stuck(threads) => {
+                let left = |child: &Child| threads_that_cannot_end(child.pid()).unwrap_or(0);
+                let all = threads + self.stuck.iter().map(left).sum::<usize>();
+                self.stuck.len() < MAX_STUCK && all <= MAX_STUCK_THREADS
+            }
+            Life::Ended => true,
+        }
+    }
+
+    /// The worker serves no more. Where threads of it are left it is buried when they are gone.
     fn bury_worker(&mut self) {
         if let Some(worker) = self.worker.take() {
-            self.kept.retain(|fd| *fd != worker.pidfd());
-            self.remember_descriptors();
-            // Before that is closed: the next who is given the number may be a reserve, and would keep itself.
+            let child = worker.into_child();
+            // Before its descriptor is closed: the next who is given the number may be a reserve, and would keep itself.
             self.state.set(HeaderWord::WorkerPidfd, NO_DESCRIPTOR);
-            worker.bury();
+            if child.has_ended_within(Duration::ZERO) {
+                self.forget(child);
+            } else {
+                tracing::warn!(
+                    pid = child.pid(),
+                    "the worker was killed, and cannot end before a server answers"
+                );
+                self.stuck.push(child);
+            }
         }
         // What it may have left unsaid.
         process::drain(&self.go);
         process::drain(&self.begun);
+    }
+
+    fn bury_stuck(&mut self) {
+        let ended: Vec<Child> =
+            self.stuck.extract_if(.., |child| child.has_ended_within(Duration::ZERO)).collect();
+        for child in ended {
+            self.forget(child);
+        }
+    }
+
+    fn forget(&mut self, ended: Child) {
+        self.kept.retain(|fd| *fd != ended.pidfd());
+        self.remember_descriptors();
+        ended.bury();
     }
 
     /// Whether the kernel is through with the mount.
@@ -290,19 +344,15 @@ impl<'a> Keeper<'a> {
     }
 
     fn wait(&self) -> Woken {
-        let children = [&self.worker, &self.reserve];
+        let worker = self.worker.as_ref();
+        let children = worker.map(Worker::child).into_iter().chain(&self.reserve).chain(&self.stuck);
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        polled.extend(children.iter().filter_map(|child| {
-            let child = child.as_ref()?;
-            Some(PollFd::new(child.as_fd(), PollFlags::POLLIN))
-        }));
+        polled.extend(children.map(|child| PollFd::new(child.as_fd(), PollFlags::POLLIN)));
         // Where one is missing there is something to do.
-        let complete = children.iter().all(|child| child.is_some());
-        let _ = poll(&mut polled, if complete { PollTimeout::NONE } else { PollTimeout::from(RETRY) });
-        let mut ready = polled.iter().map(|polled| polled.any().unwrap_or(false));
-        let signal = ready.next().unwrap_or(false);
-        let [worker, reserve] = children.map(|child| child.is_none() || ready.next().unwrap_or(false));
-        Woken { signal, worker, reserve }
+        let complete = worker.filter(|_| self.reserve.is_some());
+        let _ = poll(&mut polled, PollTimeout::from(complete.map_or(RETRY, Worker::next_look)));
+        let reserve = self.reserve.as_ref().is_none_or(|reserve| reserve.has_ended_within(Duration::ZERO));
+        Woken { signal: polled[0].any().unwrap_or(false), reserve }
     }
 }
 
@@ -313,6 +363,5 @@ const NO_DESCRIPTOR: u64 = u64::MAX;
 #[derive(Debug, Clone, Copy)]
 struct Woken {
     signal: bool,
-    worker: bool,
     reserve: bool,
 }

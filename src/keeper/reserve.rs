@@ -3,11 +3,13 @@
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::process;
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Keeper;
 use super::process::{Child, POLL, fork, pidfd_of_self};
+use super::worker::Worker;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
 use crate::sys::process::{Fork, pidfd};
@@ -60,11 +62,12 @@ impl Keeper<'_> {
         // Their numbers are perhaps somebody else's by now.
         mem::forget(self.worker.take());
         mem::forget(self.reserve.take());
+        mem::forget(mem::take(&mut self.stuck));
         self.state.set(HeaderWord::Keeper, u64::from(process::id()));
         let number = |word| u32::try_from(self.state.get(word)).unwrap_or_default();
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
         if self.state.get(HeaderWord::Upgrading) == 0 {
-            self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok();
+            self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok().map(Worker::new);
         } else {
             // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
             if let Ok(worker) = Child::of(number(HeaderWord::Worker)) {
@@ -88,10 +91,14 @@ impl Keeper<'_> {
         fault::point!("reserve: another is there");
     }
 
-    /// Waits until the worker that the dead keeper was starting, if it was, has begun or died.
-    fn let_the_worker_begin(&self) {
-        let Some(worker) = &self.worker else { return };
-        while self.state.get(HeaderWord::Begun) != u64::from(worker.pid()) && !worker.has_ended_within(POLL) {
+    /// Waits until the worker that the dead keeper was starting, if it was, has begun, or will not.
+    fn let_the_worker_begin(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        let since = Instant::now();
+        while self.state.get(HeaderWord::Begun) != u64::from(worker.child().pid())
+            && !worker.will_not_begin(since.elapsed())
+        {
+            worker.child().has_ended_within(POLL);
         }
     }
 }

@@ -4,7 +4,7 @@
 pub const MAGIC: u64 = u64::from_be_bytes(*b"permfs\0\x01");
 
 /// The version of all that this room describes.
-pub const LAYOUT: u64 = 2;
+pub const LAYOUT: u64 = 3;
 
 /// Inodes that a mount remembers at once; a lookup of one more is ENFILE. The kernel forgets inodes that nobody uses when it is
 /// short of memory, of which each takes it about a kilobyte.

@@ -200,6 +200,7 @@ impl State {
         fds.extend(self.inodes.descriptors());
         fds.extend(self.files.descriptors());
         fds.extend(self.locks.descriptors());
+        fds.extend(self.slots.descriptors());
         fds
     }
 }

@@ -6,14 +6,17 @@
 //! may have to be done again, which the kernel refuses with ENOENT if it was.
 
 use std::ops::Range;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::journal::MAX_EVIDENCE;
 use super::layout::{MAX_SLOTS, PAGE, SLOT, SLOT_BUFFER, SLOT_CONTROL, SLOTS};
-use crate::sys::Errno;
-use crate::sys::fault;
+use super::{fd_word, word_fd};
+use crate::sys::pipe::{self, Pipe};
 use crate::sys::shared_memory::{SharedBytes, SharedMemory, SharedWords};
+use crate::sys::thread::ThreadMark;
+use crate::sys::{Errno, fault};
 
 /// Where the words of a slot's control part lie. The journal's are in `journal`.
 pub(super) const ANSWER_LENGTH: usize = 0;
@@ -23,8 +26,14 @@ pub(super) const ATTEMPTS: usize = 2;
 const ANSWER: Range<usize> = 64..192;
 /// The number of a request that was given up. Numbers are never used again, so it is never taken back.
 const ABANDONED: usize = 63;
+/// The thread whose requests these are, and whether it is in a call that has nothing to do with the slot. Versions that did
+/// not know of them left 0, which says nothing.
+const THREAD: usize = 62;
+const APART: usize = 61;
+/// The ends of the pipe by which the slot's requests come, where they do ([`Way`]): descriptors as half words.
+const PIPE: usize = 60;
 /// Words that the journal may use.
-pub(super) const JOURNAL: Range<usize> = 3..63;
+pub(super) const JOURNAL: Range<usize> = 3..60;
 pub(super) const COUNTED: Range<usize> = 192..SLOT_CONTROL / 8;
 
 /// Bytes of an answer's head (`struct fuse_out_header`).
@@ -57,6 +66,32 @@ pub struct Slot {
 #[derive(Debug)]
 pub struct Control {
     words: SharedWords,
+}
+
+/// The pipe by which a slot's requests come from the kernel. What is in it when its thread dies is read by a successor.
+#[derive(Debug)]
+pub struct Way {
+    pipe: Pipe,
+    control: Arc<Control>,
+}
+
+impl Way {
+    /// Waits for a request of `from`, and reads it into the slot's buffer.
+    ///
+    /// # Errors
+    /// Those of reading `from`.
+    pub fn receive(&self, from: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let length = self.pipe.fill(from, buffer.len())?;
+        fault::point!("slot: a request is on its way");
+        self.pipe.drain(&mut buffer[..length])
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        // Before the numbers are another's.
+        self.control.words[PIPE].store(0, Ordering::Release);
+    }
 }
 
 /// Where the answer to the request in hand is written down.
@@ -110,15 +145,19 @@ impl Slots {
         Ok(slot)
     }
 
-    /// The slots in which something was left, before any thread takes one.
+    /// The slots in which something was left, or may be yet ([`Control::is_held`]), before any thread takes one.
     #[must_use]
     pub fn left(&self) -> Vec<Slot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = Vec::new();
         let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
         for (index, taken) in taken.iter_mut().enumerate().take(used) {
-            let Some(slot) = self.slot(index) else { continue };
-            if slot.message_length() > 0 {
+            let Some(mut slot) = self.slot(index) else { continue };
+            let is_held = slot.control.is_held();
+            if !is_held {
+                slot.arrive();
+            }
+            if slot.message_length() > 0 || is_held {
                 *taken = true;
                 let noted = super::journal::evidence(&slot.control);
                 self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
@@ -133,6 +172,13 @@ impl Slots {
     pub fn noted(&self, piece: usize) -> Vec<u64> {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.iter().filter_map(|pieces| pieces.get(piece).copied()).filter(|value| *value != 0).collect()
+    }
+
+    /// Descriptors of the pipes by which requests come.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
+        let pipes = (0..used).filter_map(|index| self.slot(index)?.control.pipe());
+        pipes.flatten().collect()
     }
 
     fn slot(&self, index: usize) -> Option<Slot> {
@@ -150,6 +196,36 @@ impl Slot {
             0 => Left::Empty,
             _ if self.request().is_some_and(|request| self.control.is_abandoned(request)) => Left::Abandoned,
             length => self.control.answer(&self.buffer).map_or(Left::Request(length), Left::Answer),
+        }
+    }
+
+    /// The pipe by which its requests come from now on, for `capacity` bytes: the one that a dead worker had, or a new one.
+    ///
+    /// # Errors
+    /// Those of [`Pipe::new`].
+    pub fn way(&self, capacity: i32) -> Result<Way, Errno> {
+        let control = Arc::clone(&self.control);
+        let pipe = match control.pipe().map(Pipe::left) {
+            Some(Ok(pipe)) => pipe,
+            Some(Err(_)) | None => Pipe::new(capacity)?,
+        };
+        fault::point!("slot: before its pipe");
+        let [reader, writer] = pipe.numbers().map(fd_word);
+        control.words[PIPE].store(writer << 32 | reader, Ordering::Release);
+        Ok(Way { pipe, control })
+    }
+
+    /// Reads what was on its way to a worker that has died since.
+    pub fn arrive(&mut self) {
+        let Some(pipe) = self.control.pipe() else { return };
+        let mut rest = vec![0; self.buffer.len()];
+        let length = pipe::drain_left(pipe, &mut rest).unwrap_or(0);
+        // It is the end of a message of which the beginning, where there is one, says how long it is.
+        let begin = self.message_length().saturating_sub(length);
+        if length > 0
+            && let Some(place) = self.buffer.get_mut(begin..begin + length)
+        {
+            place.copy_from_slice(&rest[..length]);
         }
     }
 
@@ -199,6 +275,34 @@ impl Control {
     fn is_abandoned(&self, request: u64) -> bool {
         // None is numbered 0: that would be a notification.
         request != 0 && self.words[ABANDONED].load(Ordering::Acquire) == request
+    }
+
+    /// From now on the calling thread works on what is read into the slot.
+    pub fn belongs_to_this_thread(&self) {
+        let mark = ThreadMark::of_this_thread().map_or(0, ThreadMark::to_word);
+        self.words[THREAD].store(mark, Ordering::Release);
+        self.set_apart(false);
+    }
+
+    pub(super) fn set_apart(&self, apart: bool) {
+        self.words[APART].store(u64::from(apart), Ordering::Release);
+    }
+
+    /// Whether a thread of a dead worker is still in the system call that it was killed in: that call may yet change the
+    /// export, and read or write the slot's buffer. Once false it stays so.
+    ///
+    /// To be asked by whoever takes over, after [`crate::sys::thread::threads_that_cannot_end`] has told of the dead
+    /// worker: then its threads do nothing but end that call.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.words[APART].load(Ordering::Acquire) == 0
+            && ThreadMark::from_word(self.words[THREAD].load(Ordering::Acquire))
+                .is_some_and(ThreadMark::is_alive)
+    }
+
+    fn pipe(&self) -> Option<[RawFd; 2]> {
+        let word = self.words[PIPE].load(Ordering::Acquire);
+        Some([word_fd(word)?, word_fd(word >> 32)?])
     }
 
     /// Counts the tries at this request, of this process and of those before it: 1 for the first.
@@ -261,6 +365,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use crate::state::State;
 
@@ -297,6 +403,38 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_was_on_its_way_by_a_pipe_arrives_at_the_successor() {
+        let state = State::new().unwrap();
+        let slot = state.slots.take().unwrap();
+        let way = slot.way(2 << 20).unwrap();
+        let message: Vec<u8> = [200_000_u32.to_ne_bytes().as_slice(), &[7; 200_000 - 4]].concat();
+        for arrived in [0, 4, 100_000, 200_000] {
+            let (from, mut kernel) = std::io::pipe().unwrap();
+            let sent = message.clone();
+            let sender = std::thread::spawn(move || std::io::Write::write_all(&mut kernel, &sent).unwrap());
+            let mut on_its_way = 0;
+            while on_its_way < message.len() {
+                on_its_way += way.pipe.fill(from.as_fd(), 1 << 20).unwrap();
+            }
+            sender.join().unwrap();
+            let mut dying = state.slots.slot(0).unwrap();
+            way.pipe.drain(&mut dying.buffer[..arrived]).unwrap();
+            let heir = state.anew().unwrap();
+            assert_eq!(heir.slots.descriptors(), way.pipe.numbers());
+            let mut left = heir.slots.left();
+            assert_eq!(
+                left.iter().map(Slot::left).collect::<Vec<_>>(),
+                [Left::Request(200_000)],
+                "{arrived}"
+            );
+            assert!(left[0].buffer[..200_000] == message);
+            left[0].clear();
+        }
+        drop(way);
+        assert!(state.slots.descriptors().is_empty());
+    }
+
+    #[test]
     fn a_long_answer_from_elsewhere_is_not_written_down() {
         let state = State::new().unwrap();
         let mut slot = state.slots.take().unwrap();
@@ -323,5 +461,30 @@ mod tests {
         assert_eq!(slot.left(), Left::Abandoned);
         slot.buffer[8..16].copy_from_slice(&9_u64.to_ne_bytes());
         assert_eq!(slot.left(), Left::Request(40));
+    }
+
+    #[test]
+    fn a_slot_is_held_as_long_as_its_thread_lives_unless_that_is_in_a_call_apart() {
+        let state = State::new().unwrap();
+        let slot = state.slots.take().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            slot.control.belongs_to_this_thread();
+            tell.send(slot).unwrap();
+            let _ = wait.recv();
+        });
+        let slot = told.recv().unwrap();
+        assert!(slot.control.is_held());
+        assert_eq!(state.anew().unwrap().slots.left().len(), 1, "although nothing is in it yet");
+        slot.control.set_apart(true);
+        assert!(!slot.control.is_held());
+        slot.control.set_apart(false);
+        drop(end);
+        thread.join().unwrap();
+        while slot.control.is_held() {
+            std::thread::yield_now();
+        }
+        assert!(state.anew().unwrap().slots.left().is_empty());
     }
 }

@@ -79,9 +79,14 @@ pub fn open_file_of(process: u32, fd: RawFd) -> Result<OwnedFd, Errno> {
 #[must_use]
 pub fn is_dying(thread: u32) -> bool {
     let read = |file| fs::read(format!("/proc/{thread}/{file}"));
-    thread != 0
-        && (read("status").is_ok_and(|status| has_sigkill(&status))
-            || read("stat").is_ok_and(|stat| ends_by_signal(&stat) == Some(true)))
+    if thread == 0 {
+        return false;
+    }
+    let Ok(status) = read("status") else { return false };
+    // Reading `stat` waits while the process is in the middle of an execve(2), in which it may be closing a file of ours
+    // (exec_update_lock, fs/proc/array.c). What has no memory any more does not execute anything.
+    has_sigkill(&status)
+        || !has_memory(&status) && read("stat").is_ok_and(|stat| ends_by_signal(&stat) == Some(true))
 }
 
 /// Of proc_pid_status(5): any signal that ends a process without a core is made a SIGKILL of each of its threads.
@@ -91,6 +96,11 @@ fn has_sigkill(status: &[u8]) -> bool {
         u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok()
     };
     status.split(|&byte| byte == b'\n').filter_map(pending).any(|mask| mask >> (libc::SIGKILL - 1) & 1 == 1)
+}
+
+/// Of proc_pid_status(5): what ends gives up its memory before it closes its files (do_exit, kernel/exit.c).
+fn has_memory(status: &[u8]) -> bool {
+    status.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"VmSize:"))
 }
 
 /// Of proc_pid_stat(5): PF_EXITING in `flags` (field 9), and a signal in `exit_code` (field 52).
@@ -134,6 +144,7 @@ mod tests {
         assert_eq!(ends_by_signal(stat("4194304", "9").as_bytes()), Some(false));
         assert_eq!(ends_by_signal(b"7 (x"), None);
         assert!(!is_dying(std::process::id()) && !is_dying(0));
+        assert!(has_memory(&fs::read("/proc/self/status").unwrap()) && !has_memory(b"Name:\tVmSize:\n"));
     }
 
     #[test]

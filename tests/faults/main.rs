@@ -71,6 +71,8 @@ const NOT_REACHED: &[(&str, &str)] = &[
     ("reserve: before it is the keeper", ALONE),
     ("reserve: before there is another", ALONE),
     ("keeper: begins", "there is no mount yet; who mounts is told"),
+    ("slot: before its pipe", PIPES),
+    ("slot: a request is on its way", PIPES),
     ("before flush", NETWORK),
     ("after flush", NETWORK),
     ("table: before a continuation", LONG),
@@ -87,6 +89,8 @@ const NOT_REACHED: &[(&str, &str)] = &[
     ("after chmod_file", OTHER_RULES),
 ];
 const NETWORK: &str = "the export is local: nothing is left to be written at a close";
+/// The same for requests that come by a pipe.
+const PIPES: &str = "user-mode Linux only (`fuse/device.rs`); tests/real_nfs kills workers there";
 const LONG: &str = "what is noted of a file here fits into one record";
 const OTHER_RULES: &str =
     "a new file adopts its directory's group, or a mode that is held, under other rules only";

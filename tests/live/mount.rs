@@ -38,6 +38,11 @@ pub fn permfs() -> Command {
     command
 }
 
+/// Where mounts leave what others find of them.
+pub fn runtime_dir() -> PathBuf {
+    std::env::var_os("PERMFS_RUNTIME_DIR").map_or_else(|| "/run/permfs".into(), PathBuf::from)
+}
+
 impl Mount {
     /// A fresh export on the temporary directory, mounted under the only profile of `rules`.
     pub fn of(rules: &str) -> Self {

@@ -13,8 +13,8 @@ use nix::unistd::{Pid, getpgid};
 
 use super::takeover_room::{Load, Report};
 
-/// How long a successor may take to say that it serves: on a machine that is busy, or after a worker that cannot end before its server is back.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a successor may take to say that it serves, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the load may take to get on between two blows.
 const PROGRESS: Duration = Duration::from_secs(60);
 

@@ -158,6 +158,7 @@ pub(super) const SERVES: &[Call] = &[
     any(libc::SYS_lseek),
     // Content.
     any(libc::SYS_copy_file_range),
+    any(libc::SYS_splice),
     any(libc::SYS_fadvise64),
     any(libc::SYS_fallocate),
     any(libc::SYS_fdatasync),

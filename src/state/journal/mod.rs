@@ -42,6 +42,7 @@ thread_local! {
 
 /// From now on the calling thread's requests are those of this slot.
 pub fn keep_for(control: &Arc<Control>) {
+    control.belongs_to_this_thread();
     CURRENT.set(Some(Arc::clone(control)));
 }
 
@@ -74,6 +75,14 @@ fn write(act: impl FnOnce(&Control)) {
 /// Reads what this request has written.
 fn read(index: usize) -> u64 {
     with(|control| if get(control, DIRTY) == 0 { 0 } else { get(control, index) }).unwrap_or(0)
+}
+
+/// Makes a call that touches neither the export nor the slot: whoever takes over need not wait until it has returned.
+pub fn apart<T>(call: impl FnOnce() -> T) -> T {
+    let _ = with(|control| control.set_apart(true));
+    let answer = call();
+    let _ = with(|control| control.set_apart(false));
+    answer
 }
 
 /// Whether the request in hand was begun by a worker that died.

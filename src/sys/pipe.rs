@@ -1,0 +1,114 @@
+//! Pipes whose ends are known by number to whoever comes after a process that dies (pipe(7)).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::unistd::{pipe2, read};
+
+use super::{Errno, descriptors};
+
+/// A pipe, empty at first. Reading one that is empty never waits.
+#[derive(Debug)]
+pub struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Pipe {
+    /// A new one, for `capacity` bytes.
+    ///
+    /// # Errors
+    /// EMFILE; EPERM where that is more than a process without CAP_SYS_RESOURCE may have (/proc/sys/fs/pipe-max-size).
+    pub fn new(capacity: i32) -> Result<Self, Errno> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(capacity))?;
+        Ok(Self { reader, writer })
+    }
+
+    /// One that a dead process has left, under the numbers that [`Self::numbers`] told.
+    ///
+    /// # Errors
+    /// EBADF where nothing is open under one of them.
+    pub fn left([reader, writer]: [RawFd; 2]) -> Result<Self, Errno> {
+        Ok(Self { reader: descriptors::adopt(reader)?, writer: descriptors::adopt(writer)? })
+    }
+
+    /// The numbers of its two ends.
+    #[must_use]
+    pub fn numbers(&self) -> [RawFd; 2] {
+        [self.reader.as_raw_fd(), self.writer.as_raw_fd()]
+    }
+
+    /// Moves what one read of `from` brings into the pipe; waits for it (splice(2)).
+    ///
+    /// # Errors
+    /// Those of reading `from`.
+    pub fn fill(&self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+        Ok(splice(from, None, &self.writer, None, most, SpliceFFlags::empty())?)
+    }
+
+    /// Reads what is in it, as far as it fits; answers with how much that was.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn drain(&self, into: &mut [u8]) -> Result<usize, Errno> {
+        drain(self.reader.as_fd(), into)
+    }
+}
+
+/// As [`Pipe::drain`], of a pipe that a dead process has left and nobody has taken over yet.
+///
+/// # Errors
+/// Those of read(2): EBADF where nothing is open under its number.
+pub fn drain_left([reader, _]: [RawFd; 2], into: &mut [u8]) -> Result<usize, Errno> {
+    if reader < 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: whoever owned it is dead, and nobody else closes what stands in a record.
+    drain(unsafe { BorrowedFd::borrow_raw(reader) }, into)
+}
+
+fn drain(reader: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
+    let mut length = 0;
+    while let Some(rest) = into.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match read(reader, rest) {
+            Ok(0) | Err(nix::errno::Errno::EAGAIN) => break,
+            Ok(more) => length += more,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::mem;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_a_pipe_is_there_for_whoever_takes_it_over() {
+        let pipe = Pipe::new(2 << 20).unwrap();
+        let (message, mut sender) = std::io::pipe().unwrap();
+        sender.write_all(b"a message").unwrap();
+        assert_eq!(pipe.fill(message.as_fd(), 1 << 20), Ok(9));
+        let numbers = pipe.numbers();
+        // Its process dies here.
+        mem::forget(pipe);
+        let heir = Pipe::left(numbers).unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!((heir.drain(&mut buffer[..2]), heir.drain(&mut buffer[2..])), (Ok(2), Ok(7)));
+        assert_eq!(&buffer[..9], b"a message");
+        assert_eq!(heir.drain(&mut buffer), Ok(0));
+    }
+
+    #[test]
+    fn an_end_that_is_not_open_is_told() {
+        let file = File::open("/dev/null").unwrap();
+        assert_eq!(Pipe::left([file.as_raw_fd() + 1000, file.as_raw_fd() + 1001]).unwrap_err(), Errno::EBADF);
+    }
+}
