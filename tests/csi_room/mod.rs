@@ -1,6 +1,8 @@
 //! A mount host and a CSI plugin on an export of their own, called as kubelet calls them: gRPC over a unix socket.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod sanity;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::future::Future;

@@ -12,7 +12,7 @@ use permfs::csi::spec::{
 };
 use tonic::Code;
 
-use super::csi_room::{Node, RULES, capability, done_as_pod, text};
+use super::csi_room::{Node, RULES, capability, done_as_pod, sanity, text};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::stage::{Outage, SERVER_ADDRESS, Stage, mount_table, within};
@@ -36,6 +36,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "csi: with the server gone a stage ends in time for its pod to go, and mount.nfs with it",
         run: stage_ends,
     },
+    Scenario { name: "csi: csi-sanity finds nothing to complain of on the export", run: conformance },
 ];
 
 /// The longest that kubelet should wait for a pod to go.
@@ -237,4 +238,13 @@ fn stage_ends(stage: &Stage) {
     let still = std::process::Command::new("pgrep").args(["-x", "mount.nfs"]).output();
     assert!(still.is_ok_and(|still| still.stdout.is_empty()), "mount.nfs goes on");
     drop(outage);
+}
+
+fn conformance(stage: &Stage) {
+    let Some(program) = sanity::program() else {
+        return stage.leave_out("CSI_SANITY does not name the program csi-sanity");
+    };
+    let node = Node::with_rules(RULES);
+    println!("{}", sanity::passes(&program, &node, &attributes(stage)));
+    assert_eq!(fs::read_dir(stage.server(".permfs")).unwrap().count(), 0);
 }
