@@ -270,17 +270,17 @@ fn an_unusable_share_is_refused_with_the_reason_and_leaves_nothing() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     symlink("/etc", node.export().join("link")).unwrap();
     fs::write(node.export().join("file"), "").unwrap();
-    for (sub_dir, reason) in [
-        ("closed", "cannot be entered as 2001:2001"),
-        ("missing", "does not exist"),
-        ("link", "symlink"),
-        ("file", "not a directory"),
+    for (sub_dir, code, reason) in [
+        ("closed", Code::FailedPrecondition, "cannot be entered as 2001:2001"),
+        ("missing", Code::NotFound, "does not exist"),
+        ("link", Code::FailedPrecondition, "symlink"),
+        ("file", Code::FailedPrecondition, "not a directory"),
     ] {
         let target = node.target(sub_dir);
         let mut request = node.request("vol", &target);
         request.volume_context.insert("subDir".into(), sub_dir.into());
         let refused = node.calls.publish(request).unwrap_err();
-        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert_eq!(refused.code(), code, "{refused:?}");
         assert!(refused.message().contains(reason), "{refused:?}");
         assert!(!target.exists() && node.ledger() == 0);
     }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use csi_room::{Node, done_as_pod, text};
 use nix::sys::signal::{Signal, kill};
+use permfs::csi::spec::volume_content_source::{Type as Source, VolumeSource};
+use permfs::csi::spec::{CreateVolumeRequest, VolumeContentSource};
 use tonic::Code;
 
 /// What kubelet would call long for a volume that nothing is wrong with.
@@ -96,6 +98,33 @@ fn a_pod_that_is_tried_again_on_a_dead_share_costs_one_thread() {
         node.calls.unpublish("vol", &target).unwrap();
         node.has_waiting_threads(1);
     }
+}
+
+#[test]
+fn copies_that_come_to_no_end_keep_no_other_volume_of_their_share_from_being_made() {
+    let node = Node::new();
+    let (_hung, process) = node.share_that_may_hang();
+    let first = node.calls.create(node.creation("pvc-0")).unwrap();
+    let source = VolumeSource { volume_id: first.volume_id.replace("##pvc-0#", "#hung#d#") };
+    let content = VolumeContentSource { r#type: Some(Source::Volume(source)) };
+    let stopped = Stopped::now(process);
+    sleep(STALE);
+    std::thread::scope(|scope| {
+        for number in 0..12 {
+            let content = Some(content.clone());
+            let name = format!("copy-{number}");
+            let request = CreateVolumeRequest { volume_content_source: content, ..node.creation(&name) };
+            let node = &node;
+            scope.spawn(move || node.calls.create(request).unwrap());
+        }
+        sleep(Duration::from_secs(1));
+        let begin = Instant::now();
+        let volume = node.calls.create(node.creation("pvc-1")).unwrap();
+        node.calls.delete(&volume.volume_id).unwrap();
+        assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+        drop(stopped);
+    });
+    node.has_waiting_threads(0);
 }
 
 #[test]

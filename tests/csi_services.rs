@@ -243,6 +243,20 @@ fn a_call_without_what_it_needs_is_an_invalid_argument_that_names_it() {
 }
 
 #[test]
+fn a_volume_that_permfs_made_grows_only_while_it_is_there() {
+    let Plugin { calls, stand, .. } = &plugin();
+    let volume_id = calls.create(create("a")).unwrap().volume_id;
+    let request = ControllerExpandVolumeRequest {
+        volume_id,
+        capacity_range: Some(CapacityRange { required_bytes: 7, limit_bytes: 0 }),
+    };
+    let expanded = || calls.run(calls.controller().controller_expand_volume(request.clone()));
+    assert_eq!(expanded().unwrap().capacity_bytes, 7);
+    *stand.refuse.lock().unwrap() = Some(Refusal::new(HostCode::NotFound, "there is no volume a"));
+    is(Code::NotFound, expanded());
+}
+
+#[test]
 fn a_controllers_call_without_what_it_needs_is_an_invalid_argument() {
     let Plugin { calls, stand, .. } = &plugin();
     let created = |change: &dyn Fn(&mut CreateVolumeRequest)| {

@@ -18,6 +18,7 @@ const ALL_ON: &[&str] = &[
     "--set=storageClasses[0].parameters.path=/srv/exports",
     "--set=imagePullSecrets[0].name=registry",
     "--set=node.nodeSelector.disk=ssd",
+    "--set=metrics.enabled=true",
 ];
 
 /// What gives another answer at another time or in another cluster.
@@ -133,7 +134,7 @@ fn values_that_the_chart_does_not_know_are_refused() {
         ("nod.tolerations=x", "'nod'"),
         ("image.repo=x", "'repo'"),
         ("node.livenesProbe=x", "'livenesProbe'"),
-        ("metrics.enabled=true", "'metrics'"),
+        ("metrics.port=80", "/metrics/port"),
         ("host.updateStrategy.type=RollingUpdate", "'updateStrategy'"),
         ("host.maxSurge=0", "/host/maxSurge"),
         ("log.level=verbose", "/log/level"),
@@ -198,6 +199,18 @@ fn labels_that_are_the_charts_own_are_refused_and_no_key_stands_twice() {
         fs::write(&file, json("team.example/name")).unwrap();
         output_of(template(&[]).arg("--values").arg(&file));
     }
+}
+
+#[test]
+fn metrics_are_told_by_the_node_plugins_where_they_are_wanted_and_on_a_port_of_their_own() {
+    let plugin =
+        |documents: &[Document]| object(documents, "DaemonSet", "permfs-node").containers()[0].clone();
+    assert!(!plugin(&rendered(&[])).to_string().contains("metrics"));
+    let plugin = plugin(&rendered(&["--set=metrics.enabled=true", "--set=metrics.port=9999"]));
+    assert!(texts(&plugin["args"]).contains(&"--metrics=:9999"), "{plugin}");
+    assert!(plugin["ports"].as_array().unwrap().iter().any(|port| port["containerPort"] == 9999));
+    // The liveness probe's, in the same pod.
+    refused(&mut template(&["--set=metrics.port=9808"]), "/metrics/port");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use deploy_room::*;
 #[test]
 fn the_program_knows_every_argument_that_its_containers_give_it() {
     let mut documents = written();
-    documents.extend(rendered(&[]));
+    documents.extend(rendered(&["--set=metrics.enabled=true"]));
     let mut seen = 0;
     for document in &documents {
         let containers = document.containers();

@@ -4,7 +4,7 @@
 
 mod deploy_room;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,6 +12,7 @@ use deploy_room::*;
 use k8s_openapi::api::{
     apps::v1 as apps, batch::v1 as batch, core::v1 as core, rbac::v1 as rbac, storage::v1 as storage,
 };
+use permfs::csi::context::{KEYS, VolumeContext};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -146,6 +147,26 @@ fn volumes_use_only_the_parameters_of_the_readmes_table() {
         }
     }
     assert!(used.contains("server") && used.contains("path"), "{used:?}");
+}
+
+#[test]
+fn the_tables_of_parameters_have_those_that_the_driver_reads_and_it_reads_their_examples() {
+    let known: BTreeSet<_> = KEYS.map(str::to_owned).into();
+    for (page, heading) in [("README.md", "| Parameter |"), ("docs/csi.md", "| Key | Means |")] {
+        let told: BTreeSet<_> = rows(page, heading).iter().flat_map(|row| words(&row[0])).collect();
+        assert_eq!(told, known, "{page}");
+    }
+    let examples: HashMap<_, _> = rows("README.md", "| Parameter |")
+        .iter()
+        .map(|row| (words(&row[0]).remove(0), words(row.last().unwrap()).remove(0)))
+        .collect();
+    let (path, export): (HashMap<_, _>, HashMap<_, _>) =
+        examples.into_iter().partition(|(key, _)| key == "path");
+    assert_eq!(export.len(), KEYS.len() - 1);
+    for attributes in [path, export] {
+        VolumeContext::of_attributes(&attributes).unwrap();
+        VolumeContext::of_parameters(&attributes).unwrap();
+    }
 }
 
 #[test]
@@ -352,13 +373,20 @@ fn wrong_words(value: &Value, found: &mut Vec<String>) {
 
 /// The names in the first column of the README's table of volume parameters.
 fn parameters() -> BTreeSet<String> {
-    let readme = read("README.md");
-    let table = readme.split("| Parameter |").nth(1).expect("README.md has a table of parameters");
+    rows("README.md", "| Parameter |").iter().flat_map(|row| words(&row[0])).collect()
+}
+
+/// The cells of a page's table that begins so.
+fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(page);
+    let table = text.split(heading).nth(1).unwrap_or_else(|| panic!("{page} has no table {heading}"));
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let cells = rows.map(|row| row.split('|').nth(1).unwrap().to_owned());
-    cells
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect::<Vec<_>>())
-        .collect()
+    rows.map(|row| row.trim_matches('|').split('|').map(str::to_owned).collect()).collect()
+}
+
+/// What stands in backquotes.
+fn words(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The keys by which an object describes volumes of this driver.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Outcome;
 use super::failure::Failure;
-use crate::csi::{Endpoint, Options, serve};
+use crate::csi::{Endpoint, Options, ScrapeAddress, serve};
 
 /// Serve Kubernetes as a CSI plugin; the mounts are the mount host's.
 #[derive(Debug, Args)]
@@ -33,14 +33,19 @@ pub(super) struct Csi {
     /// The SELinux context of volumes for which Kubernetes gives none.
     #[arg(long, value_name = "CONTEXT")]
     selinux_context: Option<String>,
+    /// Tell Prometheus of the node's volumes at http://ADDRESS/metrics; `:9810` is every address.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<ScrapeAddress>,
 }
 
 impl Csi {
     pub(super) fn run(self) -> Outcome {
-        let Self { endpoint, node_id, config, host_socket, controller, node, selinux_context } = self;
+        let Self { endpoint, node_id, config, host_socket, controller, node, selinux_context, metrics } =
+            self;
         let both = !controller && !node;
         let (controller, node) = (controller || both, node || both);
-        let options = Options { endpoint, node_id, config, host_socket, controller, node, selinux_context };
+        let options =
+            Options { endpoint, node_id, config, host_socket, controller, node, selinux_context, metrics };
         serve(options).map_err(|error| Failure::failed(error.to_string()))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -181,19 +181,25 @@ impl<M: Mounter> Controller for ControllerService<M> {
         Ok(Response::new(ControllerGetCapabilitiesResponse { capabilities }))
     }
 
-    /// A directory of an export has no size of its own: it is as large as was asked for, and the log says so.
+    /// A directory of an export has no size of its own: it is as large as was asked for, and the log says so. Of a volume that
+    /// permfs made it is known whether it is there.
     async fn controller_expand_volume(
         &self,
         request: Request<ControllerExpandVolumeRequest>,
     ) -> Result<Response<ControllerExpandVolumeResponse>, Status> {
         let ControllerExpandVolumeRequest { volume_id, capacity_range } = request.into_inner();
         let volume = volume_id.clone();
+        let outcome = self.known(&volume_id);
+        let mounter = Arc::clone(&self.mounter);
         answer("ControllerExpandVolume", &volume, move || {
-            required("volume_id", &volume_id)?;
+            let known = outcome?;
             if capacity_range.is_none() {
                 return Err(invalid("capacity_range is missing"));
             }
             let (required, limit) = range(capacity_range.as_ref())?;
+            if let Some((volume, _)) = known {
+                mounter.find_volume(volume)?;
+            }
             let capacity = if required > 0 { required } else { limit };
             tracing::info!(
                 volume = volume_id,

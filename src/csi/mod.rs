@@ -10,10 +10,12 @@ pub mod capability;
 pub mod context;
 mod controller;
 mod identity;
+mod metrics;
 pub mod mounter;
 mod node;
 mod renewal;
 pub mod rulebook;
+mod scrape;
 pub mod server;
 pub mod spec;
 mod status;
@@ -24,6 +26,7 @@ pub use identity::IdentityService;
 pub use mounter::Mounter;
 pub use node::NodeService;
 pub use rulebook::Rulebook;
+pub use scrape::ScrapeAddress;
 pub use server::{Endpoint, Options, serve};
 
 /// The name by which clusters know the driver.

@@ -16,6 +16,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use super::mounter::Mounter;
+use super::scrape::{self, ScrapeAddress};
 use super::spec::controller_server::ControllerServer;
 use super::spec::identity_server::IdentityServer;
 use super::spec::node_server::NodeServer;
@@ -48,6 +49,8 @@ pub struct Options {
     pub node: bool,
     /// The SELinux context of volumes for which the cluster gives none.
     pub selinux_context: Option<String>,
+    /// Where Prometheus may ask.
+    pub metrics: Option<ScrapeAddress>,
 }
 
 /// `unix:///csi/csi.sock`.
@@ -80,6 +83,14 @@ pub enum PluginError {
     /// Another plugin is there.
     #[error("a plugin listens at {} already: end it first", .0.display())]
     Taken(PathBuf),
+    /// The metrics' address cannot be used.
+    #[error("cannot tell metrics at {address}: {error}")]
+    Metrics {
+        /// The address.
+        address: ScrapeAddress,
+        /// Why.
+        error: io::Error,
+    },
     /// An option is wrong.
     #[error("{0}")]
     Option(String),
@@ -107,8 +118,8 @@ pub fn serve(options: Options) -> Result<(), PluginError> {
 }
 
 async fn run(options: Options) -> Result<(), PluginError> {
-    let Options { endpoint: Endpoint(path), node_id, config, host_socket, controller, node, selinux_context } =
-        options;
+    let Options { endpoint: Endpoint(path), node_id, config, host_socket, controller, node, .. } = options;
+    let (selinux_context, metrics) = (options.selinux_context, options.metrics);
     let selinux_context = selinux_context.as_deref().map(capability::context).transpose();
     let selinux_context = selinux_context.map_err(|refusal| PluginError::Option(refusal.sentence))?;
     let failed = |error: io::Error| PluginError::Server(error.to_string());
@@ -124,11 +135,16 @@ async fn run(options: Options) -> Result<(), PluginError> {
         // An error: the sender is gone, and so is the plugin.
         async move { drop(stop.wait_for(|stop| *stop).await) }
     };
+    let (host, rules) = (Client::new(host_socket), Rulebook::new(config.clone()));
+    if let Some(address) = metrics {
+        let told = scrape::answer(&address, rules.clone(), host.clone()).await;
+        told.map_err(|error| PluginError::Metrics { address, error })?;
+    }
     let listener = listen(&path)?;
     if node {
-        renewal::follow(config.clone(), Client::new(host_socket.clone())).map_err(failed)?;
+        renewal::follow(config, host.clone()).map_err(failed)?;
     }
-    let (mounter, rules) = (Arc::new(Client::new(host_socket)), Rulebook::new(config));
+    let mounter = Arc::new(host);
     let services = Services { controller, node: node.then_some((node_id, selinux_context)) };
     tracing::info!(socket = %path.display(), controller, node, "the CSI plugin serves");
     let serving = router(mounter, rules, services)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::protocol::{
-    Answer, Code, Made, MakeVolume, Publish, Refusal, RemoveVolume, Request, Stage, Stats, Volume,
+    Answer, Code, Made, MakeVolume, Publish, Refusal, RemoveVolume, Request, Stage, Stats, Survey, Volume,
 };
 use super::wire::{self, WireError};
 
@@ -16,7 +16,7 @@ const STAND_UP_PATIENCE: Duration = Duration::from_secs(20);
 const MOUNT_PATIENCE: Duration = Duration::from_secs(110);
 /// How long an unmount may take.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(55);
-/// How long the host may take to look at a volume: longer than it waits for a server itself.
+/// How long the host may take to look at a volume, or at all of them: longer than it waits for a server itself.
 const STATS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The host behind a socket.
@@ -65,6 +65,14 @@ impl Client {
     /// Has the volumes that are shown follow a changed rules file.
     pub fn renew(&self, text: String) -> Result<(), Refusal> {
         done(self.ask(Request::Renew { text }, MOUNT_PATIENCE)?)
+    }
+
+    /// How all published volumes are served.
+    pub fn survey(&self) -> Result<Survey, Refusal> {
+        match self.ask(Request::Survey, STATS_PATIENCE)? {
+            Answer::Survey(survey) => Ok(survey),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// How a volume fares.

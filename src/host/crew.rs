@@ -21,6 +21,8 @@ pub(super) struct Crews {
     pub(super) attaches: Crew,
     /// Making and removing volumes, which may take long where nothing hangs.
     pub(super) works: Crew,
+    /// Making copies, which may take for ever: whoever may write in the original decides how long.
+    pub(super) copies: Crew,
     /// Asking for space.
     pub(super) looks: Crew,
     /// Unmounting.
@@ -35,6 +37,7 @@ impl Default for Crews {
             probes: bounds(8, soon),
             attaches: bounds(8, Duration::from_secs(20)),
             works: bounds(8, never),
+            copies: bounds(4, never),
             looks: bounds(1, never),
             unmounts: bounds(8, never),
         }

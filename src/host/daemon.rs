@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const POLL: Duration = Duration::from_millis(10);
 /// The longest of what `permfs mount` says that is passed on, in bytes.
 const MAX_SAID: u64 = 4096;
+/// The longest name of a volume in the mount table, in bytes. mount(2) refuses a source of a page or more.
+const MAX_SOURCE: usize = 1024;
 
 /// Starts it; it serves when this returns.
 ///
@@ -110,11 +112,16 @@ fn arguments(entry: &Entry, order: &Order, fs_group: Option<&str>) -> Vec<OsStri
     words
 }
 
-/// What people know the volume by: its share and directory, without what would end an option.
+/// What people know the volume by: its share and directory, without what would end an option. Of a long one, the beginning.
 fn shown_source(order: &Order) -> String {
     let slash = if order.directory.is_empty() { "" } else { "/" };
     let source = format!("{}{slash}{}", order.share, order.directory).replace("//", "/");
-    source.chars().filter(|&c| c != '"' && !c.is_control()).collect()
+    let mut source: String = source.chars().filter(|&c| c != '"' && !c.is_control()).collect();
+    if source.len() > MAX_SOURCE {
+        source.truncate(source.floor_char_boundary(MAX_SOURCE));
+        source.push_str("...");
+    }
+    source
 }
 
 /// The last line that is not a log line's beginning, without the program's name.

@@ -26,6 +26,7 @@ mod stage;
 mod stats;
 pub mod sub_path;
 mod succession;
+mod survey;
 mod unpublish;
 mod volumes;
 mod walk;

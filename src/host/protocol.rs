@@ -3,6 +3,7 @@
 //! A host serves plugins of its own version of the protocol; fields may be added, a change of meaning is a new version.
 //! Secrets of CSI requests have no place here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub enum Request {
         /// Its content, right or wrong.
         text: String,
     },
+    /// How all published volumes are served.
+    Survey,
     /// Space, inodes and condition of a published volume.
     Stats {
         /// The volume that is asked about.
@@ -63,12 +66,38 @@ pub enum Request {
 pub enum Answer {
     /// It is done.
     Done,
+    /// To [`Request::Survey`].
+    Survey(Survey),
     /// To [`Request::Stats`].
     Stats(Stats),
     /// To [`Request::MakeVolume`] and [`Request::FindVolume`].
     Volume(Made),
     /// It is not done.
     Refused(Refusal),
+}
+
+/// The published volumes of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// How many there are.
+    pub published: usize,
+    /// Those that could be asked in time, by target.
+    pub asked: Vec<Service>,
+}
+
+/// How a published volume is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// The volume, as the cluster calls it.
+    pub volume_id: String,
+    /// Where it is shown.
+    pub target: PathBuf,
+    /// Whether its process answers.
+    pub serving: bool,
+    /// What its process has counted, by name; empty where it does not answer.
+    pub counters: BTreeMap<String, u64>,
+    /// Requests by operation.
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// Why something is not done.

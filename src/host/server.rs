@@ -243,6 +243,7 @@ impl Host {
                 Ok(Answer::Done)
             }
             Request::Renew { text } => self.renew(&text).map(|()| Answer::Done),
+            Request::Survey => Ok(Answer::Survey(self.survey())),
             Request::Stats { volume_id, path } => self.stats(&volume_id, &path).map(Answer::Stats),
             Request::MakeVolume(make) => self.make_volume(*make).map(Answer::Volume),
             Request::RemoveVolume(remove) => self.remove_volume(*remove).map(|()| Answer::Done),

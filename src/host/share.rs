@@ -79,7 +79,7 @@ impl<'p> Opened<'p> {
         let code = match stuck.errno {
             Errno::ENOENT => {
                 sentence.push_str("does not exist: make the directory, or correct subDir");
-                Code::FailedPrecondition
+                Code::NotFound
             }
             Errno::ELOOP => {
                 sentence.push_str("is a symlink, and volumes are not reached through symlinks");

@@ -1,6 +1,8 @@
 //! A mount host and a CSI plugin on an export of their own, called as kubelet calls them: gRPC over a unix socket.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod sanity;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::future::Future;
@@ -152,7 +154,7 @@ impl Node {
         chown(&export, Some(2001), Some(2001)).unwrap();
         write_rules(room.path(), rules);
         let host = start_host(room.path(), contained);
-        let plugin = start_plugin(room.path());
+        let plugin = start_plugin(room.path(), "csi.sock", &[]);
         let calls = Calls::new(room.path().join("csi.sock"));
         Self { room, host, plugin, calls, contained }
     }
@@ -176,7 +178,13 @@ impl Node {
     pub fn crash_plugin(&mut self) {
         self.plugin.kill().unwrap();
         self.plugin.wait().unwrap();
-        self.plugin = start_plugin(self.room.path());
+        self.plugin = start_plugin(self.room.path(), "csi.sock", &[]);
+    }
+
+    /// Another one, beside the first and on the same host.
+    pub fn second_plugin(&self, arguments: &[&str]) -> Second {
+        let process = start_plugin(self.room.path(), "second.sock", arguments);
+        Second { process, calls: Calls::new(self.room.path().join("second.sock")) }
     }
 
     /// kill -9, and a new one.
@@ -343,6 +351,19 @@ impl Node {
     }
 }
 
+/// A second plugin, killed when dropped.
+pub struct Second {
+    process: Child,
+    pub calls: Calls,
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.plugin.kill();
@@ -443,8 +464,8 @@ fn start_host(room: &Path, contained: bool) -> Child {
     host
 }
 
-fn start_plugin(room: &Path) -> Child {
-    let socket = room.join("csi.sock");
+fn start_plugin(room: &Path, socket: &str, arguments: &[&str]) -> Child {
+    let socket = room.join(socket);
     let plugin = logged(&mut command(room), &room.join("plugin.log"))
         .args(["csi", "--node-id", "node-1", "--log-level", "trace", "--endpoint"])
         .arg(format!("unix://{}", socket.display()))
@@ -452,6 +473,7 @@ fn start_plugin(room: &Path) -> Child {
         .arg(room.join("rules.toml"))
         .arg("--host-socket")
         .arg(room.join("host.sock"))
+        .args(arguments)
         .spawn()
         .unwrap();
     answers(&socket);

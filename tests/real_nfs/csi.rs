@@ -2,17 +2,22 @@
 //! with the server gone.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use permfs::csi::spec::volume_capability::access_mode::Mode as Access;
 use permfs::csi::spec::{
     CreateVolumeRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnstageVolumeRequest,
 };
 use tonic::Code;
 
-use super::csi_room::{Node, RULES, capability, done_as_pod, text};
+use super::csi_room::{Node, RULES, capability, capability_with, done_as_pod, sanity, text};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::stage::{Outage, SERVER_ADDRESS, Stage, mount_table, within};
@@ -23,6 +28,8 @@ pub const SCENARIOS: &[Scenario] = &[
         run: life,
     },
     Scenario { name: "csi: a volume in a pod's spec has a mount of its own, gone with the pod", run: inline },
+    Scenario { name: "csi: a subPath is made by the kubelet's root, and used by a pod", run: sub_path },
+    Scenario { name: "csi: the fsGroup is the directory's group, and read-only is read-only", run: fs_group },
     Scenario { name: "csi: an export that is not there is refused with the reason", run: absent },
     Scenario {
         name: "csi: with the server gone volumes can be taken away, and others are undisturbed",
@@ -36,6 +43,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "csi: with the server gone a stage ends in time for its pod to go, and mount.nfs with it",
         run: stage_ends,
     },
+    Scenario { name: "csi: csi-sanity finds nothing to complain of on the export", run: conformance },
 ];
 
 /// The longest that kubelet should wait for a pod to go.
@@ -142,6 +150,65 @@ fn inline(stage: &Stage) {
     assert!(node.mounts().is_empty() && node.ledger() == 0);
 }
 
+/// As the kubelet's subpath_linux.go does it: name by name, never through a symlink, and the directory found is mounted.
+fn sub_path(stage: &Stage) {
+    let node = Node::with_rules(&format!("{RULES}[profile.airflow.unmapped]\nroot = 2001\n"));
+    let context = attributes(stage);
+    let staging = staged(&node, "vol", &context);
+    let target = published(&node, "vol", &context, &staging);
+    let mode = fs::metadata(&target).unwrap().mode() & 0o777;
+    let mut found = File::open(&target).unwrap();
+    for name in ["logs", "2026"] {
+        mkdirat(&found, name, Mode::from_bits_truncate(mode)).unwrap();
+        found = openat(&found, name, OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).unwrap().into();
+    }
+    fchmod(&found, Mode::from_bits_truncate(mode)).unwrap();
+    let place = node.target("subpath");
+    fs::create_dir(&place).unwrap();
+    let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    mount(Some(&source), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    drop(found);
+    done_as_pod(50000, 0, "", &format!("echo hi > {0}/file && cat {0}/file", place.display()));
+    let file = fs::metadata(stage.server("logs/2026/file")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (2001, 2001));
+    umount2(&place, MntFlags::UMOUNT_NOFOLLOW).unwrap();
+    node.calls.unpublish("vol", &target).unwrap();
+    unstage(&node, "vol", &staging);
+    assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+}
+
+fn fs_group(stage: &Stage) {
+    let node = Node::with_rules(RULES);
+    let context = attributes(stage);
+    let staging = staged(&node, "vol", &context);
+    let (writer, reader) = (node.target("writer"), node.target("reader"));
+    let request = |target: &Path| NodePublishVolumeRequest {
+        staging_target_path: text(&staging),
+        volume_context: context.clone(),
+        volume_capability: Some(capability_with(Access::MultiNodeMultiWriter, &[], "3000")),
+        ..node.request("vol", target)
+    };
+    node.calls.publish(request(&writer)).unwrap();
+    node.calls.publish(NodePublishVolumeRequest { readonly: true, ..request(&reader) }).unwrap();
+    let before = fs::metadata(stage.server("")).unwrap();
+    // Nobody of the rules by its gid: the pod's fsGroup is all that it has.
+    let made = format!("cd {} && stat -c %g . && mkdir d && echo hi > d/file", writer.display());
+    assert_eq!(done_as_pod(50000, 3000, "3000", &made), "3000");
+    let file = fs::metadata(stage.server("d/file")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (2001, 2001));
+    let after = fs::metadata(stage.server("")).unwrap();
+    assert_eq!((before.uid(), before.gid(), before.mode()), (after.uid(), after.gid(), after.mode()));
+    let at = reader.display();
+    let refused =
+        done_as_pod(50000, 3000, "3000", &format!("cat {at}/d/file; touch {at}/d/more 2>&1 || true"));
+    assert!(refused.starts_with("hi\n") && refused.contains("Read-only file system"), "{refused}");
+    for target in [&writer, &reader] {
+        node.calls.unpublish("vol", target).unwrap();
+    }
+    unstage(&node, "vol", &staging);
+    assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
+}
+
 fn absent(stage: &Stage) {
     let node = Node::with_rules(RULES);
     let mut context = attributes(stage);
@@ -237,4 +304,13 @@ fn stage_ends(stage: &Stage) {
     let still = std::process::Command::new("pgrep").args(["-x", "mount.nfs"]).output();
     assert!(still.is_ok_and(|still| still.stdout.is_empty()), "mount.nfs goes on");
     drop(outage);
+}
+
+fn conformance(stage: &Stage) {
+    let Some(program) = sanity::program() else {
+        return stage.leave_out("CSI_SANITY does not name the program csi-sanity");
+    };
+    let node = Node::with_rules(RULES);
+    println!("{}", sanity::passes(&program, &node, &attributes(stage)));
+    assert_eq!(fs::read_dir(stage.server(".permfs")).unwrap().count(), 0);
 }

@@ -1,12 +1,14 @@
 //! Outside: boots a machine for each way an export is commonly served, and runs this program in it.
 
 use std::fmt;
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
+use super::csi_room::sanity;
 use super::runner::Scenario;
 
 /// How many machines run at once. Each is one process that uses one core.
@@ -99,6 +101,9 @@ fn run_on(variant: Variant, words: &[String]) -> Result<(), String> {
         // See `live::mount::permfs`.
         command.arg(format!("PERMFS_TEST_BINARY={}", binary.display()));
     }
+    if let Some(program) = &csi_sanity(target, variant)? {
+        command.arg(format!("{}={}", sanity::VARIABLE, program.display()));
+    }
     command.arg(program).arg("--inside").arg(variant.to_string()).args(words);
     let mut machine =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
@@ -107,4 +112,12 @@ fn run_on(variant: Variant, words: &[String]) -> Result<(), String> {
     }
     let status = machine.wait().map_err(|error| error.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("{status}")) }
+}
+
+/// csi-sanity, where it is named: copied to a folder that the machine has.
+fn csi_sanity(target: &Path, variant: Variant) -> Result<Option<PathBuf>, String> {
+    let Some(program) = sanity::program() else { return Ok(None) };
+    let place = target.join(format!("csi-sanity-{variant}"));
+    fs::copy(&program, &place).map_err(|error| format!("{}: {error}", program.display()))?;
+    Ok(Some(place))
 }

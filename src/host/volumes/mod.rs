@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::yard::Yard;
+use super::crew::Crew;
 use super::protocol::{Code, Made, MakeVolume, Refusal, RemoveVolume, Share, Volume};
 use super::publish::{ATTACH_PATIENCE, with_end};
 use super::server::Host;
@@ -31,13 +32,14 @@ impl Host {
     /// Makes a volume, or finds that it was made so.
     pub(super) fn make_volume(&self, make: MakeVolume) -> Result<Made, Refusal> {
         let volume = make.volume.clone();
-        self.work_on(volume, move |yard| yard.make(&make))
+        let crew = if make.copy_of.is_some() { &self.crews.copies } else { &self.crews.works };
+        self.work_on(crew, volume, move |yard| yard.make(&make))
     }
 
     /// Removes a volume. Done where there is none.
     pub(super) fn remove_volume(&self, remove: RemoveVolume) -> Result<(), Refusal> {
         let on_delete = remove.on_delete;
-        self.work_on(remove.volume, move |yard| yard.remove(on_delete))
+        self.work_on(&self.crews.works, remove.volume, move |yard| yard.remove(on_delete))
     }
 
     /// What a volume was made with.
@@ -45,11 +47,12 @@ impl Host {
     /// # Errors
     /// NOT_FOUND where it is not.
     pub(super) fn find_volume(&self, volume: Volume) -> Result<Made, Refusal> {
-        self.work_on(volume, |yard| yard.find())
+        self.work_on(&self.crews.works, volume, |yard| yard.find())
     }
 
     fn work_on<T: Send + 'static>(
         &self,
+        crew: &Crew,
         volume: Volume,
         work: impl FnOnce(&Yard<'_, crate::backing::posix::PosixBacking>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -79,7 +82,7 @@ impl Host {
             }
             outcome
         };
-        self.crews.works.within(&share, PATIENCE, work)?.unwrap_or_else(|| {
+        crew.within(&share, PATIENCE, work)?.unwrap_or_else(|| {
             let sentence = format!("the work on {key} goes on after {} s; ask again", PATIENCE.as_secs());
             Err(Refusal::new(Code::Aborted, sentence))
         })

@@ -95,11 +95,13 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- define "permfs.healthPort" -}}
+- name: healthz
+  containerPort: 9808
+  protocol: TCP
+{{- end }}
+
 {{- define "permfs.probes" -}}
-ports:
-  - name: healthz
-    containerPort: 9808
-    protocol: TCP
 # Not ready: the rules are wrong, or the mount host is away. The log says which.
 readinessProbe:
   httpGet:

@@ -1,0 +1,114 @@
+//! What a plugin does beside answering calls: it stands beside others, and tells Prometheus of its node. Needs root and
+//! /dev/fuse, and fails without.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod csi_room;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use csi_room::{Node, done_as_pod};
+use nix::sys::signal::{Signal, kill};
+use tonic::Code;
+
+/// An address that nobody has.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn asked(address: SocketAddr, request: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn metrics(address: SocketAddr) -> String {
+    asked(address, "GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n")
+}
+
+#[test]
+fn two_plugins_on_one_host_do_everything_once() {
+    let node = Node::new();
+    let second = node.second_plugin(&[]);
+    let volume = node.calls.create(node.creation("pvc-1")).unwrap();
+    assert_eq!(second.calls.create(node.creation("pvc-1")).unwrap(), volume);
+    for round in 0..5 {
+        std::thread::scope(|scope| {
+            for pod in 0..6 {
+                for calls in [&node.calls, &second.calls] {
+                    let target = node.target(&pod.to_string());
+                    let request = node.request("vol", &target);
+                    scope.spawn(move || match calls.publish(request) {
+                        Ok(_) => {}
+                        Err(refused) => assert_eq!(refused.code(), Code::Aborted, "{refused:?}"),
+                    });
+                }
+            }
+        });
+        assert_eq!(node.status().len(), 6, "round {round}");
+        for pod in 0..6 {
+            let target = node.target(&pod.to_string());
+            // By whoever did not publish it, or did.
+            second.calls.unpublish("vol", &target).unwrap();
+            node.calls.unpublish("vol", &target).unwrap();
+        }
+        assert!(node.mounts().is_empty() && node.ledger() == 0, "round {round}: {:?}", node.mounts());
+    }
+    second.calls.delete(&volume.volume_id).unwrap();
+    node.calls.delete(&volume.volume_id).unwrap();
+}
+
+#[test]
+fn prometheus_is_told_of_every_volume_and_of_a_process_that_does_not_answer() {
+    let mut node = Node::new();
+    let address = free_address();
+    let _second = node.second_plugin(&["--metrics", &address.to_string()]);
+    let (good, stuck) = (node.target("good"), node.target("stuck"));
+    for (volume, target) in [("good", &good), ("stuck", &stuck)] {
+        node.calls.publish(node.request(volume, target)).unwrap();
+    }
+    done_as_pod(50000, 0, "", &format!("echo hi > {}/file", good.display()));
+    let told = metrics(address);
+    assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
+    let serving = |volume: &str, answers: u32| {
+        let target = node.target(volume);
+        format!("permfs_volume_serving{{volume_id=\"{volume}\",target=\"{}\"}} {answers}\n", target.display())
+    };
+    for line in [&serving("good", 1), &serving("stuck", 1), "permfs_volumes 2\n", "permfs_rules_valid 1\n"] {
+        assert!(told.contains(line), "{line} is not in {told}");
+    }
+    assert!(told.contains("operation=\"create\"} 1\n"), "{told}");
+
+    let process = node.daemon(&stuck);
+    kill(process, Signal::SIGSTOP).unwrap();
+    let begin = Instant::now();
+    let told = metrics(address);
+    kill(process, Signal::SIGCONT).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    assert!(told.contains(&serving("stuck", 0)) && told.contains(&serving("good", 1)), "{told}");
+
+    node.write_rules("version = 2\n");
+    assert!(metrics(address).contains("\npermfs_rules_valid 0\n"));
+    Node::end(&mut node.host, Signal::SIGKILL);
+    assert!(metrics(address).contains("\npermfs_host_up 0\n"));
+}
+
+#[test]
+fn whoever_asks_for_something_else_than_metrics_is_told_what_there_is() {
+    let node = Node::new();
+    let address = free_address();
+    let second = node.second_plugin(&["--metrics", &address.to_string()]);
+    assert!(asked(address, "GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(asked(address, "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    // Who sends without an end, who says nothing at all, and who leaves: none keeps others from being answered.
+    let endless = "x".repeat(64 << 10);
+    let mut connection = TcpStream::connect(address).unwrap();
+    let _ = connection.write_all(endless.as_bytes());
+    let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert!(metrics(address).starts_with("HTTP/1.1 200 OK\r\n"));
+    drop(silent);
+    assert!(second.calls.ready().unwrap());
+}
