@@ -6,6 +6,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod generate;
 #[path = "../live/mod.rs"]
 mod live;
 mod operation;
@@ -16,7 +17,8 @@ mod stage;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
-use operation::{Step, sequences};
+use generate::sequences;
+use operation::Step;
 use stage::Stage;
 
 /// How many sequences run in each data mode where nothing else is said.
