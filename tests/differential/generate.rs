@@ -13,8 +13,17 @@ pub fn sequences(longest: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let who = prop_oneof![3 => Just(Actor::Root), 5 => Just(Actor::User), 2 => Just(Actor::Colleague)];
-    (who, operation()).prop_map(|(who, what)| Step { who, what })
+    let who = prop_oneof![
+        6 => Just(Actor::Root),
+        10 => Just(Actor::User),
+        4 => Just(Actor::Colleague),
+        3 => Just(Actor::Powerless),
+    ];
+    (who, operation()).prop_map(|(who, what)| {
+        // Root without CAP_SYS_ADMIN is shown too much (README, "What a pod can tell").
+        let lists = matches!(what, Operation::ListXattr { .. } | Operation::ListXattrHeld { .. });
+        Step { who: if lists && who == Actor::Powerless { Actor::Root } else { who }, what }
+    })
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -93,7 +102,7 @@ fn attributes() -> BoxedStrategy<Operation> {
 }
 
 fn extended() -> BoxedStrategy<Operation> {
-    let name = || select(vec!["user.a", "user.b", "trusted.t"]);
+    let name = || select(vec!["user.a", "user.b", "trusted.t", "security.s"]);
     prop_oneof![
         3 => (place(), name(), select(vec![0, 1, 40, 3000]), select(vec![0, 1, 2]), any::<bool>()).prop_map(
             |(at, name, length, flags, follow)| Operation::SetXattr { at, name, length, flags, follow }
@@ -122,6 +131,9 @@ fn held() -> BoxedStrategy<Operation> {
         2 => (slot(), select(vec![Whence::Start, Whence::Here, Whence::End]), -10_000_i64..100_000)
             .prop_map(|(slot, from, by)| Operation::Seek { slot, from, by }),
         3 => slot().prop_map(|slot| Operation::List { slot }),
+        2 => (place(), 0_u64..5, 1_usize..5).prop_map(|(at, page, pages)| Operation::ReadDirect { at, page, pages }),
+        2 => (place(), 0_u64..5, 1_usize..5, any::<u8>())
+            .prop_map(|(at, page, pages, byte)| Operation::WriteDirect { at, page, pages, byte }),
         2 => (slot(), slot(), proptest::option::of(offset()), length())
             .prop_map(|(from, to, offset, length)| Operation::SendFile { from, to, offset, length }),
         // RWF_DSYNC, RWF_SYNC, RWF_APPEND. RWF_NOAPPEND: see the README, "What a pod can tell".
@@ -231,9 +243,15 @@ fn time() -> impl Strategy<Value = Time> {
     ]
 }
 
-/// Around block and page borders, and far enough out to leave holes.
+/// Around block and page borders, far enough out to leave holes, and now and then where no file can reach.
 fn offset() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => Just(0), 2 => 0_u64..200, 2 => select(vec![4095, 4096, 4097, 65536]), 1 => 0_u64..300_000]
+    prop_oneof![
+        20 => Just(0),
+        20 => 0_u64..200,
+        20 => select(vec![4095, 4096, 4097, 65536]),
+        10 => 0_u64..300_000,
+        1 => select(vec![1 << 44, i64::MAX.unsigned_abs() - 4095, i64::MAX.unsigned_abs()]),
+    ]
 }
 
 fn length() -> impl Strategy<Value = usize> {

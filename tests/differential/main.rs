@@ -31,12 +31,11 @@ fn a_transparent_mount_cannot_be_told_from_the_directory_itself() {
     compare(&Stage::new(&through_the_page_cache()), sequences(STEPS));
 }
 
-/// The kernel writes past permfs here, with the same credentials whoever writes, and so clears suid and sgid for root too, where
-/// they were set after the open (README, "What a pod can tell"). So no step sets them on what is there.
+/// The kernel writes past permfs here, with the same credentials whoever writes and the flags of the open.
 #[test]
 fn nor_can_one_with_passthrough() {
     let sequences =
-        sequences(STEPS).prop_map(|steps| steps.into_iter().map(Step::without_set_ids).collect::<Vec<_>>());
+        sequences(STEPS).prop_map(|steps| steps.into_iter().map(Step::under_passthrough).collect::<Vec<_>>());
     compare(&Stage::new(live::TRANSPARENT), sequences);
 }
 

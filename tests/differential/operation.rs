@@ -12,6 +12,8 @@ pub enum Actor {
     User,
     /// 1235:1235, who also belongs to group 1234.
     Colleague,
+    /// 0:0 without a capability: root in a pod that drops them all.
+    Powerless,
 }
 
 /// One of the few open files.
@@ -133,6 +135,8 @@ pub enum Operation {
     SetAcl { at: Place, default: bool, acl: Acl },
     GetAcl { at: Place, default: bool },
     Umask { mask: u32 },
+    ReadDirect { at: Place, page: u64, pages: usize },
+    WriteDirect { at: Place, page: u64, pages: usize, byte: u8 },
     Duplicate { from: Slot, to: Slot },
     OpenAgain { from: Slot, to: Slot, flags: Flags },
     OpenWithin { slot: Slot, at: Place, flags: Flags, resolve: u64 },
@@ -164,10 +168,15 @@ pub struct Step {
 }
 
 impl Step {
-    /// The same, but that it sets neither suid nor sgid on what is there.
-    pub fn without_set_ids(mut self) -> Self {
-        if let Operation::Chmod { mode, .. } | Operation::Fchmod { mode, .. } = &mut self.what {
-            *mode &= 0o1777;
+    /// The same, but for what cannot be the same under passthrough (README, "What a pod can tell"): it sets neither suid nor
+    /// sgid on what is there, and no file that appends stops doing so.
+    pub fn under_passthrough(mut self) -> Self {
+        match &mut self.what {
+            Operation::Chmod { mode, .. }
+            | Operation::Fchmod { mode, .. }
+            | Operation::ChmodHeld { mode, .. } => *mode &= 0o1777,
+            Operation::SetAppend { on, .. } => *on = true,
+            _ => {}
         }
         self
     }

@@ -216,7 +216,7 @@ fn a_setattr_changes_what_its_bits_say_and_nothing_else() {
     let change = |valid| {
         let set = wire::SetattrIn { valid, ..set };
         match decoded(&message(4, &[set.as_bytes()]), EXTENDED) {
-            Ok(Request::Setattr { node: about, change }) if about == node(7) => change,
+            Ok(Request::Setattr { node: about, change, .. }) if about == node(7) => change,
             other => panic!("{other:?}"),
         }
     };

@@ -14,9 +14,13 @@ use super::super::live::tree::{describe, digest};
 use super::super::operation::{Lock, Operation, Place, Slot, Whence};
 use super::{Outcome, Side, done, mapped, timestamps};
 
+const PAGE: usize = 4096;
+
 impl Side {
     pub(super) fn held(&mut self, operation: &Operation) -> Option<Outcome> {
         Some(match *operation {
+            Operation::ReadDirect { ref at, page, pages } => self.direct(at, page, pages, None),
+            Operation::WriteDirect { ref at, page, pages, byte } => self.direct(at, page, pages, Some(byte)),
             Operation::Duplicate { from, to } => {
                 self.slot(from).and_then(|file| io::fcntl_dupfd_cloexec(file, 0)).map(|copy| {
                     self.open[to] = Some(copy);
@@ -98,6 +102,26 @@ impl Side {
             }
             _ => return None,
         })
+    }
+
+    /// In whole pages, from and to whole pages: what else O_DIRECT takes is each filesystem's own.
+    fn direct(&self, at: &Place, page: u64, pages: usize, byte: Option<u8>) -> Outcome {
+        let access = if byte.is_some() { OFlags::WRONLY } else { OFlags::RDONLY };
+        let flags = access | OFlags::DIRECT | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = fs::openat(self.base(at)?, &*at.path, flags, Mode::empty())?;
+        if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Ok("not a regular file".to_owned());
+        }
+        let mut memory = vec![byte.unwrap_or_default(); (pages + 1) * PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
+        let (buffer, offset) = (&mut memory[start..start + pages * PAGE], page * 4096);
+        match byte {
+            Some(_) => io::pwrite(&file, buffer, offset).map(|written| written.to_string()),
+            None => {
+                let read = io::pread(&file, &mut *buffer, offset)?;
+                Ok(format!("{read} bytes, {:016x}", digest(&buffer[..read])))
+            }
+        }
     }
 
     fn open_again(&mut self, from: Slot, to: Slot, flags: u32) -> Outcome {
