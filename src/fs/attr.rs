@@ -1,5 +1,7 @@
 //! Attributes: looking at them and changing them.
 
+use std::borrow::Cow;
+
 use super::visit::{Visit, errno_of};
 use super::{Attributes, CallerId, Errno, FileHandleId, Filesystem, NewTime, NodeId, SetAttr};
 use crate::backing::{BackingFs, Freshness};
@@ -78,10 +80,19 @@ impl<B: BackingFs> Filesystem<B> {
     ///
     /// # Errors
     /// As [`Self::setattr`].
-    pub fn clear_set_ids(&self, caller: CallerId, node: NodeId) -> Result<Option<Attributes>, Errno> {
+    pub fn clear_set_ids(
+        &self,
+        caller: CallerId,
+        node: NodeId,
+        handle: Option<FileHandleId>,
+    ) -> Result<Option<Attributes>, Errno> {
         let at = self.visit(caller, node)?;
         at.writable()?;
-        let who = self.actor(&at, Operation::Change, at.rules())?;
+        let who = match handle {
+            // Done as the opener (see `Self::writer`), who may be root where the caller is not.
+            Some(handle) => Cow::Owned(self.handles.file(handle)?.opener.clone()),
+            None => self.actor(&at, Operation::Change, at.rules())?,
+        };
         if !who.uid.is_root() {
             return Ok(None);
         }

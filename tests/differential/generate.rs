@@ -134,7 +134,7 @@ fn held() -> BoxedStrategy<Operation> {
         2 => (place(), 0_u64..5, 1_usize..5).prop_map(|(at, page, pages)| Operation::ReadDirect { at, page, pages }),
         2 => (place(), 0_u64..5, 1_usize..5, any::<u8>())
             .prop_map(|(at, page, pages, byte)| Operation::WriteDirect { at, page, pages, byte }),
-        2 => (slot(), slot(), proptest::option::of(offset()), length())
+        2 => (slot(), slot(), proptest::option::of(near()), length())
             .prop_map(|(from, to, offset, length)| Operation::SendFile { from, to, offset, length }),
         // RWF_DSYNC, RWF_SYNC, RWF_APPEND. RWF_NOAPPEND: see the README, "What a pod can tell".
         2 => (slot(), offset(), length(), select(vec![0, 2, 4, 0x10]))
@@ -206,6 +206,7 @@ fn flags() -> impl Strategy<Value = Flags> {
         4 => Just(libc::O_CREAT),
         2 => Just(libc::O_CREAT | libc::O_EXCL),
         1 => Just(libc::O_TMPFILE),
+        1 => Just(libc::O_TMPFILE | libc::O_EXCL),
         1 => Just(libc::O_DIRECTORY),
         1 => Just(libc::O_PATH),
     ];
@@ -214,6 +215,8 @@ fn flags() -> impl Strategy<Value = Flags> {
         1 => Just(libc::O_TRUNC),
         2 => Just(libc::O_APPEND),
         1 => Just(libc::O_NOFOLLOW),
+        1 => Just(libc::O_NOATIME),
+        1 => Just(libc::O_DSYNC),
         1 => Just(libc::O_TRUNC | libc::O_APPEND),
     ];
     // O_NONBLOCK: the open of a fifo without a peer must not wait.
@@ -238,20 +241,21 @@ fn time() -> impl Strategy<Value = Time> {
     prop_oneof![
         1 => Just(Time::Now),
         2 => Just(Time::Omit),
-        3 => (select(vec![0, 1, 1_000_000_000, 3_000_000_000, -1]), select(vec![0, 1, 999_999_999]))
+        // Beyond 1901 and 2446, too, which is what ext4 has room for.
+        3 => (select(vec![0, 1, 1_000_000_000, 3_000_000_000, 20_000_000_000, -1, -3_000_000_000]), select(vec![0, 1, 999_999_999]))
             .prop_map(|(seconds, nanoseconds)| Time::At(seconds, nanoseconds)),
     ]
 }
 
-/// Around block and page borders, far enough out to leave holes, and now and then where no file can reach.
+/// Near, and now and then where no file can reach.
 fn offset() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        20 => Just(0),
-        20 => 0_u64..200,
-        20 => select(vec![4095, 4096, 4097, 65536]),
-        10 => 0_u64..300_000,
-        1 => select(vec![1 << 44, i64::MAX.unsigned_abs() - 4095, i64::MAX.unsigned_abs()]),
-    ]
+    let far = select(vec![1 << 44, i64::MAX.unsigned_abs() - 4095, i64::MAX.unsigned_abs()]);
+    prop_oneof![70 => near(), 1 => far]
+}
+
+/// Around block and page borders, and far enough out to leave holes.
+fn near() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => Just(0), 2 => 0_u64..200, 2 => select(vec![4095, 4096, 4097, 65536]), 1 => 0_u64..300_000]
 }
 
 fn length() -> impl Strategy<Value = usize> {

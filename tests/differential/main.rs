@@ -23,6 +23,23 @@ use stage::Stage;
 
 /// How many sequences run in each data mode where nothing else is said.
 const CASES: u32 = 2_000;
+/// A translation that leaves everything as it is.
+const IDENTITY: &str = r#"
+version = 1
+
+[profile.identity]
+uid = [ { pod = "1-4294967294", nfs = "1-4294967294" } ]
+gid = [ { pod = "1-4294967294", nfs = "1-4294967294" } ]
+
+[profile.identity.unmapped]
+root = "keep"
+nfs = "keep"
+pod = "keep"
+
+[profile.identity.cache]
+data = "page"
+"#;
+
 /// The longest sequence.
 const STEPS: usize = 60;
 
@@ -37,6 +54,14 @@ fn nor_can_one_with_passthrough() {
     let sequences =
         sequences(STEPS).prop_map(|steps| steps.into_iter().map(Step::under_passthrough).collect::<Vec<_>>());
     compare(&Stage::new(live::TRANSPARENT), sequences);
+}
+
+/// Each id has a rule, and the rules say what is there already.
+#[test]
+fn nor_can_one_that_translates_everybody_to_themselves() {
+    let sequences =
+        sequences(STEPS).prop_map(|steps| steps.into_iter().map(Step::without_set_ids).collect::<Vec<_>>());
+    compare(&Stage::new(IDENTITY), sequences);
 }
 
 #[test]

@@ -168,14 +168,30 @@ pub struct Step {
 }
 
 impl Step {
+    /// The same, but that no file has suid or sgid: under a translation root does not keep them on what it writes.
+    pub fn without_set_ids(mut self) -> Self {
+        match &mut self.what {
+            Operation::Open { mode, .. }
+            | Operation::Mknod { mode, .. }
+            | Operation::Chmod { mode, .. }
+            | Operation::Fchmod { mode, .. }
+            | Operation::ChmodHeld { mode, .. } => *mode &= 0o1777,
+            _ => {}
+        }
+        self
+    }
+
     /// The same, but for what cannot be the same under passthrough (README, "What a pod can tell"): it sets neither suid nor
-    /// sgid on what is there, and no file that appends stops doing so.
+    /// sgid on what is there, no file that appends stops doing so, and who might find no mapping writes without one.
     pub fn under_passthrough(mut self) -> Self {
         match &mut self.what {
             Operation::Chmod { mode, .. }
             | Operation::Fchmod { mode, .. }
             | Operation::ChmodHeld { mode, .. } => *mode &= 0o1777,
             Operation::SetAppend { on, .. } => *on = true,
+            &mut Operation::WriteMapped { slot, offset, length, byte } => {
+                self.what = Operation::Write { slot, offset: Some(offset), length, byte };
+            }
             _ => {}
         }
         self

@@ -37,7 +37,10 @@ impl<B: BackingFs> Server<B> {
     ) {
         let mut changed = self.fs.setattr(caller, node, change);
         if clears_set_ids && changed.is_ok() {
-            changed = self.fs.clear_set_ids(caller, node).and_then(|cleared| cleared.map_or(changed, Ok));
+            changed = self
+                .fs
+                .clear_set_ids(caller, node, change.handle)
+                .and_then(|cleared| cleared.map_or(changed, Ok));
         }
         reply.value(changed.map(|found| encode::attributes(&found)));
     }

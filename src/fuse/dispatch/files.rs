@@ -25,7 +25,9 @@ impl<B: BackingFs> Server<B> {
     ) {
         let opened = self.fs.open(caller, node, flags).and_then(|opened| {
             if clears_set_ids {
-                self.fs.clear_set_ids(caller, node).inspect_err(|_| self.fs.release(opened.handle))?;
+                self.fs
+                    .clear_set_ids(caller, node, Some(opened.handle))
+                    .inspect_err(|_| self.fs.release(opened.handle))?;
             }
             Ok(opened)
         });

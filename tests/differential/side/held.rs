@@ -138,7 +138,12 @@ impl Side {
         let makes = flags.intersects(OFlags::CREATE | OFlags::TMPFILE - OFlags::DIRECTORY);
         let mode = if makes { Mode::from_raw_mode(0o640) } else { Mode::empty() };
         let resolve = ResolveFlags::from_bits_retain(resolve);
-        let file = fs::openat2(self.base(at)?, &*at.path, flags, mode, resolve)?;
+        // EAGAIN: somebody on this machine has renamed or mounted something meanwhile, and `..` may lead anywhere (openat2(2)).
+        let base = self.base(at)?;
+        let file = (0..1000)
+            .map(|_try| fs::openat2(base, &*at.path, flags, mode, resolve))
+            .find(|opened| !matches!(opened, Err(Errno::AGAIN)))
+            .unwrap_or(Err(Errno::AGAIN))?;
         let stat = fs::fstat(&file).map(|stat| describe(&stat));
         self.open[slot] = Some(file);
         stat
