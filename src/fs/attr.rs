@@ -89,8 +89,8 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, node)?;
         at.writable()?;
         let who = match handle {
-            // Done as the opener (see `Self::writer`), who may be root where the caller is not.
-            Some(handle) => Cow::Owned(self.handles.file(handle)?.opener.clone()),
+            // It may have been done as the opener, who may be root where the caller is not.
+            Some(handle) => Cow::Owned(self.writer(caller, &*self.handles.file(handle)?).clone()),
             None => self.actor(&at, Operation::Change, at.rules())?,
         };
         if !who.uid.is_root() {

@@ -27,6 +27,8 @@ pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
         ),
         ("a lock is had on what is open, whatever the mode says by now", locked_where_nobody_may_open()),
         ("a mode without rights for its maker takes no lock away", locked_by_its_maker()),
+        ("a member of the group keeps a sgid that runs nothing", truncated_by_a_member()),
+        ("a file without a name goes on through O_PATH alone", nameless_and_closed()),
         ("an ACL that is not there can be taken away", no_acl_taken_away()),
         ("root without CAP_FSETID takes suid away by ftruncate", truncated_by_a_powerless_root()),
         ("root without CAP_FSETID takes sgid away by fallocate", allocated_by_a_powerless_root()),
@@ -72,6 +74,29 @@ fn locked_by_its_maker() -> Vec<Step> {
         Step { who: User, what: Open { slot: 0, at: at("a"), flags, mode: 0o444 } },
         Step { who: User, what: LockRange { slot: 0, lock: Lock::Exclusive, start: 0, length: 1 } },
         Step { who: User, what: Flock { slot: 0, lock: Lock::Exclusive } },
+    ]
+}
+
+fn truncated_by_a_member() -> Vec<Step> {
+    let flags = open_flags(libc::O_WRONLY);
+    vec![
+        Step { who: Root, what: Open { slot: 3, at: at("c"), flags, mode: 0 } },
+        Step { who: Root, what: Chmod { at: at("c"), mode: 0o2640 } },
+        Step { who: User, what: Ftruncate { slot: 3, size: 0 } },
+        Step { who: User, what: Fstat { slot: 3 } },
+    ]
+}
+
+fn nameless_and_closed() -> Vec<Step> {
+    let (flags, held) = (open_flags(libc::O_WRONLY | libc::O_TMPFILE), open_flags(libc::O_PATH));
+    vec![
+        Step { who: Root, what: Open { slot: 3, at: at("b"), flags, mode: 0o644 } },
+        Step { who: Root, what: OpenAgain { from: 3, to: 3, flags: held } },
+        Step { who: Root, what: Fstat { slot: 3 } },
+        Step { who: Root, what: OpenAgain { from: 3, to: 0, flags: open_flags(libc::O_RDWR) } },
+        Step { who: Root, what: LinkOpen { slot: 0, to: at("a") } },
+        Step { who: Root, what: Unlink { at: at("a") } },
+        Step { who: Root, what: Write { slot: 0, offset: None, length: 10, byte: 1 } },
     ]
 }
 
