@@ -125,7 +125,8 @@ impl Side {
     }
 
     fn open_again(&mut self, from: Slot, to: Slot, flags: u32) -> Outcome {
-        let flags = OFlags::from_bits_retain(flags) - (OFlags::CREATE | OFlags::EXCL) | OFlags::CLOEXEC;
+        let flags =
+            OFlags::from_bits_retain(flags).difference(OFlags::CREATE | OFlags::EXCL) | OFlags::CLOEXEC;
         let file = fs::open(path_of(self.slot(from)?), flags, Mode::from_raw_mode(0o644))?;
         let stat = fs::fstat(&file).map(|stat| describe(&stat));
         self.open[to] = Some(file);
@@ -135,7 +136,7 @@ impl Side {
     fn open_within(&mut self, slot: Slot, at: &Place, flags: u32, resolve: u64) -> Outcome {
         let flags = OFlags::from_bits_retain(flags) | OFlags::CLOEXEC;
         // openat2(2) refuses a mode where nothing can be made.
-        let makes = flags.intersects(OFlags::CREATE | OFlags::TMPFILE - OFlags::DIRECTORY);
+        let makes = flags.intersects(OFlags::CREATE.union(OFlags::TMPFILE.difference(OFlags::DIRECTORY)));
         let mode = if makes { Mode::from_raw_mode(0o640) } else { Mode::empty() };
         let resolve = ResolveFlags::from_bits_retain(resolve);
         // EAGAIN: somebody on this machine has renamed or mounted something meanwhile, and `..` may lead anywhere (openat2(2)).
