@@ -109,8 +109,11 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, node)?;
         at.writable()?;
         let who = self.actor(&at, Operation::Change, at.rules())?;
+        if !who.uid.is_root() {
+            return Ok(());
+        }
         let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
-        if !who.uid.is_root() || !stored.permissions.contains(Permissions::SETGID) {
+        if !stored.permissions.contains(Permissions::SETGID) {
             return Ok(());
         }
         self.backing.chmod(&who, at.node(self)?, stored.permissions.without(Permissions::SETGID))

@@ -142,15 +142,7 @@ impl<B: BackingFs> Filesystem<B> {
             self.backing.tmpfile(who, at.node(self)?, self.backing_flags(flags), mode)
         })?;
         let found = self.backing.identify(&file)?;
-        let nameless = self.backing.reference(&file)?;
-        let made = self.enter_open(&at, name, found, file, &who, flags)?;
-        // As what has lost its last name (see `remove`): it may be left open with O_PATH alone.
-        let inode = self.inode(made.0.node)?;
-        if inode.pinned.is_none() {
-            inode.about_to_go(self.backing.node_descriptor(&nameless));
-            self.keep(Some((inode, nameless)));
-        }
-        Ok(made)
+        self.enter_open(&at, name, found, file, &who, flags)
     }
 
     /// The empty file `name`, if it is as a worker that died would have left it, gets what it may not have come to: NFSv3 makes a

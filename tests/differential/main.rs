@@ -1,5 +1,6 @@
-//! Random sequences of system calls, done on a bare directory and through a transparent mount of another directory on
-//! the same filesystem: every result, every errno and both whole trees must be the same.
+//! Random sequences of system calls, done on a bare directory and through a mount of another directory on the same
+//! filesystem that translates nothing, or everybody to themselves: every result, every errno and both whole trees must be
+//! the same.
 //!
 //! `PERMFS_DIFFERENTIAL_CASES` says how many sequences (the default takes half a minute). A difference is shrunk and
 //! printed as Rust; paste it into `regressions.rs`.
