@@ -331,6 +331,10 @@ pub trait BackingFs: Send + Sync + 'static {
 
     /// open(2) of a regular file already resolved. O_CREAT, O_EXCL and O_NOFOLLOW in `flags` are ignored.
     fn open(&self, who: &Credentials, node: &Self::Node, flags: OFlag) -> Result<Self::File, Errno>;
+    /// As [`Self::open`], for locks alone: by the daemon where the mode forbids by now what it allowed when `who` opened the file.
+    fn open_to_lock(&self, who: &Credentials, node: &Self::Node, flags: OFlag) -> Result<Self::File, Errno> {
+        self.open(who, node, flags)
+    }
     /// As [`Self::open`], by a name that the object was last known to have, which is cheaper than by its handle, and its
     /// attributes. O_TRUNC in `flags` is ignored too. ESTALE where the name is another object's by now, or the object has no handle.
     fn open_name(

@@ -1,9 +1,11 @@
 //! Attributes: looking at them and changing them.
 
+use std::borrow::Cow;
+
 use super::visit::{Visit, errno_of};
 use super::{Attributes, CallerId, Errno, FileHandleId, Filesystem, NewTime, NodeId, SetAttr};
 use crate::backing::{BackingFs, Freshness};
-use crate::policy::{ChownOutcome, Operation, StoredAttr};
+use crate::policy::{ChownOutcome, Credentials, Operation, Permissions, StoredAttr};
 use nix::unistd::AccessFlags;
 
 impl<B: BackingFs> Filesystem<B> {
@@ -53,10 +55,7 @@ impl<B: BackingFs> Filesystem<B> {
             // Either a chown(2) of nobody to nobody, which clears suid for the owner, or the kernel about to write for
             // somebody who need not be the owner: it looks the same, so a refusal is not passed on.
             let who = self.actor(&at, Operation::Change, at.rules())?;
-            match self.backing.chown(&who, at.node(self)?, None, None) {
-                Err(Errno::EPERM | Errno::EACCES) | Ok(()) => {}
-                Err(error) => return Err(error),
-            }
+            self.chown_to_nobody(&at, &who)?;
         }
         if let Some(size) = change.size {
             self.truncate(caller, &at, change.handle, size)?;
@@ -74,6 +73,50 @@ impl<B: BackingFs> Filesystem<B> {
         }
         let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         Ok(self.attributes(&at, &stored))
+    }
+
+    /// A file was truncated by who cannot keep suid and sgid on what it changes (has not CAP_FSETID): they go, also where the
+    /// backing has seen its root, who can. The new attributes, where there was something to do.
+    ///
+    /// # Errors
+    /// As [`Self::setattr`].
+    pub fn clear_set_ids(
+        &self,
+        caller: CallerId,
+        node: NodeId,
+        handle: Option<FileHandleId>,
+    ) -> Result<Option<Attributes>, Errno> {
+        let at = self.visit(caller, node)?;
+        at.writable()?;
+        let who = match handle {
+            // It may have been done as the opener, who may be root where the caller is not.
+            Some(handle) => Cow::Owned(self.writer(caller, &*self.handles.file(handle)?).clone()),
+            None => self.actor(&at, Operation::Change, at.rules())?,
+        };
+        if !who.uid.is_root() {
+            return Ok(None);
+        }
+        self.chown_to_nobody(&at, &who)?;
+        let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
+        Ok(Some(self.attributes(&at, &stored)))
+    }
+
+    /// As [`Self::clear_set_ids`], of an ACL that was set by who is outside the object's group.
+    ///
+    /// # Errors
+    /// As [`Self::setattr`].
+    pub fn clear_setgid(&self, caller: CallerId, node: NodeId) -> Result<(), Errno> {
+        let at = self.visit(caller, node)?;
+        at.writable()?;
+        let who = self.actor(&at, Operation::Change, at.rules())?;
+        if !who.uid.is_root() {
+            return Ok(());
+        }
+        let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
+        if !stored.permissions.contains(Permissions::SETGID) {
+            return Ok(());
+        }
+        self.backing.chmod(&who, at.node(self)?, stored.permissions.without(Permissions::SETGID))
     }
 
     /// readlink(2).
@@ -101,6 +144,14 @@ impl<B: BackingFs> Filesystem<B> {
 
     fn attributes(&self, at: &Visit<B>, stored: &StoredAttr) -> Attributes {
         Attributes { attr: self.present(at, stored), valid: at.policy.cache().attr_timeout }
+    }
+
+    /// Takes suid and sgid from a file, if `who` may do that, and changes nothing else.
+    fn chown_to_nobody(&self, at: &Visit<B>, who: &Credentials) -> Result<(), Errno> {
+        match self.backing.chown(who, at.node(self)?, None, None) {
+            Err(Errno::EPERM | Errno::EACCES) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn chown(&self, at: &Visit<B>, change: &SetAttr) -> Result<(), Errno> {

@@ -64,6 +64,15 @@ pub(crate) struct Handles<B: BackingFs> {
     state: Arc<State>,
 }
 
+/// Where the mount ends before the process does: an open file and its inode hold each other.
+impl<B: BackingFs> Drop for Handles<B> {
+    fn drop(&mut self) {
+        for open in &self.files {
+            lock(&open.inode.live().open).clear();
+        }
+    }
+}
+
 impl<B: BackingFs> Handles<B> {
     pub(crate) fn new(state: Arc<State>) -> Self {
         Self { files: DashMap::default(), open: AtomicUsize::new(0), full: AtomicBool::new(false), state }

@@ -390,7 +390,7 @@ impl<B: BackingFs> Filesystem<B> {
                 return Ok(None);
             }
             let node = self.resolve(&open.opener, &open.inode)?;
-            let file = self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)?;
+            let file = self.backing.open_to_lock(&open.opener, &node, open.flags & OFlag::O_ACCMODE)?;
             self.handles.add_flocked(&self.backing, open, file);
         }
         Ok(Some(Lockable::Whole(Arc::clone(open))))
@@ -411,7 +411,7 @@ impl<B: BackingFs> Filesystem<B> {
                 opened => return opened,
             }
         }
-        self.backing.open(&open.opener, &node, open.flags & OFlag::O_ACCMODE)
+        self.backing.open_to_lock(&open.opener, &node, open.flags & OFlag::O_ACCMODE)
     }
 
     /// A lock was set: remember whose, wake who waits, and let the kernel forget what it cached before, since locks are

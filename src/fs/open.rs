@@ -68,7 +68,7 @@ impl<B: BackingFs> Filesystem<B> {
         open: OpenAs<'_>,
     ) -> Result<Opened, Errno> {
         let content = self.enter_content(policy, &inode, &file, open)?;
-        let flags = self.backing_flags(open.flags);
+        let flags = self.backing_flags(open.flags) | open.flags & OFlag::O_TMPFILE;
         let opener = open.opener.clone();
         let open = OpenFile::new(inode, file, opener, flags, content);
         let silent = self.closes_in_silence(policy, &open);
@@ -97,6 +97,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// The last descriptor is closed.
     pub fn release(&self, handle: FileHandleId) {
         let _under_way = self.releases.begin();
+        self.keep_nameless(handle);
         if let Some(open) = self.handles.remove_file(handle) {
             self.drop_locks_through(&open.inode, handle);
             fault::point!("release: locks dropped");
@@ -110,6 +111,22 @@ impl<B: BackingFs> Filesystem<B> {
             self.releases.expected_is_done();
         }
         self.waiters.wake();
+    }
+
+    /// A file that was made without a name, and has none yet, may be held by O_PATH alone from now on. As what has lost its last
+    /// name (see `remove`), it is kept until the kernel forgets it.
+    fn keep_nameless(&self, handle: FileHandleId) {
+        let Ok(open) = self.handles.file(handle) else { return };
+        if !open.flags.contains(OFlag::O_TMPFILE) || open.inode.pinned.is_some() {
+            return;
+        }
+        let attr = self.backing.stat_file(&open.file, Freshness::Known);
+        if attr.is_ok_and(|attr| attr.nlink == 0)
+            && let Ok(node) = self.backing.reference(&open.file)
+        {
+            open.inode.about_to_go(self.backing.node_descriptor(&node));
+            self.keep(Some((Arc::clone(&open.inode), node)));
+        }
     }
 
     /// So many closes were in hand when the process before this one died.

@@ -109,8 +109,9 @@ impl<B: BackingFs> Filesystem<B> {
         at.writable()?;
         let who = self.actor(&at, Operation::Change, at.rules())?;
         may_change(&at, &who, name.to_bytes())?;
-        // Once it is attempted nobody can tell any more whether there was one.
-        if !replay::was_attempted()
+        // Once it is attempted nobody can tell any more whether there was one. To take away an ACL that is not there is no error.
+        if !acl::is_acl(name.to_bytes())
+            && !replay::was_attempted()
             && self.backing.getxattr(&who, at.node(self)?, name, &mut []) == Err(Errno::ENODATA)
         {
             return Err(Errno::ENODATA);

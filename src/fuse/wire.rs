@@ -23,7 +23,10 @@ pub(crate) const FATTR_MTIME: u32 = 1 << 5;
 pub(crate) const FATTR_FH: u32 = 1 << 6;
 pub(crate) const FATTR_ATIME_NOW: u32 = 1 << 7;
 pub(crate) const FATTR_MTIME_NOW: u32 = 1 << 8;
+pub(crate) const FATTR_KILL_SUIDGID: u32 = 1 << 11;
 
+pub(crate) const FUSE_OPEN_KILL_SUIDGID: u32 = 1 << 0;
+pub(crate) const FUSE_SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 pub(crate) const FOPEN_DIRECT_IO: u32 = 1 << 0;
 pub(crate) const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 /// Closes are not told of (7.35, Linux 5.16; before that they are all the same).

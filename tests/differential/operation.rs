@@ -1,12 +1,7 @@
-//! One step of a sequence as data, and how proptest makes it up.
-//!
-//! Few names and few slots on purpose, so that steps meet: most bugs need two of them on one object. Everything prints
-//! as the Rust that builds it, so that a shrunk sequence can be pasted into `regressions.rs`.
+//! One step of a sequence as data. Everything prints as the Rust that builds it, so that a shrunk sequence can be pasted
+//! into `regressions.rs`.
 
 use std::fmt;
-
-use proptest::prelude::*;
-use proptest::sample::select;
 
 /// Who does a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +12,8 @@ pub enum Actor {
     User,
     /// 1235:1235, who also belongs to group 1234.
     Colleague,
+    /// 0:0 without a capability: root in a pod that drops them all.
+    Powerless,
 }
 
 /// One of the few open files.
@@ -79,6 +76,22 @@ pub enum Time {
     At(i64, i64),
 }
 
+/// Where lseek(2) counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whence {
+    Start,
+    Here,
+    End,
+}
+
+/// What is asked of a lock, without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    Shared,
+    Exclusive,
+    None,
+}
+
 /// An ACL to set, as the kernel's xattr has it: (tag, permissions, id).
 pub type Acl = Vec<(u16, u16, u32)>;
 
@@ -122,6 +135,29 @@ pub enum Operation {
     SetAcl { at: Place, default: bool, acl: Acl },
     GetAcl { at: Place, default: bool },
     Umask { mask: u32 },
+    ReadDirect { at: Place, page: u64, pages: usize },
+    WriteDirect { at: Place, page: u64, pages: usize, byte: u8 },
+    Duplicate { from: Slot, to: Slot },
+    OpenAgain { from: Slot, to: Slot, flags: Flags },
+    OpenWithin { slot: Slot, at: Place, flags: Flags, resolve: u64 },
+    SetAppend { slot: Slot, on: bool },
+    Seek { slot: Slot, from: Whence, by: i64 },
+    List { slot: Slot },
+    SendFile { from: Slot, to: Slot, offset: Option<u64>, length: usize },
+    WriteWith { slot: Slot, offset: u64, length: usize, flags: u32 },
+    ReadMapped { slot: Slot, offset: u64, length: usize },
+    WriteMapped { slot: Slot, offset: u64, length: usize, byte: u8 },
+    Flock { slot: Slot, lock: Lock },
+    LockRange { slot: Slot, lock: Lock, start: u64, length: u64 },
+    TestRange { slot: Slot, lock: Lock, start: u64, length: u64 },
+    LinkHeld { slot: Slot, to: Place },
+    ChownHeld { slot: Slot, uid: Option<u32>, gid: Option<u32> },
+    ChmodHeld { slot: Slot, mode: u32 },
+    TimesHeld { slot: Slot, atime: Time, mtime: Time },
+    SetXattrHeld { slot: Slot, name: &'static str, length: usize, flags: u32 },
+    GetXattrHeld { slot: Slot, name: &'static str, room: usize },
+    ListXattrHeld { slot: Slot },
+    RemoveXattrHeld { slot: Slot, name: &'static str },
 }
 
 /// Who does what.
@@ -132,242 +168,32 @@ pub struct Step {
 }
 
 impl Step {
-    /// The same, but that it sets neither suid nor sgid on what is there.
+    /// The same, but that no file has suid or sgid: under a translation root does not keep them on what it writes.
     pub fn without_set_ids(mut self) -> Self {
-        if let Operation::Chmod { mode, .. } | Operation::Fchmod { mode, .. } = &mut self.what {
-            *mode &= 0o1777;
+        match &mut self.what {
+            Operation::Open { mode, .. }
+            | Operation::Mknod { mode, .. }
+            | Operation::Chmod { mode, .. }
+            | Operation::Fchmod { mode, .. }
+            | Operation::ChmodHeld { mode, .. } => *mode &= 0o1777,
+            _ => {}
         }
         self
     }
-}
 
-/// Sequences of up to `longest` steps.
-pub fn sequences(longest: usize) -> impl Strategy<Value = Vec<Step>> {
-    proptest::collection::vec(step(), 1..=longest)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let who = prop_oneof![3 => Just(Actor::Root), 5 => Just(Actor::User), 2 => Just(Actor::Colleague)];
-    (who, operation()).prop_map(|(who, what)| Step { who, what })
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![
-        30 => content(),
-        30 => names(),
-        25 => attributes(),
-        10 => extended(),
-    ]
-}
-
-fn content() -> BoxedStrategy<Operation> {
-    prop_oneof![
-        9 => (slot(), place(), flags(), mode()).prop_map(|(slot, at, flags, mode)| Operation::Open { slot, at, flags, mode }),
-        2 => slot().prop_map(|slot| Operation::Close { slot }),
-        6 => (slot(), proptest::option::of(offset()), length(), any::<u8>())
-            .prop_map(|(slot, offset, length, byte)| Operation::Write { slot, offset, length, byte }),
-        4 => (slot(), proptest::option::of(offset()), length())
-            .prop_map(|(slot, offset, length)| Operation::Read { slot, offset, length }),
-        2 => (place(), offset()).prop_map(|(at, size)| Operation::Truncate { at, size }),
-        2 => (slot(), offset()).prop_map(|(slot, size)| Operation::Ftruncate { slot, size }),
-        2 => (slot(), select(vec![0, 1, 3, 0x10, 0x11]), offset(), 0_u64..100_000)
-            .prop_map(|(slot, mode, offset, length)| Operation::Fallocate { slot, mode, offset, length }),
-        1 => (slot(), offset()).prop_map(|(slot, offset)| Operation::SeekData { slot, offset }),
-        1 => (slot(), offset()).prop_map(|(slot, offset)| Operation::SeekHole { slot, offset }),
-        2 => (slot(), offset(), slot(), offset(), length()).prop_map(|(from, from_offset, to, to_offset, length)| {
-            Operation::CopyRange { from, from_offset, to, to_offset, length }
-        }),
-        1 => slot().prop_map(|slot| Operation::Fsync { slot }),
-    ]
-    .boxed()
-}
-
-fn names() -> BoxedStrategy<Operation> {
-    prop_oneof![
-        5 => (place(), mode()).prop_map(|(at, mode)| Operation::Mkdir { at, mode }),
-        3 => (place(), select(vec![0, 0o100_000, 0o010_000, 0o140_000, 0o020_000, 0o060_000]), mode())
-            .prop_map(|(at, kind, mode)| Operation::Mknod { at, kind, mode }),
-        3 => (place(), any_target()).prop_map(|(at, target)| Operation::Symlink { at, target }),
-        4 => (place(), place(), any::<bool>()).prop_map(|(from, to, follow)| Operation::Link { from, to, follow }),
-        1 => (slot(), place()).prop_map(|(slot, to)| Operation::LinkOpen { slot, to }),
-        6 => (place(), place(), prop_oneof![4 => Just(0), 1 => Just(1), 1 => Just(2), 1 => Just(3)])
-            .prop_map(|(from, to, flags)| Operation::Rename { from, to, flags }),
-        4 => place().prop_map(|at| Operation::Unlink { at }),
-        3 => place().prop_map(|at| Operation::Rmdir { at }),
-        1 => place().prop_map(|at| Operation::Readlink { at }),
-        3 => place().prop_map(|at| Operation::Readdir { at }),
-    ]
-    .boxed()
-}
-
-/// Not nobody to nobody: FUSE has the same request for that and for a write that clears suid, which must not fail where
-/// a chown would (EPERM for whoever is not the owner of a suid file).
-fn owners() -> impl Strategy<Value = (Option<u32>, Option<u32>)> {
-    (id(), id()).prop_filter("names somebody", |(uid, gid)| uid.is_some() || gid.is_some())
-}
-
-fn attributes() -> BoxedStrategy<Operation> {
-    prop_oneof![
-        5 => (place(), any::<bool>()).prop_map(|(at, follow)| Operation::Stat { at, follow }),
-        3 => slot().prop_map(|slot| Operation::Fstat { slot }),
-        2 => (place(), 0_u32..8, any::<bool>())
-            .prop_map(|(at, mask, effective)| Operation::Access { at, mask, effective }),
-        4 => (place(), mode()).prop_map(|(at, mode)| Operation::Chmod { at, mode }),
-        2 => (slot(), mode()).prop_map(|(slot, mode)| Operation::Fchmod { slot, mode }),
-        4 => (place(), owners(), any::<bool>())
-            .prop_map(|(at, (uid, gid), follow)| Operation::Chown { at, uid, gid, follow }),
-        2 => (slot(), owners()).prop_map(|(slot, (uid, gid))| Operation::Fchown { slot, uid, gid }),
-        4 => (place(), time(), time(), any::<bool>())
-            .prop_map(|(at, atime, mtime, follow)| Operation::Utimens { at, atime, mtime, follow }),
-        2 => (slot(), time(), time()).prop_map(|(slot, atime, mtime)| Operation::Futimens { slot, atime, mtime }),
-        1 => select(vec![0, 0o002, 0o022, 0o027, 0o077, 0o777]).prop_map(|mask| Operation::Umask { mask }),
-    ]
-    .boxed()
-}
-
-fn extended() -> BoxedStrategy<Operation> {
-    let name = || select(vec!["user.a", "user.b", "trusted.t"]);
-    prop_oneof![
-        3 => (place(), name(), select(vec![0, 1, 40, 3000]), select(vec![0, 1, 2]), any::<bool>()).prop_map(
-            |(at, name, length, flags, follow)| Operation::SetXattr { at, name, length, flags, follow }
-        ),
-        2 => (place(), name(), select(vec![0, 1, 64, 4096]), any::<bool>())
-            .prop_map(|(at, name, room, follow)| Operation::GetXattr { at, name, room, follow }),
-        2 => (place(), any::<bool>()).prop_map(|(at, follow)| Operation::ListXattr { at, follow }),
-        1 => (place(), name(), any::<bool>())
-            .prop_map(|(at, name, follow)| Operation::RemoveXattr { at, name, follow }),
-        2 => (place(), any::<bool>(), acl()).prop_map(|(at, default, acl)| Operation::SetAcl { at, default, acl }),
-        1 => (place(), any::<bool>()).prop_map(|(at, default)| Operation::GetAcl { at, default }),
-    ]
-    .boxed()
-}
-
-fn slot() -> impl Strategy<Value = Slot> {
-    0..SLOTS
-}
-
-/// Mostly a name that other steps use too; now and then one at or over the limit.
-fn component() -> BoxedStrategy<String> {
-    prop_oneof![
-        40 => select(vec!["a", "b", "c", "d", "dir"]).prop_map(str::to_owned),
-        1 => Just("x".repeat(255)),
-        1 => Just("x".repeat(256)),
-        1 => Just(".".to_owned()),
-    ]
-    .boxed()
-}
-
-/// One to three components; `..` only after a name, so that nothing leaves the case's directory.
-fn path() -> BoxedStrategy<String> {
-    prop_oneof![
-        12 => component(),
-        8 => (component(), component()).prop_map(|(first, second)| format!("{first}/{second}")),
-        2 => (component(), component(), component()).prop_map(|(a, b, c)| format!("{a}/{b}/{c}")),
-        1 => (component(), component()).prop_map(|(a, b)| format!("{a}/../{b}")),
-        1 => component().prop_map(|name| format!("{name}/")),
-        1 => component().prop_map(|name| format!("{name}/..")),
-    ]
-    .boxed()
-}
-
-fn place() -> BoxedStrategy<Place> {
-    let from = prop_oneof![6 => Just(None), 1 => slot().prop_map(Some)];
-    (from, path()).prop_map(|(from, path)| Place { from, path }).boxed()
-}
-
-fn any_target() -> BoxedStrategy<Target> {
-    prop_oneof![6 => path(), 1 => component().prop_map(|name| format!("../{name}")), 1 => Just("t".repeat(4000))].prop_map(Target).boxed()
-}
-
-fn flags() -> impl Strategy<Value = Flags> {
-    let access = select(vec![libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_RDWR]);
-    let create = prop_oneof![
-        3 => Just(0),
-        4 => Just(libc::O_CREAT),
-        2 => Just(libc::O_CREAT | libc::O_EXCL),
-        1 => Just(libc::O_TMPFILE),
-        1 => Just(libc::O_DIRECTORY),
-        1 => Just(libc::O_PATH),
-    ];
-    let rest = prop_oneof![
-        4 => Just(0),
-        1 => Just(libc::O_TRUNC),
-        2 => Just(libc::O_APPEND),
-        1 => Just(libc::O_NOFOLLOW),
-        1 => Just(libc::O_TRUNC | libc::O_APPEND),
-    ];
-    // O_NONBLOCK: the open of a fifo without a peer must not wait.
-    (access, create, rest).prop_map(|(access, create, rest)| {
-        Flags(u32::try_from(access | create | rest | libc::O_NONBLOCK).unwrap())
-    })
-}
-
-fn mode() -> impl Strategy<Value = u32> {
-    prop_oneof![
-        6 => select(vec![0o644, 0o755, 0o777, 0o600, 0o660, 0o700]),
-        3 => 0_u32..0o10000,
-        1 => select(vec![0o4755, 0o2755, 0o6777, 0o2644, 0o1777, 0]),
-    ]
-}
-
-fn id() -> impl Strategy<Value = Option<u32>> {
-    select(vec![None, Some(0), Some(1234), Some(1235), Some(4_000_000_000)])
-}
-
-fn time() -> impl Strategy<Value = Time> {
-    prop_oneof![
-        1 => Just(Time::Now),
-        2 => Just(Time::Omit),
-        3 => (select(vec![0, 1, 1_000_000_000, 3_000_000_000, -1]), select(vec![0, 1, 999_999_999]))
-            .prop_map(|(seconds, nanoseconds)| Time::At(seconds, nanoseconds)),
-    ]
-}
-
-/// Around block and page borders, and far enough out to leave holes.
-fn offset() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => Just(0), 2 => 0_u64..200, 2 => select(vec![4095, 4096, 4097, 65536]), 1 => 0_u64..300_000]
-}
-
-fn length() -> impl Strategy<Value = usize> {
-    prop_oneof![1 => Just(0_usize), 4 => 1_usize..200, 2 => select(vec![4096, 5000]), 1 => 1_usize..200_000]
-}
-
-/// Valid ones, with and without named users and groups, and one that has no mask where it needs one.
-fn acl() -> BoxedStrategy<Acl> {
-    const USER_OBJ: u16 = 1;
-    const USER: u16 = 2;
-    const GROUP_OBJ: u16 = 4;
-    const GROUP: u16 = 8;
-    const MASK: u16 = 16;
-    const OTHER: u16 = 32;
-    const NONE: u32 = u32::MAX;
-    let bits = || 0_u16..8;
-    prop_oneof![
-        (bits(), bits(), bits()).prop_map(|(u, g, o)| vec![
-            (USER_OBJ, u, NONE),
-            (GROUP_OBJ, g, NONE),
-            (OTHER, o, NONE)
-        ]),
-        (bits(), bits(), bits(), bits(), select(vec![0, 1235])).prop_map(|(u, named, g, m, id)| vec![
-            (USER_OBJ, u, NONE),
-            (USER, named, id),
-            (GROUP_OBJ, g, NONE),
-            (MASK, m, NONE),
-            (OTHER, 4, NONE)
-        ]),
-        (bits(), bits(), bits()).prop_map(|(u, named, m)| vec![
-            (USER_OBJ, u, NONE),
-            (GROUP_OBJ, 5, NONE),
-            (GROUP, named, 1235),
-            (MASK, m, NONE),
-            (OTHER, 0, NONE)
-        ]),
-        bits().prop_map(|named| vec![
-            (USER_OBJ, 7, NONE),
-            (USER, named, 1235),
-            (GROUP_OBJ, 5, NONE),
-            (OTHER, 0, NONE)
-        ]),
-    ]
-    .boxed()
+    /// The same, but for what cannot be the same under passthrough (README, "What a pod can tell"): it sets neither suid nor
+    /// sgid on what is there, no file that appends stops doing so, and who might find no mapping writes without one.
+    pub fn under_passthrough(mut self) -> Self {
+        match &mut self.what {
+            Operation::Chmod { mode, .. }
+            | Operation::Fchmod { mode, .. }
+            | Operation::ChmodHeld { mode, .. } => *mode &= 0o1777,
+            Operation::SetAppend { on, .. } => *on = true,
+            &mut Operation::WriteMapped { slot, offset, length, byte } => {
+                self.what = Operation::Write { slot, offset: Some(offset), length, byte };
+            }
+            _ => {}
+        }
+        self
+    }
 }

@@ -6,7 +6,7 @@
 use super::operation::Actor::*;
 use super::operation::Operation::*;
 use super::operation::Time::*;
-use super::operation::{Flags, Operation, Step, at, below, target};
+use super::operation::{Flags, Lock, Operation, Step, at, below, target};
 
 /// All of them.
 pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
@@ -25,6 +25,15 @@ pub fn sequences() -> Vec<(&'static str, Vec<Step>)> {
             "a directory is synced by who has it open, whatever its mode is by now",
             synced_where_nobody_may_read(),
         ),
+        ("a lock is had on what is open, whatever the mode says by now", locked_where_nobody_may_open()),
+        ("a mode without rights for its maker takes no lock away", locked_by_its_maker()),
+        ("a member of the group keeps a sgid that runs nothing", truncated_by_a_member()),
+        ("a file without a name goes on through O_PATH alone", nameless_and_closed()),
+        ("an ACL that is not there can be taken away", no_acl_taken_away()),
+        ("root without CAP_FSETID takes suid away by ftruncate", truncated_by_a_powerless_root()),
+        ("root without CAP_FSETID takes sgid away by fallocate", allocated_by_a_powerless_root()),
+        ("root without CAP_FSETID takes suid away by O_TRUNC", emptied_by_a_powerless_root()),
+        ("root without CAP_FSETID takes sgid away by an ACL", given_an_acl_by_a_powerless_root()),
         ("a write by another than the owner takes suid away and is not EPERM", written_by_a_colleague()),
     ]
 }
@@ -45,6 +54,84 @@ fn synced_where_nobody_may_read() -> Vec<Step> {
         Step { who: Root, what: Open { slot: 2, at: at("b"), flags, mode: 0 } },
         Step { who: Root, what: Chmod { at: at("b"), mode: 0o600 } },
         Step { who: User, what: Fsync { slot: 2 } },
+    ]
+}
+
+fn locked_where_nobody_may_open() -> Vec<Step> {
+    let flags = open_flags(libc::O_RDWR | libc::O_CREAT);
+    vec![
+        Step { who: User, what: Open { slot: 1, at: at("a"), flags, mode: 0o644 } },
+        Step { who: User, what: Fchmod { slot: 1, mode: 0 } },
+        Step { who: User, what: Flock { slot: 1, lock: Lock::Shared } },
+        Step { who: User, what: LockRange { slot: 1, lock: Lock::Exclusive, start: 0, length: 1 } },
+    ]
+}
+
+/// As git makes its objects.
+fn locked_by_its_maker() -> Vec<Step> {
+    let flags = open_flags(libc::O_RDWR | libc::O_CREAT | libc::O_EXCL);
+    vec![
+        Step { who: User, what: Open { slot: 0, at: at("a"), flags, mode: 0o444 } },
+        Step { who: User, what: LockRange { slot: 0, lock: Lock::Exclusive, start: 0, length: 1 } },
+        Step { who: User, what: Flock { slot: 0, lock: Lock::Exclusive } },
+    ]
+}
+
+fn truncated_by_a_member() -> Vec<Step> {
+    let flags = open_flags(libc::O_WRONLY);
+    vec![
+        Step { who: Root, what: Open { slot: 3, at: at("c"), flags, mode: 0 } },
+        Step { who: Root, what: Chmod { at: at("c"), mode: 0o2640 } },
+        Step { who: User, what: Ftruncate { slot: 3, size: 0 } },
+        Step { who: User, what: Fstat { slot: 3 } },
+    ]
+}
+
+fn nameless_and_closed() -> Vec<Step> {
+    let (flags, held) = (open_flags(libc::O_WRONLY | libc::O_TMPFILE), open_flags(libc::O_PATH));
+    vec![
+        Step { who: Root, what: Open { slot: 3, at: at("b"), flags, mode: 0o644 } },
+        Step { who: Root, what: OpenAgain { from: 3, to: 3, flags: held } },
+        Step { who: Root, what: Fstat { slot: 3 } },
+        Step { who: Root, what: OpenAgain { from: 3, to: 0, flags: open_flags(libc::O_RDWR) } },
+        Step { who: Root, what: LinkOpen { slot: 0, to: at("a") } },
+        Step { who: Root, what: Unlink { at: at("a") } },
+        Step { who: Root, what: Write { slot: 0, offset: None, length: 10, byte: 1 } },
+    ]
+}
+
+fn no_acl_taken_away() -> Vec<Step> {
+    let (at, name) = (at("c"), "system.posix_acl_access");
+    vec![Step { who: User, what: RemoveXattr { at, name, follow: true } }]
+}
+
+fn truncated_by_a_powerless_root() -> Vec<Step> {
+    changed_by_a_powerless_root(0o4755, Ftruncate { slot: 0, size: 0 })
+}
+
+fn allocated_by_a_powerless_root() -> Vec<Step> {
+    changed_by_a_powerless_root(0o2740, Fallocate { slot: 0, mode: 0, offset: 0, length: 1 })
+}
+
+fn emptied_by_a_powerless_root() -> Vec<Step> {
+    let flags = open_flags(libc::O_WRONLY | libc::O_TRUNC);
+    changed_by_a_powerless_root(0o4755, OpenAgain { from: 0, to: 1, flags })
+}
+
+fn given_an_acl_by_a_powerless_root() -> Vec<Step> {
+    let acl = vec![(1, 7, u32::MAX), (4, 5, u32::MAX), (32, 5, u32::MAX)];
+    changed_by_a_powerless_root(0o2755, SetAcl { at: at("a"), default: false, acl })
+}
+
+/// Root's file, changed by `change` through slot 0 by a root without capabilities.
+fn changed_by_a_powerless_root(mode: u32, change: Operation) -> Vec<Step> {
+    let flags = open_flags(libc::O_RDWR | libc::O_CREAT);
+    vec![
+        Step { who: Root, what: Open { slot: 0, at: at("a"), flags, mode: 0o755 } },
+        Step { who: Root, what: Fchown { slot: 0, uid: Some(0), gid: Some(1234) } },
+        Step { who: Root, what: Fchmod { slot: 0, mode } },
+        Step { who: Powerless, what: change },
+        Step { who: Root, what: Fstat { slot: 0 } },
     ]
 }
 

@@ -2,6 +2,9 @@
 //!
 //! An outcome holds whatever a program could tell apart, except what must differ: inode numbers, ctime, times of "now".
 
+mod held;
+mod mapped;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -47,6 +50,7 @@ impl Side {
         self.content(operation)
             .or_else(|| self.names(operation))
             .or_else(|| self.attributes(operation))
+            .or_else(|| self.held(operation))
             .unwrap_or_else(|| self.extended(operation))
     }
 

@@ -1,4 +1,4 @@
-//! Where sequences are played: one mount, two directories, three actors; a fresh pair of directories for each sequence.
+//! Where sequences are played: one mount, two directories, four actors; a fresh pair of directories for each sequence.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use super::live::mount::require_root_and_fuse;
 use super::live::tree::{listing, same_trees};
@@ -22,7 +23,7 @@ const SCENE: &str = "deep/enough";
 
 /// The mount, the bare directory beside it, and the actors.
 pub struct Stage {
-    actors: [ActorThread; 3],
+    actors: [ActorThread; 4],
     mount: Mount,
     bare: Bare,
     played: AtomicU64,
@@ -38,6 +39,7 @@ impl Stage {
             ActorThread::start(Who::new(0, 0)),
             ActorThread::start(Who::new(1234, 1234)),
             ActorThread::start(Who::new(1235, 1235).with_groups(&[1234])),
+            ActorThread::powerless(),
         ];
         let mut mount = Mount::unmounted(Backing::TempDir);
         // Both are bind mounts with noatime (the page cache answers reads that would touch atime) and nodev (a FUSE
@@ -77,6 +79,7 @@ impl Stage {
                 Actor::Root => 0,
                 Actor::User => 1,
                 Actor::Colleague => 2,
+                Actor::Powerless => 3,
             }];
             // The umask is the actor's, not the side's: once is enough, and twice would differ.
             if matches!(step.what, Operation::Umask { .. }) {
@@ -137,10 +140,23 @@ struct ActorThread {
 
 impl ActorThread {
     fn start(who: Who) -> Self {
+        Self::begun_by(move || who.become_them())
+    }
+
+    fn powerless() -> Self {
+        Self::begun_by(|| {
+            Who::new(0, 0).become_them();
+            let none = CapabilitySet::empty();
+            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            set_capabilities(None, sets).unwrap();
+        })
+    }
+
+    fn begun_by(become_them: impl FnOnce() + Send + 'static) -> Self {
         let (jobs, inbox) = channel::<(Arc<Mutex<Side>>, Operation)>();
         let (outbox, outcomes) = channel();
         let thread = thread::spawn(move || {
-            who.become_them();
+            become_them();
             for (side, operation) in inbox {
                 let outcome = side.lock().unwrap().perform(&operation);
                 drop(side);

@@ -13,6 +13,7 @@ use super::acting::{act_as, mode_of};
 use super::mounts::unique_ino;
 use super::{Node, offset};
 use crate::policy::{Credentials, FileKind, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
+use crate::sys::capabilities::{Capabilities, lowered};
 use crate::sys::proc_fd::ProcFdPath;
 use crate::sys::stat::{Statx, Time, statx};
 use crate::sys::{Errno, access as sys_access, times};
@@ -81,9 +82,12 @@ pub(super) fn chown(
     gid: Option<NfsGid>,
 ) -> Result<(), Errno> {
     act_as(who)?;
+    let to_nobody = uid.is_none() && gid.is_none();
     let uid = uid.map(|uid| Uid::from_raw(uid.get()));
     let gid = gid.map(|gid| Gid::from_raw(gid.get()));
-    Ok(fchownat(node, c"", uid, gid, AtFlags::AT_EMPTY_PATH)?)
+    let chown = || Ok(fchownat(node, c"", uid, gid, AtFlags::AT_EMPTY_PATH)?);
+    // Then it is done for the sake of suid and sgid, and root would keep a sgid that runs nothing.
+    if to_nobody && who.uid.is_root() { lowered(Capabilities::FSETID, chown)? } else { chown() }
 }
 
 pub(super) fn truncate(who: &Credentials, node: &Node, size: u64) -> Result<(), Errno> {

@@ -8,7 +8,7 @@ use nix::sys::uio::pread;
 use nix::unistd::{Whence, close, fdatasync, ftruncate, lseek};
 
 use super::super::{Identified, ObjectId, SuidBits, WriteHow};
-use super::acting::{act_as, act_to_look, make_as, mode_of};
+use super::acting::{act_as, act_as_root, act_to_look, make_as, mode_of};
 use super::mounts::{MountTable, handle_of};
 use super::resolve::identify_as;
 use super::{File, Node, attr, offset};
@@ -28,6 +28,18 @@ pub(super) fn open(who: &Credentials, node: &Node, flags: OFlag) -> Result<File,
     act_as(who)?;
     let fd = reopen(node.as_fd(), flags)?;
     Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+}
+
+/// Where a server refuses root as well, that is the answer.
+pub(super) fn open_to_lock(who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
+    match open(who, node, flags) {
+        Err(refused @ (Errno::EACCES | Errno::EPERM)) => {
+            act_as_root()?;
+            let fd = reopen(node.as_fd(), flags | ALWAYS).map_err(|_also| refused)?;
+            Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+        }
+        opened => opened,
+    }
 }
 
 /// The name may have gone to something else meanwhile, so this neither waits at a FIFO nor follows a symlink, changes

@@ -209,6 +209,9 @@ impl BackingFs for PosixBacking {
     fn open(&self, who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
         around!("open", files::open(who, node, flags))
     }
+    fn open_to_lock(&self, who: &Credentials, node: &Node, flags: OFlag) -> Result<File, Errno> {
+        around!("open_to_lock", files::open_to_lock(who, node, flags))
+    }
     fn open_name(
         &self,
         who: &Credentials,

@@ -75,8 +75,7 @@ pub(super) fn setattr<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
         (true, false) => Err(Errno::EINVAL),
         (false, false) => Ok(NewTime::Omit),
     };
-    // FATTR_KILL_SUIDGID needs nothing here: truncating or changing owners as anybody but root, the backing's own kernel
-    // clears suid and setgid. FATTR_LOCKOWNER is for mandatory locks, which are no more.
+    // FATTR_LOCKOWNER is for mandatory locks, which are no more.
     let change = SetAttr {
         permissions: asks(wire::FATTR_MODE).then(|| Permissions::from_mode(set.mode)),
         uid,
@@ -86,7 +85,9 @@ pub(super) fn setattr<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
         mtime: time(wire::FATTR_MTIME, wire::FATTR_MTIME_NOW, set.mtime, set.mtimensec)?,
         handle: asks(wire::FATTR_FH).then_some(FileHandleId(set.fh)),
     };
-    Ok(Request::Setattr { node, change })
+    // A chown clears them by itself, whoever asks.
+    let clears_set_ids = asks(wire::FATTR_KILL_SUIDGID) && change.size.is_some();
+    Ok(Request::Setattr { node, change, clears_set_ids })
 }
 
 pub(super) fn access<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
@@ -146,7 +147,8 @@ fn renamed<'a>(parent: NodeId, newdir: u64, flags: RenameFlags, body: &mut Curso
 
 pub(super) fn open<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
     let open: wire::OpenIn = body.take()?;
-    Ok(Request::Open { node, flags: open_flags(open.flags) })
+    let clears_set_ids = open.open_flags & wire::FUSE_OPEN_KILL_SUIDGID != 0;
+    Ok(Request::Open { node, flags: open_flags(open.flags), clears_set_ids })
 }
 
 pub(super) fn create<'a>(parent: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> {
@@ -300,20 +302,19 @@ pub(super) fn listxattr<'a>(node: NodeId, body: &mut Cursor<'a>) -> Decoded<'a> 
 }
 
 pub(super) fn setxattr<'a>(node: NodeId, body: &mut Cursor<'a>, dialect: Dialect) -> Decoded<'a> {
-    let (length, flags) = if dialect.setxattr_ext {
-        // FUSE_SETXATTR_ACL_KILL_SGID needs nothing here: whoever sets the ACL as somebody outside the group loses
-        // setgid by the backing's own kernel.
+    let (length, flags, more) = if dialect.setxattr_ext {
         let set: wire::SetxattrIn = body.take()?;
-        (set.size, set.flags)
+        (set.size, set.flags, set.setxattr_flags)
     } else {
         let [size, flags]: [u32; wire::COMPAT_SETXATTR_IN / 4] = body.take()?;
-        (size, flags)
+        (size, flags, 0)
     };
     Ok(Request::Setxattr {
         node,
         name: body.c_str()?,
         value: body.bytes(length)?,
         flags: flags.cast_signed(),
+        clears_setgid: more & wire::FUSE_SETXATTR_ACL_KILL_SGID != 0,
     })
 }
 

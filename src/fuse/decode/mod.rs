@@ -94,6 +94,8 @@ pub(crate) enum Request<'a> {
     Setattr {
         node: NodeId,
         change: SetAttr,
+        /// A truncate by who cannot keep suid and sgid on what it changes.
+        clears_set_ids: bool,
     },
     Access {
         node: NodeId,
@@ -146,6 +148,8 @@ pub(crate) enum Request<'a> {
     Open {
         node: NodeId,
         flags: OFlag,
+        /// O_TRUNC for who cannot keep suid and sgid on what it changes.
+        clears_set_ids: bool,
     },
     Create {
         parent: NodeId,
@@ -230,6 +234,8 @@ pub(crate) enum Request<'a> {
         name: &'a CStr,
         value: &'a [u8],
         flags: i32,
+        /// An ACL that takes setgid away, set by who is outside the group.
+        clears_setgid: bool,
     },
     Removexattr {
         node: NodeId,

@@ -216,7 +216,7 @@ fn a_setattr_changes_what_its_bits_say_and_nothing_else() {
     let change = |valid| {
         let set = wire::SetattrIn { valid, ..set };
         match decoded(&message(4, &[set.as_bytes()]), EXTENDED) {
-            Ok(Request::Setattr { node: about, change }) if about == node(7) => change,
+            Ok(Request::Setattr { node: about, change, .. }) if about == node(7) => change,
             other => panic!("{other:?}"),
         }
     };
@@ -301,6 +301,31 @@ fn a_write_brings_its_bytes_and_whether_suid_goes() {
         };
         assert_eq!((handle, offset, data), (FileHandleId(3), 9, &b"hello"[..]));
         assert_eq!(how.suid == SuidBits::Clear, expected);
+    }
+}
+
+#[test]
+fn who_cannot_keep_suid_and_sgid_is_told_from_who_can() {
+    for (bit, expected) in [(0, false), (1, true)] {
+        let set = wire::SetattrIn { valid: 1 << 3 | bit << 11, ..FromZeros::new_zeroed() };
+        let Ok(Request::Setattr { clears_set_ids, .. }) = decoded(&message(4, &[set.as_bytes()]), EXTENDED)
+        else {
+            panic!()
+        };
+        assert_eq!(clears_set_ids, expected);
+        let open = wire::OpenIn { flags: 0, open_flags: bit };
+        let Ok(Request::Open { clears_set_ids, .. }) = decoded(&message(14, &[open.as_bytes()]), EXTENDED)
+        else {
+            panic!()
+        };
+        assert_eq!(clears_set_ids, expected);
+        let head: Vec<u8> = [3_u32, 0, bit, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let Ok(Request::Setxattr { clears_setgid, .. }) =
+            decoded(&message(21, &[&head, b"user.a\0abc"]), EXTENDED)
+        else {
+            panic!()
+        };
+        assert_eq!(clears_setgid, expected);
     }
 }
 

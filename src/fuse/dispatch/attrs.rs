@@ -27,8 +27,22 @@ impl<B: BackingFs> Server<B> {
         reply.value(self.fs.getattr(caller, node, handle).map(|found| encode::statx(&found)));
     }
 
-    pub(super) fn setattr(&self, reply: Reply<'_>, caller: CallerId, node: NodeId, change: &SetAttr) {
-        reply.value(self.fs.setattr(caller, node, change).map(|found| encode::attributes(&found)));
+    pub(super) fn setattr(
+        &self,
+        reply: Reply<'_>,
+        caller: CallerId,
+        node: NodeId,
+        change: &SetAttr,
+        clears_set_ids: bool,
+    ) {
+        let mut changed = self.fs.setattr(caller, node, change);
+        if clears_set_ids && changed.is_ok() {
+            changed = self
+                .fs
+                .clear_set_ids(caller, node, change.handle)
+                .and_then(|cleared| cleared.map_or(changed, Ok));
+        }
+        reply.value(changed.map(|found| encode::attributes(&found)));
     }
 
     pub(super) fn readlink(&self, reply: Reply<'_>, caller: CallerId, node: NodeId) {

@@ -15,8 +15,23 @@ use crate::fuse::wire::{CopyFileRangeOut, CreateOut, LseekOut, WriteOut};
 const LONGEST_NARROW_COPY: usize = 0xffff_f000;
 
 impl<B: BackingFs> Server<B> {
-    pub(super) fn open(&self, reply: Reply<'_>, caller: CallerId, node: NodeId, flags: OFlag) {
-        match self.fs.open(caller, node, flags) {
+    pub(super) fn open(
+        &self,
+        reply: Reply<'_>,
+        caller: CallerId,
+        node: NodeId,
+        flags: OFlag,
+        clears_set_ids: bool,
+    ) {
+        let opened = self.fs.open(caller, node, flags).and_then(|opened| {
+            if clears_set_ids {
+                self.fs
+                    .clear_set_ids(caller, node, Some(opened.handle))
+                    .inspect_err(|_| self.fs.release(opened.handle))?;
+            }
+            Ok(opened)
+        });
+        match opened {
             Ok(opened) => {
                 if reply.bytes(encode::opened_file(&opened).as_bytes()) == Delivery::Lost {
                     self.fs.release(opened.handle);

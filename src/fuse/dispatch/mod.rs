@@ -162,7 +162,9 @@ impl<B: BackingFs> Server<B> {
             // Older kernels, and this one from now on, show no time of birth.
             Request::Statx { .. } if !self.fs.shows_birth() => reply.needless(),
             Request::Statx { node, handle } => self.statx(reply, caller, node, handle),
-            Request::Setattr { node, change } => self.setattr(reply, caller, node, &change),
+            Request::Setattr { node, change, clears_set_ids } => {
+                self.setattr(reply, caller, node, &change, clears_set_ids);
+            }
             Request::Access { node, mask } => reply.done(self.fs.access(caller, node, mask)),
             Request::Readlink { node } => self.readlink(reply, caller, node),
             Request::Statfs { node } => self.statfs(reply, caller, node),
@@ -187,7 +189,9 @@ impl<B: BackingFs> Server<B> {
 
             // The kernel then opens files by itself from now on, too (FUSE_NO_OPEN_SUPPORT, Linux 3.16).
             Request::Open { .. } if self.fs.trusts_opens() => reply.needless(),
-            Request::Open { node, flags } => self.open(reply, caller, node, flags),
+            Request::Open { node, flags, clears_set_ids } => {
+                self.open(reply, caller, node, flags, clears_set_ids);
+            }
             Request::Create { parent, name, flags, permissions, umask } => {
                 self.created(reply, self.fs.create(caller, parent, name, flags, permissions, umask));
             }
@@ -235,8 +239,10 @@ impl<B: BackingFs> Server<B> {
                 self.getxattr(reply, caller, node, name, limited(space, size));
             }
             Request::Listxattr { node, size } => self.listxattr(reply, caller, node, limited(space, size)),
-            Request::Setxattr { node, name, value, flags } => {
-                reply.done(self.fs.setxattr(caller, node, name, value, flags));
+            Request::Setxattr { node, name, value, flags, clears_setgid } => {
+                let set = self.fs.setxattr(caller, node, name, value, flags);
+                let clear = || if clears_setgid { self.fs.clear_setgid(caller, node) } else { Ok(()) };
+                reply.done(set.and_then(|()| clear()));
             }
             Request::Removexattr { node, name } => reply.done(self.fs.removexattr(caller, node, name)),
 
