@@ -4,6 +4,7 @@
 //! itself, never from the host's group database, which knows nothing of a container's users.
 
 mod process;
+mod threads;
 mod walk;
 
 use std::hash::Hash;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
+
+pub use threads::Threads;
 
 use crate::policy::{Caller, Credentials, Denied, PodGid, PodUid, Policy};
 

@@ -56,6 +56,7 @@ use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
 use crate::backing::BackingFeatures;
+use crate::caller::Threads;
 use crate::policy::Policy;
 use crate::state::State;
 use crate::state::layout::HeaderWord;
@@ -75,6 +76,7 @@ pub struct Filesystem<B: BackingFs> {
     readers: Readers<B>,
     waiters: LockWaiters<B>,
     releases: Releases,
+    threads: Threads,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
     has_birth: bool,
@@ -132,6 +134,7 @@ impl<B: BackingFs> Filesystem<B> {
             readers: Readers::default(),
             waiters,
             releases: Releases::default(),
+            threads: Threads::default(),
             kernel: OnceLock::new(),
             has_birth,
             since: Instant::now(),
