@@ -3,6 +3,7 @@
 //! FUSE tells uid, gid and pid, but no supplementary groups. Where those can matter they are read from the process
 //! itself, never from the host's group database, which knows nothing of a container's users.
 
+mod making;
 mod process;
 mod threads;
 mod walk;

@@ -97,6 +97,11 @@ pub(super) fn calls_have_numbers() -> bool {
     *HAVE.get_or_init(|| fs::exists("/proc/thread-self/syscall").unwrap_or(false))
 }
 
+/// The functions on a stack: of lines `[<0>] FUNCTION+OFFSET/LENGTH`, with ` [MODULE]` where it is of one.
+pub(super) fn functions(stack: &str) -> impl Iterator<Item = &str> {
+    stack.lines().filter_map(|line| line.strip_prefix("[<0>] ")?.split('+').next())
+}
+
 /// None for a thread that is gone.
 fn read(file: &File, text: &mut [u8]) -> Option<usize> {
     let read = || file.read_at(text, 0);

@@ -3,7 +3,7 @@
 use libc::c_long;
 
 use super::Pid;
-use super::threads::{Tells, Threads, calls_have_numbers};
+use super::threads::{Tells, Threads, calls_have_numbers, functions};
 
 /// System calls that take paths and tell nothing of the directories on the way: they change names, or open what the path leads
 /// to.
@@ -62,10 +62,8 @@ fn is_a_walk(line: &str) -> bool {
         && stack.is_some_and(|at| at > u64::from(u32::MAX))
 }
 
-/// Of lines `[<0>] FUNCTION+OFFSET/LENGTH` (proc_pid_stack(5)).
 fn begins_in_a_walk(stack: &str) -> bool {
-    let functions = stack.lines().filter_map(|line| line.strip_prefix("[<0>] ")?.split('+').next());
-    functions
+    functions(stack)
         .filter_map(|function| function.strip_prefix("sys_"))
         .any(|call| walks().any(|walk| walk.0 == call))
 }

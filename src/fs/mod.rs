@@ -31,6 +31,7 @@ mod rename;
 mod replay;
 mod silly;
 mod succession;
+mod unasked;
 mod visit;
 mod walks;
 mod xattr;
