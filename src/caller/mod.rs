@@ -3,8 +3,8 @@
 //! FUSE tells uid, gid and pid, but no supplementary groups. Where those can matter they are read from the process
 //! itself, never from the host's group database, which knows nothing of a container's users.
 
-mod making;
 mod process;
+mod purpose;
 mod threads;
 mod walk;
 
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 
+pub use purpose::{Purpose, Site};
 pub use threads::Threads;
 
 use crate::policy::{Caller, Credentials, Denied, PodGid, PodUid, Policy};

@@ -97,9 +97,14 @@ pub(super) fn calls_have_numbers() -> bool {
     *HAVE.get_or_init(|| fs::exists("/proc/thread-self/syscall").unwrap_or(false))
 }
 
-/// The functions on a stack: of lines `[<0>] FUNCTION+OFFSET/LENGTH`, with ` [MODULE]` where it is of one.
-pub(super) fn functions(stack: &str) -> impl Iterator<Item = &str> {
-    stack.lines().filter_map(|line| line.strip_prefix("[<0>] ")?.split('+').next())
+/// Of a stack's lines `[<0>] FUNCTION+OFFSET/LENGTH`, with ` [MODULE]` where it is of one, what is behind the dummy address.
+pub(super) fn lines(stack: &str) -> impl Iterator<Item = &str> + Clone {
+    stack.lines().filter_map(|line| line.strip_prefix("[<0>] "))
+}
+
+/// The function that such a line names.
+pub(super) fn function(line: &str) -> &str {
+    line.split('+').next().unwrap_or(line)
 }
 
 /// None for a thread that is gone.

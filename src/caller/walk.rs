@@ -3,7 +3,7 @@
 use libc::c_long;
 
 use super::Pid;
-use super::threads::{Tells, Threads, calls_have_numbers, functions};
+use super::threads::{Tells, Threads, calls_have_numbers, function, lines};
 
 /// System calls that take paths and tell nothing of the directories on the way: they change names, or open what the path leads
 /// to.
@@ -63,8 +63,8 @@ fn is_a_walk(line: &str) -> bool {
 }
 
 fn begins_in_a_walk(stack: &str) -> bool {
-    functions(stack)
-        .filter_map(|function| function.strip_prefix("sys_"))
+    lines(stack)
+        .filter_map(|line| function(line).strip_prefix("sys_"))
         .any(|call| walks().any(|walk| walk.0 == call))
 }
 

@@ -31,6 +31,7 @@ mod rename;
 mod replay;
 mod silly;
 mod succession;
+mod targets;
 mod unasked;
 mod visit;
 mod walks;
@@ -53,6 +54,7 @@ use readers::Readers;
 use reign::Reign;
 use releases::Releases;
 pub use succession::Succession;
+use targets::Targets;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
@@ -78,6 +80,7 @@ pub struct Filesystem<B: BackingFs> {
     waiters: LockWaiters<B>,
     releases: Releases,
     threads: Threads,
+    targets: Targets,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
     has_birth: bool,
@@ -136,6 +139,7 @@ impl<B: BackingFs> Filesystem<B> {
             waiters,
             releases: Releases::default(),
             threads: Threads::default(),
+            targets: Targets::default(),
             kernel: OnceLock::new(),
             has_birth,
             since: Instant::now(),
