@@ -2,7 +2,7 @@
 //! tell, must come out as on the bare mount.
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::thread;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, mknod};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::live::{OWNER, POD, Who, errno};
 use super::runner::Scenario;
@@ -20,6 +21,11 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "making: over what is there it fails with the bare mount's errors, whoever knows of it",
         run: errors,
+    },
+    Scenario { name: "making: a rename over what nobody knows of ends as on the bare mount", run: renames },
+    Scenario {
+        name: "making: a file that is open through another mount works on when it is renamed over unseen",
+        run: rename_over_open,
     },
     Scenario {
         name: "making: whoever looks for a name while it is being made has the truth",
@@ -174,5 +180,135 @@ fn meanwhile(stage: &Stage) {
                 looks.join().unwrap();
             });
         }
+    }
+}
+
+/// Enough renames for permfs to know from where in the kernel their new names are looked up.
+fn teach(stage: &Stage) {
+    POD.run(|| {
+        for round in 0..8 {
+            let (old, new) = (stage.pod(format!("old-{round}")), stage.pod(format!("new-{round}")));
+            fs::write(&old, "x").unwrap();
+            fs::rename(&old, &new).unwrap();
+            fs::remove_file(&new).unwrap();
+        }
+    });
+}
+
+/// What a rename may find, in a directory that no client has seen.
+fn lay_out(directory: &Path) {
+    for name in ["", "empty", "empty-too", "full", "full-too", "other", "other/empty", "sticky"] {
+        fs::create_dir(directory.join(name)).unwrap();
+    }
+    for name in ["file", "file-too", "full/x", "full-too/y", "other/file", "sticky/own", "sticky/foreign"] {
+        fs::write(directory.join(name), name).unwrap();
+    }
+    fs::hard_link(directory.join("file"), directory.join("same")).unwrap();
+    symlink("nowhere", directory.join("dangling")).unwrap();
+    symlink("empty", directory.join("link")).unwrap();
+    for (name, mode) in [("sticky", 0o1777), ("other", 0o755)] {
+        fs::set_permissions(directory.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    let own = [
+        "",
+        "empty",
+        "empty-too",
+        "full",
+        "full-too",
+        "other",
+        "other/empty",
+        "file",
+        "file-too",
+        "sticky/own",
+    ];
+    own.iter().for_each(|name| chown(directory.join(name), Some(2001), Some(2001)).unwrap());
+}
+
+fn renames(stage: &Stage) {
+    teach(stage);
+    let mut failures = Vec::new();
+    let olds = ["file", "empty", "full", "dangling", "link", "missing", "file/", "empty/"];
+    let news = [
+        "new",
+        "file-too",
+        "empty-too",
+        "full-too",
+        "dangling",
+        "link",
+        "same",
+        "other/file",
+        "other/new",
+        "other/empty",
+        "new/",
+        "file-too/",
+        "empty-too/",
+        "sticky/own",
+        "sticky/foreign",
+        "empty/below",
+        "full/x",
+        "file",
+        "empty",
+        "missing/x",
+    ];
+    for (case, (old, new)) in olds.iter().flat_map(|old| news.map(|new| (*old, new))).enumerate() {
+        for flags in [RenameFlags::empty(), RenameFlags::NOREPLACE] {
+            // Each flag on some of them: the machine is slow.
+            if !flags.is_empty() && case % 5 != 0 {
+                continue;
+            }
+            let outcome = |side: &str, who: Who, at: &dyn Fn(&str) -> PathBuf| {
+                let name = format!("{side}-{case}-{}", flags.bits());
+                lay_out(&stage.server(&name));
+                let (from, to) = (at(&format!("{name}/{old}")), at(&format!("{name}/{new}")));
+                let done = who.run(|| renameat_with(CWD, &from, CWD, &to, flags).err().map(Into::into));
+                let left = describe(&stage.server(&name));
+                fs::remove_dir_all(stage.server(&name)).unwrap();
+                (done.map(|error: io::Error| Errno::from_raw(error.raw_os_error().unwrap())), left)
+            };
+            let theirs = outcome("bare", OWNER, &|path| stage.client(path));
+            let ours = outcome("pod", POD, &|path| stage.pod(path));
+            if ours != theirs {
+                failures.push(format!("{old} to {new} {flags:?}: {ours:?}\n  not {theirs:?}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Names, and what is behind each.
+fn describe(directory: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut below = vec![directory.to_owned()];
+    while let Some(next) = below.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            let content = if kind.is_file() { fs::read_to_string(&path).unwrap() } else { String::new() };
+            all.push(format!("{} {content}", path.strip_prefix(directory).unwrap().display()));
+            if kind.is_dir() {
+                below.push(path);
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+fn rename_over_open(stage: &Stage) {
+    teach(stage);
+    let other = stage.mount_again(super::live::AIRFLOW);
+    for round in 0..8 {
+        let name = format!("open-{round}");
+        fs::write(stage.server(&name), "before").unwrap();
+        chown(stage.server(&name), Some(2001), Some(2001)).unwrap();
+        let mut open = POD.run(|| fs::File::open(other.at(&name)).unwrap());
+        POD.run(|| {
+            fs::write(stage.pod("after"), "after").unwrap();
+            fs::rename(stage.pod("after"), stage.pod(&name)).unwrap();
+            assert_eq!(fs::read_to_string(stage.pod(&name)).unwrap(), "after");
+        });
+        let mut content = String::new();
+        open.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "before");
     }
 }
