@@ -4,6 +4,8 @@
 //! itself, never from the host's group database, which knows nothing of a container's users.
 
 mod process;
+mod purpose;
+mod threads;
 mod walk;
 
 use std::hash::Hash;
@@ -12,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
+
+pub use purpose::{Purpose, Site};
+pub use threads::Threads;
 
 use crate::policy::{Caller, Credentials, Denied, PodGid, PodUid, Policy};
 

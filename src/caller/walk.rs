@@ -1,17 +1,9 @@
 //! What a waiting thread is doing: whether it merely walks through directories, and will be shown the attributes of none.
 
-use std::fs;
-use std::io::ErrorKind;
-
 use libc::c_long;
 
 use super::Pid;
-use crate::sys::capabilities::{self, Capabilities};
-
-/// To read what another user's process is doing: its files in /proc are that user's alone, ptrace(2)'s rules hold, and a stack
-/// is shown to administrators only.
-const NEEDED: &[Capabilities] =
-    &[Capabilities::DAC_READ_SEARCH, Capabilities::SYS_PTRACE, Capabilities::SYS_ADMIN];
+use super::threads::{Tells, Threads, calls_have_numbers, function, lines};
 
 /// System calls that take paths and tell nothing of the directories on the way: they change names, or open what the path leads
 /// to.
@@ -43,26 +35,15 @@ const OLD_WALKS: &[(&str, c_long)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_WALKS: &[(&str, c_long)] = &[];
 
-impl Pid {
+impl Threads {
     /// Whether the thread, which waits for the kernel, is in a call that shows nobody the attributes of the directories that it
-    /// goes through (proc_pid_syscall(5)). False where that cannot be told.
-    #[must_use]
-    pub fn walks(self) -> bool {
-        if self.0 == 0 {
-            return false;
-        }
-        capabilities::raised(Capabilities::all_of(NEEDED), || self.is_in_a_walk()).unwrap_or(false)
-    }
-
-    fn is_in_a_walk(self) -> bool {
-        let read = |file| fs::read_to_string(format!("/proc/{}/{file}", self.0));
-        match read("syscall") {
-            Ok(line) => is_a_walk(&line),
-            // Not every architecture has it (user-mode Linux): the call is on the kernel's stack too.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                read("stack").is_ok_and(|stack| begins_in_a_walk(&stack))
-            }
-            Err(_) => false,
+    /// goes through. False where that cannot be told.
+    pub fn walks(&self, thread: Pid) -> bool {
+        if calls_have_numbers() {
+            self.ask(thread, Tells::Call, is_a_walk).unwrap_or(false)
+        } else {
+            // The call is on the kernel's stack too.
+            self.ask(thread, Tells::Stack, begins_in_a_walk).unwrap_or(false)
         }
     }
 }
@@ -81,16 +62,15 @@ fn is_a_walk(line: &str) -> bool {
         && stack.is_some_and(|at| at > u64::from(u32::MAX))
 }
 
-/// Of lines `[<0>] FUNCTION+OFFSET/LENGTH` (proc_pid_stack(5)).
 fn begins_in_a_walk(stack: &str) -> bool {
-    let functions = stack.lines().filter_map(|line| line.strip_prefix("[<0>] ")?.split('+').next());
-    functions
-        .filter_map(|function| function.strip_prefix("sys_"))
+    lines(stack)
+        .filter_map(|line| function(line).strip_prefix("sys_"))
         .any(|call| walks().any(|walk| walk.0 == call))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::mpsc::channel;
     use std::thread;
     use std::time::{Duration, Instant};
@@ -134,14 +114,14 @@ mod tests {
             fs::File::open(at).unwrap()
         });
         let walker = Pid(told.recv().unwrap().as_raw().cast_unsigned());
-        let begun = Instant::now();
-        while !walker.walks() {
+        let (begun, threads) = (Instant::now(), Threads::default());
+        while !threads.walks(walker) {
             assert!(begun.elapsed() < Duration::from_secs(10));
             thread::yield_now();
         }
         fs::File::options().write(true).open(&fifo).unwrap();
         opens.join().unwrap();
-        assert!(!walker.walks() && !Pid(0).walks());
+        assert!(!threads.walks(walker) && !threads.walks(Pid(0)));
 
         let sleeps = thread::spawn(move || {
             tell.send(gettid()).unwrap();
@@ -149,7 +129,7 @@ mod tests {
         });
         let sleeper = Pid(told.recv().unwrap().as_raw().cast_unsigned());
         thread::sleep(Duration::from_millis(20));
-        assert!(!sleeper.walks());
+        assert!(!threads.walks(sleeper));
         sleeps.thread().unpark();
         sleeps.join().unwrap();
     }

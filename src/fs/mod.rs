@@ -31,6 +31,8 @@ mod rename;
 mod replay;
 mod silly;
 mod succession;
+mod targets;
+mod unasked;
 mod visit;
 mod walks;
 mod xattr;
@@ -52,10 +54,12 @@ use readers::Readers;
 use reign::Reign;
 use releases::Releases;
 pub use succession::Succession;
+use targets::Targets;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 
 use crate::backing::BackingFeatures;
+use crate::caller::Threads;
 use crate::policy::Policy;
 use crate::state::State;
 use crate::state::layout::HeaderWord;
@@ -75,6 +79,8 @@ pub struct Filesystem<B: BackingFs> {
     readers: Readers<B>,
     waiters: LockWaiters<B>,
     releases: Releases,
+    threads: Threads,
+    targets: Targets,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
     has_birth: bool,
@@ -132,6 +138,8 @@ impl<B: BackingFs> Filesystem<B> {
             readers: Readers::default(),
             waiters,
             releases: Releases::default(),
+            threads: Threads::default(),
+            targets: Targets::default(),
             kernel: OnceLock::new(),
             has_birth,
             since: Instant::now(),

@@ -25,6 +25,9 @@ impl<B: BackingFs> Filesystem<B> {
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<(), Errno> {
+        if flags.is_empty() && self.backing.features().nfs {
+            self.targets.renames(caller.pid, (parent, name), (new_parent, new_name));
+        }
         let from = self.visit(caller, parent)?;
         let to = self.visit_also(&from, new_parent)?;
         from.child_writable(name)?;

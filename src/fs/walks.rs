@@ -59,7 +59,7 @@ impl<B: BackingFs> Filesystem<B> {
         let applies = looked != 0
             && age < at.policy.cache().attr_timeout
             && changes.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).is_ok()
-            && caller.pid.walks();
+            && self.threads.walks(caller.pid);
         if !applies {
             return Ok(None);
         }

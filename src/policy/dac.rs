@@ -1,6 +1,6 @@
 //! What the kernel will say: `default_permissions` checks every request against the *shown* attributes before it
 //! reaches us. A model of generic_permission(), setattr_prepare() and may_delete() of Linux for `explain`; the mount
-//! itself never asks here.
+//! itself asks here only to leave out a request that cannot change the outcome.
 //!
 //! Not modelled: POSIX ACLs, user namespaces and capabilities other than those of uid 0.
 

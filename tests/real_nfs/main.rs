@@ -32,6 +32,7 @@ mod hardening;
 mod load;
 mod locks;
 mod machine;
+mod making;
 mod names;
 mod outages;
 mod requests;
@@ -51,6 +52,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         names::SCENARIOS,
         freshness::SCENARIOS,
         requests::SCENARIOS,
+        making::SCENARIOS,
         locks::SCENARIOS,
         failures::SCENARIOS,
         outages::SCENARIOS,

@@ -2,7 +2,8 @@
 //! NFS client itself, in `/proc/self/mountstats`.
 //!
 //! One request more there is, and no other. The kernel looks a name up before it makes it, and says nothing of why: on
-//! the bare mount it knows, and leaves it out. For an append it asks for the size, which a v4 client need not where it has a
+//! the bare mount it knows, and leaves it out. permfs leaves it out before mkdir(2), and on v4 before rename(2), where the kernel's
+//! stack tells. For an append it asks for the size, which a v4 client need not where it has a
 //! delegation. Under passthrough the kernel opens the file once more by itself, and a v4 client tells the server of each open.
 
 use std::collections::BTreeMap;
@@ -98,7 +99,9 @@ fn about_what_bare_asks(stage: &Stage) {
         let mut file = OpenOptions::new().write(true).create_new(true).open(name(directory, round)).unwrap();
         file.write_all(&[7; 1024]).unwrap();
     });
-    compare("rename", Does::MakeName, &|directory, round| {
+    // On v3 it matters whether the name that is replaced is known; and on v4 the first few are looked up.
+    let replaces = if v4 { Does::NoName } else { Does::MakeName };
+    compare("rename", replaces, &|directory, round| {
         fs::rename(name(directory, round), renamed(directory, round)).unwrap()
     });
     compare("stat", Does::NoName, &|directory, round| _ = fs::metadata(renamed(directory, round)).unwrap());
@@ -111,7 +114,7 @@ fn about_what_bare_asks(stage: &Stage) {
         file.write_all(&[8; 100]).unwrap();
     });
     compare("unlink", Does::NoName, &|directory, round| fs::remove_file(renamed(directory, round)).unwrap());
-    compare("mkdir", Does::MakeName, &|directory, round| fs::create_dir(name(directory, round)).unwrap());
+    compare("mkdir", Does::NoName, &|directory, round| fs::create_dir(name(directory, round)).unwrap());
     compare("list", Does::NoName, &|directory, _| assert!(fs::read_dir(directory).unwrap().count() >= 40));
     compare("rmdir", Does::NoName, &|directory, round| fs::remove_dir(name(directory, round)).unwrap());
     assert!(failures.is_empty(), "more requests than by the bare mount: {failures:?}");

@@ -11,6 +11,9 @@ use crate::state::journal;
 
 impl<B: BackingFs> Server<B> {
     pub(super) fn lookup(&self, reply: Reply<'_>, caller: CallerId, parent: NodeId, name: Name<'_>) {
+        if self.fs.need_not_look(caller, parent, name) {
+            return reply.error(Errno::ENOENT);
+        }
         match self.fs.lookup(caller, parent, name) {
             Err(Errno::ENOENT) => {
                 let valid = self.fs.policy().cache().negative_timeout;

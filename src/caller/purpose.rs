@@ -1,0 +1,200 @@
+//! Why a waiting thread looks a name up, where the operation that comes next tells as much.
+//!
+//! FUSE does not say; the kernel's stack does. Only what is known word for word counts: the name is the last one of the path, it is
+//! looked up by mkdir(2) or rename(2) and nothing between, and it is not one that the kernel holds and only asks about again (an
+//! answer that it is gone would also take away whatever is mounted on it).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use libc::c_long;
+
+use super::Pid;
+use super::threads::{Tells, Threads, calls_have_numbers, function, lines};
+
+/// What the answer to a LOOKUP is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// mkdir(2) of that name comes next.
+    MakesADirectory,
+    /// rename(2) or renameat(2), and so without flags, from or to that name.
+    Renames(Site),
+}
+
+/// A place in the kernel's code from which names are looked up. rename(2) has one for the old name and one for the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site(pub(crate) u64);
+
+#[cfg(target_arch = "x86_64")]
+const CALLS: &[c_long] = &[libc::SYS_mkdirat, libc::SYS_mkdir, libc::SYS_renameat, libc::SYS_rename];
+#[cfg(not(target_arch = "x86_64"))]
+const CALLS: &[c_long] = &[libc::SYS_mkdirat, libc::SYS_renameat];
+
+/// What looks up the last name of a path, in linux/fs/namei.c: up to Linux 6.4, and from then on (and in stable kernels before).
+const LOOK_UP: [&str; 2] = ["__lookup_hash", "lookup_one_qstr_excl"];
+
+impl Threads {
+    /// Why the thread, which waits for the answer to a LOOKUP, wants it. None where that cannot be told, or is anything else.
+    pub fn purpose(&self, thread: Pid) -> Option<Purpose> {
+        // This costs a fifth of what a stack does.
+        if calls_have_numbers() && !self.ask(thread, Tells::Call, is_one_of_them)? {
+            return None;
+        }
+        self.ask(thread, Tells::Stack, read)?
+    }
+}
+
+fn is_one_of_them(line: &str) -> bool {
+    let number = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+    number.is_some_and(|number| CALLS.contains(&number))
+}
+
+fn read(stack: &str) -> Option<Purpose> {
+    let way = lines(stack).skip_while(|line| function(line) != "fuse_lookup");
+    let mut functions = way.clone().map(function);
+    functions.next()?;
+    LOOK_UP.contains(&functions.next()?).then_some(())?;
+    let does = functions.next()?;
+    // `sys_rename`, `__x64_sys_rename`, `__arm64_sys_renameat`.
+    let call = |function: &'static str| {
+        move |name: &str| name.rsplit_once("sys_").is_some_and(|(_, call)| call == function)
+    };
+    match does {
+        "filename_create" => {
+            (functions.next()? == "do_mkdirat").then_some(())?;
+            let by = functions.next()?;
+            (call("mkdir")(by) || call("mkdirat")(by)).then_some(Purpose::MakesADirectory)
+        }
+        "do_renameat2" => {
+            let by = functions.next()?;
+            (call("rename")(by) || call("renameat")(by)).then(|| Purpose::Renames(Site::of(way.take(4))))
+        }
+        _ => None,
+    }
+}
+
+impl Site {
+    /// Of the innermost lines of a stack, which say how far into each function the next one was called.
+    fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        lines.for_each(|line| line.hash(&mut hasher));
+        Self(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn makes(stack: &str) -> bool {
+        read(stack) == Some(Purpose::MakesADirectory)
+    }
+
+    fn stack(functions: &[&str]) -> String {
+        functions.iter().map(|function| format!("[<0>] {function}+0x1f/0x2e0\n")).collect()
+    }
+
+    /// As they were on Linux 6.18, x86-64.
+    const LAST_NAME: [&str; 10] = [
+        "request_wait_answer",
+        "__fuse_simple_request",
+        "fuse_lookup_name",
+        "fuse_lookup",
+        "lookup_one_qstr_excl",
+        "filename_create",
+        "do_mkdirat",
+        "__x64_sys_mkdir",
+        "do_syscall_64",
+        "entry_SYSCALL_64_after_hwframe",
+    ];
+    const KNOWN_NAME: [&str; 8] = [
+        "__fuse_simple_request",
+        "fuse_dentry_revalidate",
+        "lookup_dcache",
+        "lookup_one_qstr_excl",
+        "filename_create",
+        "do_mkdirat",
+        "__x64_sys_mkdir",
+        "do_syscall_64",
+    ];
+    const ON_THE_WAY: [&str; 9] = [
+        "fuse_lookup_name",
+        "fuse_lookup",
+        "__lookup_slow",
+        "walk_component",
+        "link_path_walk",
+        "__filename_parentat",
+        "filename_create",
+        "do_mkdirat",
+        "__x64_sys_mkdir",
+    ];
+
+    #[test]
+    fn the_last_name_of_a_mkdir_counts_and_neither_one_on_the_way_nor_one_that_is_held() {
+        assert!(makes(&stack(&LAST_NAME)));
+        assert!(!makes(&stack(&KNOWN_NAME)));
+        assert!(!makes(&stack(&ON_THE_WAY)));
+        assert!(!makes(""));
+    }
+
+    #[test]
+    fn what_makes_something_else_or_is_cut_short_does_not_count() {
+        let with = |at: usize, function| {
+            let mut functions = LAST_NAME;
+            functions[at] = function;
+            stack(&functions)
+        };
+        assert!(makes(&with(7, "__arm64_sys_mkdirat")));
+        assert!(makes(&with(4, "__lookup_hash")));
+        assert!(!makes(&with(6, "do_symlinkat")));
+        assert!(!makes(&with(7, "__x64_sys_symlink")));
+        assert!(!makes(&with(7, "io_mkdirat")));
+        assert!(!makes(&with(5, "ovl_lookup")));
+        assert!((0..8).all(|length| !makes(&stack(&LAST_NAME[..length]))));
+    }
+
+    #[test]
+    fn user_mode_linux_has_modules_and_parts_of_functions_on_its_stacks() {
+        let stack = "[<0>] schedule+0xc8/0x115\n\
+                     [<0>] request_wait_answer+0x8c/0x1dc [fuse]\n\
+                     [<0>] fuse_lookup_name+0xf3/0x1f3 [fuse]\n\
+                     [<0>] fuse_lookup.part.0+0x52/0x11c [fuse]\n\
+                     [<0>] fuse_lookup+0x29/0x2b [fuse]\n\
+                     [<0>] lookup_one_qstr_excl+0x67/0x99\n\
+                     [<0>] filename_create+0xbc/0x183\n\
+                     [<0>] do_mkdirat+0x3c/0xf9\n\
+                     [<0>] sys_mkdir+0x2c/0x32\n\
+                     [<0>] handle_syscall+0x79/0xa7\n";
+        assert!(makes(stack));
+    }
+
+    #[test]
+    fn a_call_is_known_by_its_number() {
+        let line =
+            |number: c_long| format!("{number} 0xffffff9c 0x1 0x2 0x0 0x0 0x0 0x7ffd00001000 0x401000\n");
+        assert!(is_one_of_them(&line(libc::SYS_mkdirat)) && !is_one_of_them(&line(libc::SYS_unlinkat)));
+        assert!(!is_one_of_them("running\n") && !is_one_of_them(""));
+    }
+
+    /// As it was on Linux 6.18, x86-64; where the offset of the call was 0x24f for the old name, and 0x274 for the new one.
+    fn rename(offset: &str, call: &str) -> String {
+        format!(
+            "[<0>] fuse_lookup_name+0xbf/0x220\n[<0>] fuse_lookup+0x75/0x1b0\n[<0>] lookup_one_qstr_excl+0xaf/0x100\n\
+             [<0>] do_renameat2+{offset}/0x520\n[<0>] {call}+0x76/0xc0\n[<0>] do_syscall_64+0x71/0x280\n"
+        )
+    }
+
+    #[test]
+    fn the_two_names_of_a_rename_are_looked_up_from_different_places_and_flags_are_not_known() {
+        let (old, new) =
+            (read(&rename("0x24f", "__x64_sys_rename")), read(&rename("0x274", "__x64_sys_rename")));
+        assert!(old.is_some() && new.is_some() && old != new);
+        assert_eq!(new, read(&rename("0x274", "__x64_sys_rename")));
+        assert!(read(&rename("0x274", "__arm64_sys_renameat")).is_some_and(|other| Some(other) != new));
+        assert_eq!(read(&rename("0x274", "__x64_sys_renameat2")), None);
+        assert_eq!(read(&rename("0x274", "io_renameat")), None);
+        assert_eq!(
+            read(&rename("0x274", "sys_rename").replace("fuse_lookup+", "fuse_dentry_revalidate+")),
+            None
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! Names that the kernel looks up although the operation that comes next tells as much, on NFS.
+//!
+//! An NFS client leaves such a lookup out (`nfs_lookup`, linux/fs/nfs/dir.c): making a name or renaming to it tells whether something
+//! is there. Here the kernel asks first, which would be a request to the server more. So it is told that there is nothing, and not
+//! to remember that; the answer to what it asks next is the server's. Until then it holds the directory's lock, so that whoever
+//! else looks for the name waits.
+//!
+//! Only before mkdir(2) and rename(2). link(2), symlink(2) and mknod(2) with a slash behind the name would fail with ENOENT where
+//! something is there, and not with EEXIST, and nothing tells of that slash.
+
+use super::{CallerId, Errno, Filesystem, Name, NodeId};
+use crate::backing::{BackingFs, Freshness, MountIndex};
+use crate::caller::Purpose;
+use crate::policy::{Caller, Permissions, ShownAttr, dac};
+
+impl<B: BackingFs> Filesystem<B> {
+    /// Whether a LOOKUP may be answered with ENOENT unseen, if the kernel does not remember it.
+    pub fn need_not_look(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> bool {
+        if !self.backing.features().nfs {
+            return false;
+        }
+        let purpose = self.threads.purpose(caller.pid);
+        let site = if let Some(Purpose::Renames(site)) = purpose { Some(site) } else { None };
+        let directory = || self.lets_write(caller, parent, name).ok().flatten();
+        // Who may replace what is in a sticky directory, the kernel can say only of what it knows.
+        let is_free = |shown: ShownAttr| shown.permissions.without(Permissions::STICKY) == shown.permissions;
+        let replaces = self.targets.looks(caller.pid, site, (parent, name), || {
+            self.replaces_unseen() && directory().is_some_and(is_free)
+        });
+        replaces || purpose == Some(Purpose::MakesADirectory) && directory().is_some()
+    }
+
+    /// Whether a name may be replaced that was not looked up. On NFSv3 an open file must then be known by its name, so that the
+    /// client renames it and does not remove it; a server of v4 keeps it for whoever has it open.
+    fn replaces_unseen(&self) -> bool {
+        self.backing.features().asks_after_changes
+    }
+
+    /// What the directory looks like, if the kernel will let the caller change it, for all that is known here. Where it will not,
+    /// the call fails before anything is done; then what is there must be known, for EEXIST comes first.
+    fn lets_write(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+    ) -> Result<Option<ShownAttr>, Errno> {
+        let (Some(uid), Some(gid)) = (caller.uid, caller.gid) else { return Ok(None) };
+        let at = self.visit(caller, parent)?;
+        at.child_writable(name)?;
+        // Another mount below SOURCE need not be NFS.
+        if at.inode.object.mount != MountIndex(0) {
+            return Ok(None);
+        }
+        let shown = self.present(&at, &self.backing.stat(at.node(self)?, Freshness::Known)?);
+        // Perhaps a member of it: reading its groups would cost more than it is worth.
+        let caller = Caller { uid, gid, groups: &[shown.gid] };
+        let want = dac::Want::Access { read: false, write: true, execute: true };
+        Ok(dac::may(&caller, &shown, want).allowed.then_some(shown))
+    }
+}
