@@ -425,6 +425,19 @@ fn a_file_of_mode_0400_can_be_written_through_the_descriptor_that_made_it() {
 }
 
 /// With FUSE_ATOMIC_O_TRUNC the daemon truncates before the kernel sees that the file is a program that runs.
+/// Starts a program that was just written. ETXTBSY for a moment is another test's fork, which has our descriptor until its exec.
+fn run(command: &mut std::process::Command) -> std::process::Child {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            started => return started.unwrap(),
+        }
+    }
+    panic!("{command:?} is busy for ever");
+}
+
 #[test]
 fn a_program_that_runs_is_not_emptied_by_an_open_that_truncates() {
     let mount = Mount::of(AIRFLOW);
@@ -433,7 +446,7 @@ fn a_program_that_runs_is_not_emptied_by_an_open_that_truncates() {
         fs::copy("/bin/sleep", &program).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         let length = fs::metadata(&program).unwrap().len();
-        let mut running = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let mut running = run(std::process::Command::new(&program).arg("60"));
         for access in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR] {
             let path = std::ffi::CString::new(program.to_str().unwrap()).unwrap();
             let flags = nix::fcntl::OFlag::from_bits_retain(access | libc::O_TRUNC);
@@ -455,8 +468,8 @@ fn a_program_on_the_mount_runs() {
         fs::set_permissions(mount.at("true"), Permissions::from_mode(0o755)).unwrap();
         fs::write(mount.at("script"), "#!/bin/sh\nexit 7\n").unwrap();
         fs::set_permissions(mount.at("script"), Permissions::from_mode(0o755)).unwrap();
-        assert!(std::process::Command::new(mount.at("true")).status().unwrap().success());
-        let ended = std::process::Command::new(mount.at("script")).status().unwrap();
+        assert!(run(&mut std::process::Command::new(mount.at("true"))).wait().unwrap().success());
+        let ended = run(&mut std::process::Command::new(mount.at("script"))).wait().unwrap();
         assert_eq!(ended.code(), Some(7));
     });
 }
