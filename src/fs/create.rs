@@ -29,9 +29,12 @@ impl<B: BackingFs> Filesystem<B> {
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
         let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
-        let again = replay::attempt();
+        let (again, begun) = (replay::attempt(), replay::begun());
         let made = self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode));
-        again.made(made, || self.made_by(&at, &who, name, FileKind::Directory).map(drop))?;
+        again.made(made, || {
+            let found = self.made_by(&at, &who, name, FileKind::Directory)?;
+            (!replay::is_older(found.attr.mtime, begun)).then_some(())
+        })?;
         let found = self.find_made(&at, name, &who).inspect_err(|_| {
             // Half made is not made; where even this fails there is nothing left to try.
             let _ = at.node(self).and_then(|directory| self.backing.rmdir(&who, directory, name));
