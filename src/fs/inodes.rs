@@ -19,7 +19,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::content::OpenContent;
 use super::handles::OpenFile;
-use super::locks::LockTable;
+use super::lock_table::LockTable;
 use super::places::Place;
 use super::walks::Changes;
 use super::{Errno, NodeId};

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::inodes::lock;
-use super::locks::Lockable;
+use super::lock_table::Lockable;
 use super::{Errno, LockKind, LockReply, RequestId};
 use crate::backing::BackingFs;
 use crate::sys::sync::{Condvar, Mutex};

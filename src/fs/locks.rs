@@ -7,143 +7,24 @@
 //! What this cannot do: tell a deadlock (EDEADLK); OFD locks, like NFS, do not look for one.
 
 use std::num::NonZeroU64;
-use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::OFlag;
 
 use super::handles::OpenFile;
 use super::inodes::{Inode, lock};
+use super::lock_table::{Holder, LockFile, Lockable, Written};
 use super::lock_waiters::Waiting;
 use super::{
     ByteRange, Errno, FileHandleId, Filesystem, HeldLock, LockKind, LockOwner, LockReply, LockRequest,
     NodeId, Pid, RequestId,
 };
 use crate::backing::BackingFs;
+use crate::state::journal;
 use crate::state::lock::{LockData, WaitingData};
 use crate::state::slot::Slot;
 use crate::state::table::RecordId;
-use crate::state::{State, journal};
 use crate::sys::{descriptors, fault};
-
-/// Lock owners per mount: each holds a descriptor from its first lock on a file to its next close of it.
-const MAX_LOCK_OWNERS: usize = 1 << 16;
-
-/// Ranges remembered per owner and file, for naming the holder in F_GETLK; locks themselves have no such bound.
-const MAX_NAMED_RANGES: usize = 64;
-
-/// Owners in this process, of all mounts.
-static LOCK_OWNERS: AtomicUsize = AtomicUsize::new(0);
-
-/// The byte-range locks of one inode.
-#[derive(Debug)]
-pub(super) struct LockTable<B: BackingFs> {
-    owners: Vec<Holder<B>>,
-}
-
-impl<B: BackingFs> Default for LockTable<B> {
-    fn default() -> Self {
-        Self { owners: Vec::new() }
-    }
-}
-
-#[derive(Debug)]
-struct Holder<B: BackingFs> {
-    owner: LockOwner,
-    /// The open file through which it last asked.
-    handle: FileHandleId,
-    pid: Pid,
-    ranges: Vec<(LockKind, ByteRange)>,
-    // Before the file, so that the record goes before the descriptor does.
-    written: Option<Written>,
-    file: Arc<LockFile<B>>,
-}
-
-impl<B: BackingFs> Holder<B> {
-    fn write_down(&self) {
-        if let Some(written) = &self.written {
-            written.state.locks.update(written.record, &written.data(self));
-        }
-    }
-}
-
-/// Where an owner is written down for a successor. Gone with it.
-#[derive(Debug)]
-struct Written {
-    record: RecordId,
-    node: NodeId,
-    fd: RawFd,
-    state: Arc<State>,
-}
-
-impl Written {
-    fn data<B: BackingFs>(&self, held: &Holder<B>) -> LockData {
-        LockData {
-            owner: held.owner.0,
-            node: self.node.0.get(),
-            handle: held.handle.0,
-            pid: held.pid.0,
-            fd: self.fd,
-            ranges: held
-                .ranges
-                .iter()
-                .map(|(kind, range)| (*kind == LockKind::Exclusive, range.start, range.end))
-                .collect(),
-        }
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        self.state.locks.forget(self.record);
-    }
-}
-
-/// An owner's open file: what its locks hang on.
-#[derive(Debug)]
-pub(super) struct LockFile<B: BackingFs> {
-    file: B::File,
-}
-
-impl<B: BackingFs> LockFile<B> {
-    fn new(file: B::File) -> Result<Self, Errno> {
-        if LOCK_OWNERS.fetch_add(1, Ordering::Relaxed) >= MAX_LOCK_OWNERS {
-            LOCK_OWNERS.fetch_sub(1, Ordering::Relaxed);
-            return Err(Errno::ENOLCK);
-        }
-        Ok(Self { file })
-    }
-}
-
-impl<B: BackingFs> Drop for LockFile<B> {
-    fn drop(&mut self) {
-        LOCK_OWNERS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a lock is taken on.
-#[derive(Debug, Clone)]
-pub(super) enum Lockable<B: BackingFs> {
-    /// fcntl(2): the owner's file.
-    Range(Arc<LockFile<B>>, ByteRange),
-    /// flock(2): the open file's own.
-    Whole(Arc<OpenFile<B>>),
-}
-
-impl<B: BackingFs> Lockable<B> {
-    /// Tries once. EAGAIN where somebody else has it.
-    pub(super) fn set(&self, backing: &B, kind: LockKind) -> Result<(), Errno> {
-        match self {
-            Self::Range(lock, range) => backing.set_lock(&lock.file, kind, *range),
-            Self::Whole(open) => match open.flocked.get() {
-                Some(file) => backing.flock(file, kind),
-                None => Ok(()),
-            },
-        }
-        .map_err(|error| if error == Errno::EACCES { Errno::EAGAIN } else { error })
-    }
-}
 
 impl<B: BackingFs> Filesystem<B> {
     /// F_GETLK: the lock in the way, if one is.
@@ -153,8 +34,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn getlk(&self, handle: FileHandleId, wanted: &LockRequest) -> Result<Option<HeldLock>, Errno> {
         let open = self.handles.file(handle)?;
         let table = &open.inode.live().locks;
-        let own =
-            lock(table).owners.iter().find(|held| held.owner == wanted.owner).map(|held| held.file.clone());
+        let own = lock(table).file_of(wanted.owner);
         let file = own.as_ref().map_or(&open.file, |own| &own.file);
         let Some((kind, range)) = self.backing.test_lock(file, wanted.kind, wanted.range)? else {
             return Ok(None);
@@ -166,7 +46,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// F_SETLK, or flock(2) with LOCK_NB, or an unlock: never waits.
     ///
     /// # Errors
-    /// EAGAIN where somebody else has it; ENOLCK past [`MAX_LOCK_OWNERS`]; EBADF as fcntl(2) and flock(2) have it.
+    /// EAGAIN where somebody else has it; ENOLCK past [`MAX_LOCK_OWNERS`](super::lock_table::MAX_LOCK_OWNERS); EBADF as fcntl(2) and flock(2) have it.
     pub fn setlk(&self, handle: FileHandleId, wanted: &LockRequest) -> Result<(), Errno> {
         match self.try_lock(handle, wanted) {
             Err(Errno::EAGAIN) => {
@@ -285,7 +165,7 @@ impl<B: BackingFs> Filesystem<B> {
                 continue;
             };
             let written = Written { record, node: inode.id, fd: data.fd, state: Arc::clone(&self.state) };
-            lock(&inode.live().locks).owners.push(Holder {
+            lock(&inode.live().locks).enter_left(Holder {
                 owner: LockOwner(data.owner),
                 handle: FileHandleId(data.handle),
                 pid: Pid(data.pid),
@@ -309,11 +189,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub(super) fn drop_locks(&self, node: NodeId, owner: LockOwner) {
         let Some(inode) = self.inodes.get(node) else { return };
         let Some(live) = inode.live_if_any() else { return };
-        let dropped = {
-            let mut table = lock(&live.locks);
-            let at = table.owners.iter().position(|held| held.owner == owner);
-            at.map(|at| table.owners.swap_remove(at))
-        };
+        let dropped = lock(&live.locks).take(owner);
         if dropped.is_some() {
             // The descriptor closes here, and its locks with it.
             drop(dropped);
@@ -326,7 +202,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// A process's own locks were dropped when it closed the file.
     pub(super) fn drop_locks_through(&self, inode: &Inode<B>, handle: FileHandleId) {
         let Some(live) = inode.live_if_any() else { return };
-        let dropped: Vec<_> = lock(&live.locks).owners.extract_if(.., |held| held.handle == handle).collect();
+        let dropped = lock(&live.locks).take_through(handle);
         drop(dropped);
     }
 
@@ -350,8 +226,7 @@ impl<B: BackingFs> Filesystem<B> {
             return self.lockable_as_a_whole(open, wanted.kind);
         }
         let table = &open.inode.live().locks;
-        let known =
-            lock(table).owners.iter().find(|held| held.owner == wanted.owner).map(|held| held.file.clone());
+        let known = lock(table).file_of(wanted.owner);
         let file = match known {
             Some(file) => file,
             None if wanted.kind == LockKind::Unlock => return Ok(None),
@@ -425,53 +300,6 @@ impl<B: BackingFs> Filesystem<B> {
         } else if let Some(kernel) = self.kernel.get() {
             kernel.forget_content(inode.id);
         }
-    }
-}
-
-impl<B: BackingFs> LockTable<B> {
-    /// Whether nobody has asked for a lock since they last closed the file.
-    pub(super) fn is_empty(&self) -> bool {
-        self.owners.is_empty()
-    }
-
-    /// Enters an owner's file, unless another thread of the same owner was faster.
-    fn adopt(
-        &mut self,
-        wanted: &LockRequest,
-        handle: FileHandleId,
-        file: Arc<LockFile<B>>,
-        written: Option<Written>,
-    ) -> Arc<LockFile<B>> {
-        if let Some(known) = self.owners.iter().find(|held| held.owner == wanted.owner) {
-            return Arc::clone(&known.file);
-        }
-        self.owners.push(Holder {
-            owner: wanted.owner,
-            handle,
-            pid: wanted.pid,
-            ranges: Vec::new(),
-            written,
-            file: Arc::clone(&file),
-        });
-        file
-    }
-
-    fn record(&mut self, handle: FileHandleId, set: &LockRequest) {
-        let Some(held) = self.owners.iter_mut().find(|held| held.owner == set.owner) else { return };
-        (held.pid, held.handle) = (set.pid, handle);
-        held.ranges.retain(|(_, range)| !(set.range.start <= range.start && range.end <= set.range.end));
-        if set.kind != LockKind::Unlock && held.ranges.len() < MAX_NAMED_RANGES {
-            held.ranges.push((set.kind, set.range));
-        }
-        held.write_down();
-    }
-
-    fn holder_of(&self, asking: LockOwner, range: ByteRange) -> Option<Pid> {
-        let overlaps = |held: &ByteRange| held.start <= range.end && range.start <= held.end;
-        self.owners
-            .iter()
-            .find(|held| held.owner != asking && held.ranges.iter().any(|(_, range)| overlaps(range)))
-            .map(|held| held.pid)
     }
 }
 

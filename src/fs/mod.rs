@@ -17,6 +17,7 @@ mod handles;
 mod inodes;
 mod io;
 mod link;
+mod lock_table;
 mod lock_waiters;
 mod locks;
 mod lookup;
