@@ -7,7 +7,7 @@
 mod live;
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,9 +91,18 @@ impl Stage {
         record["worker"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap()
     }
 
-    /// The pods' worker, once a thread of it is in a wait that a kill does not end.
+    /// The pods' worker, once a thread of it is in a wait that a kill does not end: others are for a moment only.
     fn worker_that_waits(&self) -> u32 {
-        until("a thread of the worker waits uninterruptibly", || states(self.worker()).contains(&b'D'));
+        let waits = || states(self.worker()).contains(&b'D');
+        let still = || {
+            (0..20).all(|_| {
+                waits() && {
+                    sleep(Duration::from_millis(10));
+                    true
+                }
+            })
+        };
+        until("a thread of the worker waits uninterruptibly", still);
         self.worker()
     }
 
@@ -202,7 +211,8 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
     sleep(Duration::from_millis(300));
     // The lock is the node's, and set at once; then the kernel is to forget the pages.
     let locked = thread::spawn(move || lock(&locker, libc::F_WRLCK));
-    for round in 0..3 {
+    // The READ at which a third worker died would be refused, and its page unlocked.
+    for round in 0..2 {
         let dead = stage.worker_that_waits();
         assert_eq!(stage.kill_worker(), dead);
         assert!(states(dead).contains(&b'D'), "it is there yet");
@@ -223,20 +233,26 @@ fn a_worker_that_the_server_holds_on_to_is_succeeded_and_its_requests_are_done_o
         fs::write(stage.at("hung/in/known"), "content").unwrap();
         fs::write(stage.at("hung/in/log"), "first\n").unwrap();
     });
+    let room = tempfile::tempdir().unwrap();
+    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let go = room.path().join("go");
     let shell = |script: &str| {
         let mut shell = Command::new("sh");
         shell.uid(POD.uid).gid(POD.gid).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        shell.args(["-c", script, "sh"]).arg(stage.at("hung/in")).spawn().unwrap()
+        let script = script.replace("WAIT", "until test -e \"$2\"; do sleep 0.05; done");
+        shell.args(["-c", script.as_str(), "sh"]).arg(stage.at("hung/in")).arg(&go).spawn().unwrap()
     };
     let callers = [
-        "exec 3>>\"$1\"/log; sleep 1; echo second >&3",
-        "sleep 1; exec mkdir \"$1\"/dir",
-        "sleep 1; exec mv -T \"$1\"/known \"$1\"/moved",
+        "exec 3>>\"$1\"/log; WAIT; echo second >&3",
+        "WAIT; exec mkdir \"$1\"/dir",
+        "WAIT; exec mv -T \"$1\"/known \"$1\"/moved",
     ];
     let mut callers = callers.map(shell);
-    let mut dies = shell("sleep 1; exec cat \"$1\"/never");
-    sleep(Duration::from_millis(500));
+    let mut dies = shell("WAIT; exec cat \"$1\"/never");
+    // The first one opens its file.
+    sleep(Duration::from_secs(1));
     signal(stage.servers[1], Signal::SIGSTOP);
+    fs::write(&go, "").unwrap();
     sleep(Duration::from_secs(1));
     // From now on it does not see either that those whom it serves are dying.
     signal(stage.servers[0], Signal::SIGSTOP);

@@ -116,13 +116,17 @@ fn read(file: &File, text: &mut [u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
     fn sleeper() -> (Child, Pid) {
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let child = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
         let pid = Pid(child.id());
+        // Before it sleeps it has no stack to show, or another one.
+        while Threads::default().ask(pid, Tells::Stack, |stack| stack.contains("nanosleep")) != Some(true) {
+            std::thread::yield_now();
+        }
         (child, pid)
     }
 

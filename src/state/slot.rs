@@ -48,7 +48,7 @@ pub struct Slots {
     /// How many have ever been taken: the memory of the others was never touched.
     used: SharedWords,
     /// Those that some thread of this process has.
-    taken: Mutex<Vec<bool>>,
+    taken: Mutex<Vec<Option<Arc<Control>>>>,
     /// The evidence in those in which something was left.
     noted: Mutex<Vec<[u64; MAX_EVIDENCE]>>,
 }
@@ -125,7 +125,7 @@ pub enum Left {
 
 impl Slots {
     pub(super) fn new(memory: Arc<SharedMemory>, used: SharedWords) -> Self {
-        Self { memory, used, taken: Mutex::new(vec![false; MAX_SLOTS]), noted: Mutex::default() }
+        Self { memory, used, taken: Mutex::new(vec![None; MAX_SLOTS]), noted: Mutex::default() }
     }
 
     /// A slot for the calling thread, whatever is left in it.
@@ -134,9 +134,9 @@ impl Slots {
     /// EAGAIN where all are taken.
     pub fn take(&self) -> Result<Slot, Errno> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = taken.iter().position(|taken| !taken).ok_or(Errno::EAGAIN)?;
+        let index = taken.iter().position(Option::is_none).ok_or(Errno::EAGAIN)?;
         let mut slot = self.slot(index).ok_or(Errno::EAGAIN)?;
-        taken[index] = true;
+        taken[index] = Some(Arc::clone(&slot.control));
         self.used[0].fetch_max(u64::try_from(index + 1).unwrap_or_default(), Ordering::Release);
         if slot.left() == Left::Empty {
             // Whoever had it may have died before it had cleared all of it.
@@ -158,7 +158,7 @@ impl Slots {
                 slot.arrive();
             }
             if slot.message_length() > 0 || is_held {
-                *taken = true;
+                *taken = Some(Arc::clone(&slot.control));
                 let noted = super::journal::evidence(&slot.control);
                 self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
                 left.push(slot);
@@ -177,8 +177,12 @@ impl Slots {
     /// Descriptors of the pipes by which requests come.
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
-        let pipes = (0..used).filter_map(|index| self.slot(index)?.control.pipe());
-        pipes.flatten().collect()
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipe = |index: usize| match taken.get(index)? {
+            Some(control) => control.pipe(),
+            None => self.slot(index)?.control.pipe(),
+        };
+        (0..used).filter_map(pipe).flatten().collect()
     }
 
     fn slot(&self, index: usize) -> Option<Slot> {

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_is_in_a_pipe_is_there_for_whoever_takes_it_over() {
-        let pipe = Pipe::new(2 << 20).unwrap();
+        let pipe = Pipe::new(1 << 20).unwrap();
         let (message, mut sender) = std::io::pipe().unwrap();
         sender.write_all(b"a message").unwrap();
         assert_eq!(pipe.fill(message.as_fd(), 1 << 20), Ok(9));

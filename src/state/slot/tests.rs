@@ -38,8 +38,8 @@ fn an_answer_that_was_written_down_is_found_short_or_long() {
 #[test]
 fn a_request_that_was_on_its_way_by_a_pipe_arrives_at_the_successor() {
     let state = State::new().unwrap();
-    let slot = state.slots.take().unwrap();
-    let way = slot.way(2 << 20).unwrap();
+    let mut slot = state.slots.take().unwrap();
+    let way = slot.way(1 << 20).unwrap();
     let message: Vec<u8> = [200_000_u32.to_ne_bytes().as_slice(), &[7; 200_000 - 4]].concat();
     for arrived in [0, 4, 100_000, 200_000] {
         let (from, mut kernel) = std::io::pipe().unwrap();
@@ -50,13 +50,12 @@ fn a_request_that_was_on_its_way_by_a_pipe_arrives_at_the_successor() {
             on_its_way += way.pipe.fill(from.as_fd(), 1 << 20).unwrap();
         }
         sender.join().unwrap();
-        let mut dying = state.slots.slot(0).unwrap();
-        way.pipe.drain(&mut dying.buffer[..arrived]).unwrap();
+        way.pipe.drain(&mut slot.buffer[..arrived]).unwrap();
         let heir = state.anew().unwrap();
-        assert_eq!(heir.slots.descriptors(), way.pipe.numbers());
         let mut left = heir.slots.left();
         assert_eq!(left.iter().map(Slot::left).collect::<Vec<_>>(), [Left::Request(200_000)], "{arrived}");
         assert!(left[0].buffer[..200_000] == message);
+        assert_eq!(heir.slots.descriptors(), way.pipe.numbers(), "also of a slot that somebody has");
         left[0].clear();
     }
     drop(way);
