@@ -7,6 +7,7 @@ mod live;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use live::mount::permfs;
 use live::{AIRFLOW, Backing, Mount, Who};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use permfs::state::State;
 
 /// The pod of the airflow rules.
 const POD: Who = Who::new(50000, 0);
@@ -29,6 +31,21 @@ fn worker_and_keeper_may_die_together() {
         until(|| status(&mount).is_some_and(|(worker, keeper)| worker != before.0 && keeper != before.1));
         POD.run(|| assert_eq!(fs::read_to_string(mount.at("f")).unwrap(), "x"));
     }
+}
+
+/// Else a file that a worker had open under such a number when it died would stay open for ever.
+#[test]
+fn a_keeper_keeps_no_number_that_it_has_closed() {
+    let mount = Mount::of(AIRFLOW);
+    let open = PathBuf::from(format!("/proc/{}/fd", mount.keeper()));
+    let is_state =
+        |path: &PathBuf| fs::read_link(path).is_ok_and(|of| of.to_string_lossy().contains("permfs-state"));
+    let state = fs::read_dir(&open).unwrap().map(|entry| entry.unwrap().path()).find(is_state).unwrap();
+    let state = fs::OpenOptions::new().read(true).write(true).open(state).unwrap();
+    let state = State::left_behind(state.into()).unwrap();
+    // Whoever has mounted hears of it a moment before the keeper is through with that.
+    until(|| state.kept_descriptors().iter().all(|fd| open.join(fd.to_string()).symlink_metadata().is_ok()));
+    assert!(state.kept_descriptors().len() > 5);
 }
 
 #[test]

@@ -141,10 +141,13 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     charge.publish();
     // Whoever hears that it is mounted may kill the keeper. Where that comes first, the reserve goes on here.
     keeping.ensure_reserve();
+    let pipe = readiness.descriptor();
     if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
     }
+    // It is closed: what is opened under its number is a worker's, and a successor's to close.
+    keeping.let_go(pipe);
     tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
     keeping.keep();
     tracing::info!(target = %target.display(), "unmounted");
@@ -166,6 +169,11 @@ impl<'k, 'a> Keeping<'k, 'a> {
     /// From now on the mount outlives this process.
     fn ensure_reserve(&mut self) {
         self.keeper.ensure_reserve();
+    }
+
+    /// A descriptor of this process that is closed by now.
+    fn let_go(&mut self, closed: Option<RawFd>) {
+        self.keeper.let_go(closed.as_slice());
     }
 
     /// Keeps until the mount is over, or this process is another program.
