@@ -106,6 +106,11 @@ fn killed_while_the_server_is_away(stage: &Stage) {
     if stage.variant.manage_gids {
         return stage.leave_out(WHOSE_GROUPS);
     }
+    if matches!(stage.variant.version, Version::V3) {
+        return stage.leave_out(
+            "a listing may show a name as it was before a rename that a killed worker was at: a known fault (README)",
+        );
+    }
     let served = served(stage);
     let load =
         Load::start(Options { processes: Some(super::a_worker_of_the_load), ..options(stage, "load") });
