@@ -55,20 +55,21 @@ impl Readiness {
     }
 
     /// Detaches from the terminal and tells the parent, once: where the process that this one takes the place of has done so, under
-    /// the same number, nothing is told.
+    /// the same number, nothing is told. Answers with the number that is closed with this.
     ///
     /// # Errors
     /// EPIPE where the parent has gone: it was interrupted, and nobody wants the mount.
-    pub fn announce(&mut self) -> Result<(), Errno> {
-        let Some((mut pipe, ino)) = self.0.take() else { return Ok(()) };
+    pub fn announce(&mut self) -> Result<Option<RawFd>, Errno> {
+        let Some((mut pipe, ino)) = self.0.take() else { return Ok(None) };
         if pipe.metadata().map(|of| of.ino()).ok() != Some(ino) {
             // By now the number is somebody else's, or nobody's.
             let _ = pipe.into_raw_fd();
-            return Ok(());
+            return Ok(None);
         }
         let null = File::options().read(true).write(true).open("/dev/null")?;
         dup2_stderr(null.as_fd())?;
-        Ok(pipe.write_all(&[READY])?)
+        pipe.write_all(&[READY])?;
+        Ok(Some(pipe.as_raw_fd()))
     }
 
     fn fail(&mut self, failure: &MountFailure) {

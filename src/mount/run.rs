@@ -141,11 +141,10 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     charge.publish();
     // Whoever hears that it is mounted may kill the keeper. Where that comes first, the reserve goes on here.
     keeping.ensure_reserve();
-    let pipe = readiness.descriptor();
-    if readiness.announce().is_err() {
+    let Ok(pipe) = readiness.announce() else {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
-    }
+    };
     // It is closed: what is opened under its number is a worker's, and a successor's to close.
     keeping.let_go(pipe);
     tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
