@@ -65,6 +65,9 @@ const SEEN: &str = "keeper: it is buried";
 /// The last point of a successor's beginning.
 const BEGUN: &str = "worker: has begun";
 
+/// A point that a run may miss: who dies there is the keeper, a moment after its worker has begun, and a reserve may have been faster.
+const SOMETIMES: &str = "keeper: before others hear of the worker";
+
 /// Points at which nobody is let die, and why.
 const NOT_REACHED: &[(&str, &str)] = &[
     ("reserve: the keeper died", ALONE),
@@ -161,7 +164,7 @@ fn a_process_may_die_at_every_point_of_every_operation() {
 fn never_died_at(died_at: &BTreeSet<String>) -> BTreeSet<String> {
     let excused: BTreeSet<String> = NOT_REACHED.iter().map(|(name, _)| (*name).to_owned()).collect();
     let left: BTreeSet<String> = points::named().difference(died_at).cloned().collect();
-    left.symmetric_difference(&excused).cloned().collect()
+    left.symmetric_difference(&excused).filter(|name| *name != SOMETIMES).cloned().collect()
 }
 
 impl Tally {
