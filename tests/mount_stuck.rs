@@ -141,16 +141,30 @@ impl Drop for Stage {
     }
 }
 
-/// Ends the connection of a FUSE mount.
-fn abort(target: &Path) -> std::io::Result<()> {
+/// Does something with the directory that the kernel has for the connection of a FUSE mount (Documentation/filesystems/fuse.rst).
+fn connection<T>(target: &Path, act: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let line = mounts.lines().find(|line| line.split(' ').nth(4) == target.to_str());
     let minor = line.and_then(|line| line.split(' ').nth(2)?.split(':').nth(1)).unwrap_or_default();
     let all = tempfile::tempdir()?;
     mount(Some("none"), all.path(), Some("fusectl"), MsFlags::empty(), None::<&str>)?;
-    let aborted = fs::write(all.path().join(minor).join("abort"), "1");
+    let done = act(&all.path().join(minor));
     umount2(all.path(), MntFlags::MNT_DETACH)?;
-    aborted
+    done
+}
+
+/// Ends the connection of a FUSE mount.
+fn abort(target: &Path) -> std::io::Result<()> {
+    connection(target, |connection| fs::write(connection.join("abort"), "1"))
+}
+
+/// How many requests of a FUSE mount have no answer.
+fn waiting(target: &Path) -> usize {
+    connection(target, |connection| fs::read_to_string(connection.join("waiting")))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 fn bind(from: &Path, to: &Path) {
@@ -160,6 +174,12 @@ fn bind(from: &Path, to: &Path) {
 
 fn signal(process: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(process).unwrap()), signal).unwrap();
+}
+
+/// Stops a process, and returns when each thread of it has stopped, or is held elsewhere: until then one may still answer.
+fn stop(process: u32) {
+    signal(process, Signal::SIGSTOP);
+    until("each thread has stopped", || states(process).iter().all(|state| b"TD".contains(state)));
 }
 
 /// The letters of proc_pid_stat(5), field 3, of all threads of a process.
@@ -200,7 +220,7 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
     lock(&file, libc::F_UNLCK);
     // A read asks for attributes that the kernel does not know.
     file.metadata().unwrap();
-    signal(stage.servers[0], Signal::SIGSTOP);
+    stop(stage.servers[0]);
     // A READ that nobody answers: its pages are locked.
     let (reader, locker) = (Arc::clone(&file), file);
     let read = thread::spawn(move || {
@@ -208,7 +228,7 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
         reader.read_exact_at(&mut bytes, 0).unwrap();
         bytes
     });
-    sleep(Duration::from_millis(300));
+    until("the READ has come to who does not answer", || waiting(&stage.second.target()) > 0);
     // The lock is the node's, and set at once; then the kernel is to forget the pages.
     let locked = thread::spawn(move || lock(&locker, libc::F_WRLCK));
     // The READ at which a third worker died would be refused, and its page unlocked.
@@ -251,11 +271,11 @@ fn a_worker_that_the_server_holds_on_to_is_succeeded_and_its_requests_are_done_o
     let mut dies = shell("WAIT; exec cat \"$1\"/never");
     // The first one opens its file.
     sleep(Duration::from_secs(1));
-    signal(stage.servers[1], Signal::SIGSTOP);
+    stop(stage.servers[1]);
     fs::write(&go, "").unwrap();
     sleep(Duration::from_secs(1));
     // From now on it does not see either that those whom it serves are dying.
-    signal(stage.servers[0], Signal::SIGSTOP);
+    stop(stage.servers[0]);
     let dead = stage.worker();
     for round in 0..2 {
         stage.kill_worker();

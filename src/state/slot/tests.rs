@@ -1,3 +1,5 @@
+//! A slot's claims, words and pipes, and what a successor finds in them.
+
 use std::os::fd::AsFd;
 
 use super::*;
