@@ -37,10 +37,13 @@ impl Readiness {
         self.0.is_some()
     }
 
-    /// What it is told by.
+    /// What it is told by. None, too, where the process that this one takes the place of has told it: by now that number is
+    /// somebody else's, or nobody's.
     #[must_use]
     pub fn descriptor(&self) -> Option<RawFd> {
-        self.0.as_ref().map(|(pipe, _)| pipe.as_raw_fd())
+        let (pipe, ino) = self.0.as_ref()?;
+        let is_the_pipe = pipe.metadata().is_ok_and(|of| of.ino() == *ino);
+        is_the_pipe.then(|| pipe.as_raw_fd())
     }
 
     /// Moves that to a number that is at least `least`.
@@ -54,22 +57,22 @@ impl Readiness {
         Ok(())
     }
 
-    /// Detaches from the terminal and tells the parent, once: where the process that this one takes the place of has done so, under
-    /// the same number, nothing is told. Answers with the number that is closed with this.
+    /// Detaches from the terminal and tells the parent, once, unless it has been told.
     ///
     /// # Errors
     /// EPIPE where the parent has gone: it was interrupted, and nobody wants the mount.
-    pub fn announce(&mut self) -> Result<Option<RawFd>, Errno> {
-        let Some((mut pipe, ino)) = self.0.take() else { return Ok(None) };
-        if pipe.metadata().map(|of| of.ino()).ok() != Some(ino) {
-            // By now the number is somebody else's, or nobody's.
+    pub fn announce(&mut self) -> Result<(), Errno> {
+        let has_to = self.descriptor().is_some();
+        let Some((mut pipe, _)) = self.0.take() else { return Ok(()) };
+        if !has_to {
+            // Not this process's to close.
             let _ = pipe.into_raw_fd();
-            return Ok(None);
+            return Ok(());
         }
         let null = File::options().read(true).write(true).open("/dev/null")?;
         dup2_stderr(null.as_fd())?;
         pipe.write_all(&[READY])?;
-        Ok(Some(pipe.as_raw_fd()))
+        Ok(())
     }
 
     fn fail(&mut self, failure: &MountFailure) {

@@ -141,12 +141,12 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     charge.publish();
     // Whoever hears that it is mounted may kill the keeper. Where that comes first, the reserve goes on here.
     keeping.ensure_reserve();
-    let Ok(pipe) = readiness.announce() else {
+    // What is opened under its number once it is closed is a worker's, and a successor's to close. None begins before that.
+    keeping.let_go(readiness.descriptor());
+    if readiness.announce().is_err() {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
-    };
-    // It is closed: what is opened under its number is a worker's, and a successor's to close.
-    keeping.let_go(pipe);
+    }
     tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
     keeping.keep();
     tracing::info!(target = %target.display(), "unmounted");
@@ -170,9 +170,9 @@ impl<'k, 'a> Keeping<'k, 'a> {
         self.keeper.ensure_reserve();
     }
 
-    /// A descriptor of this process that is closed by now.
-    fn let_go(&mut self, closed: Option<RawFd>) {
-        self.keeper.let_go(closed.as_slice());
+    /// A descriptor of this process that is about to be closed.
+    fn let_go(&mut self, done_with: Option<RawFd>) {
+        self.keeper.let_go(done_with.as_slice());
     }
 
     /// Keeps until the mount is over, or this process is another program.
