@@ -17,6 +17,7 @@ use hashbrown::DefaultHashBuilder;
 
 pub use purpose::{Purpose, Site};
 pub use threads::Threads;
+pub use walk::Walk;
 
 use crate::policy::{Caller, Credentials, Denied, PodGid, PodUid, Policy};
 

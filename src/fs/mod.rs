@@ -58,6 +58,7 @@ pub use succession::Succession;
 use targets::Targets;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
+use walks::Believed;
 
 use crate::backing::BackingFeatures;
 use crate::caller::Threads;
@@ -82,6 +83,7 @@ pub struct Filesystem<B: BackingFs> {
     releases: Releases,
     threads: Threads,
     targets: Targets,
+    believed: Believed,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
     has_birth: bool,
@@ -141,6 +143,7 @@ impl<B: BackingFs> Filesystem<B> {
             releases: Releases::default(),
             threads: Threads::default(),
             targets: Targets::default(),
+            believed: Believed::default(),
             kernel: OnceLock::new(),
             has_birth,
             since: Instant::now(),

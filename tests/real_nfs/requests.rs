@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use nix::sys::stat::{Mode, SFlag, mknod};
 
+use super::live::mount::permfs;
 use super::live::{OWNER, POD, Who};
 use super::machine::Version;
 use super::runner::Scenario;
@@ -31,6 +32,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "requests: a directory's times are the server's after each change",
         run: times_of_a_directory,
     },
+    Scenario {
+        name: "requests: a directory's times are the server's also after what did not change it",
+        run: times_after_what_changes_nothing,
+    },
+    Scenario { name: "requests: a change asks once who may change the directory", run: asks_once_who_may },
     Scenario { name: "requests: what is in the cache is read, listed and looked at for nothing", run: hot },
 ];
 
@@ -159,6 +165,82 @@ fn times_of_a_directory(stage: &Stage) {
             assert_eq!(list(&pods), list(&server), "after a rmdir, round {round}");
         }
     });
+}
+
+/// The kernel believes what it is told of directories for as long as one call takes: not of one that was changed before it and was
+/// only on its way, and not where the call fails.
+fn times_after_what_changes_nothing(stage: &Stage) {
+    stage_directory(stage, "outer");
+    let (server, pods) = (stage.server("outer"), stage.pod("outer"));
+    let times = |directory: &Path| {
+        let of = fs::metadata(directory).unwrap();
+        (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec(), of.nlink())
+    };
+    POD.run(|| {
+        fs::create_dir_all(pods.join("inner/full")).unwrap();
+        mknod(&pods.join("inner/full/file"), SFlag::S_IFREG, Mode::S_IRWXU, 0).unwrap();
+        let on_the_way: [(&str, Attempt); 5] = [
+            ("unlink below", |at| fs::remove_file(at.join("inner/x"))),
+            ("mkdir below", |at| fs::create_dir(at.join("inner/d"))),
+            ("rename below", |at| fs::rename(at.join("inner/d"), at.join("inner/e"))),
+            ("rmdir below", |at| fs::remove_dir(at.join("inner/e"))),
+            ("unlink above", |at| fs::remove_file(at.join("inner/../y"))),
+        ];
+        let fails: [(&str, Attempt); 5] = [
+            ("unlink of nothing", |at| fs::remove_file(at.join("nothing"))),
+            ("mkdir of what is there", |at| fs::create_dir(at.join("inner"))),
+            ("rmdir of what is not empty", |at| fs::remove_dir(at.join("inner"))),
+            ("rename of nothing", |at| fs::rename(at.join("nothing"), at.join("anything"))),
+            ("rename over what is not empty", |at| fs::rename(at.join("z"), at.join("inner"))),
+        ];
+        for round in 0..ROUNDS / 4 {
+            for (what, attempt) in on_the_way.iter().chain(&fails) {
+                for made in ["inner/x", "y"] {
+                    let _ = mknod(&pods.join(made), SFlag::S_IFREG, Mode::S_IRWXU, 0);
+                }
+                let _ = fs::create_dir(pods.join("z"));
+                mknod(&name(&pods, round), SFlag::S_IFREG, Mode::S_IRWXU, 0).unwrap();
+                let succeeds = on_the_way.iter().any(|(way, _)| way == what);
+                assert_eq!(attempt(&pods).is_ok(), succeeds, "{what}");
+                assert_eq!(times(&pods), times(&server), "{what}, round {round}");
+                fs::remove_file(name(&pods, round)).unwrap();
+                assert_eq!(times(&pods), times(&server), "after {what}, round {round}");
+                let inner = |at: &Path| times(&at.join("inner"));
+                assert_eq!(inner(&pods), inner(&server), "of the inner one, {what}, round {round}");
+            }
+        }
+    });
+}
+
+type Attempt = fn(&Path) -> std::io::Result<()>;
+
+/// A change makes the kernel forget who may change the directory; the next one asks for that once, however often it checks.
+fn asks_once_who_may(stage: &Stage) {
+    stage_directory(stage, "asks");
+    let pods = stage.pod("asks");
+    let asked = || {
+        let status = permfs().args(["status", "--json"]).arg(stage.pod("")).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status[0]["counters"]["by_opcode"]["getattr"].as_u64().unwrap_or(0)
+    };
+    let named = |prefix: &str, round: u32| pods.join(format!("{prefix}-{round}"));
+    let works: [(&str, &(dyn Fn(u32) + Sync)); 4] = [
+        ("mkdir", &|round| fs::create_dir(named("a", round)).unwrap()),
+        ("rename", &|round| fs::rename(named("a", round), named("b", round)).unwrap()),
+        ("rmdir", &|round| fs::remove_dir(named("b", round)).unwrap()),
+        ("unlink", &|round| fs::remove_file(named("file", round)).unwrap()),
+    ];
+    POD.run(|| {
+        (0..ROUNDS).for_each(|round| {
+            mknod(&named("file", round), SFlag::S_IFREG, Mode::S_IRWXU, 0).unwrap();
+        });
+    });
+    for (what, work) in works {
+        let before = asked();
+        POD.run(|| (0..ROUNDS).for_each(work));
+        let count = asked() - before;
+        assert!(count <= u64::from(ROUNDS) + BESIDE, "{what}: {count} in {ROUNDS} rounds");
+    }
 }
 
 fn list(directory: &Path) -> Vec<OsString> {

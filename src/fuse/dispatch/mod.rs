@@ -176,15 +176,27 @@ impl<B: BackingFs> Server<B> {
                 self.entered(reply, self.fs.mknod(caller, parent, name, &new));
             }
             Request::Mkdir { parent, name, permissions, umask } => {
-                self.entered(reply, self.fs.mkdir(caller, parent, name, permissions, umask));
+                let made = self.fs.mkdir(caller, parent, name, permissions, umask);
+                self.fs.has_changed(caller, &[parent], &made);
+                self.entered(reply, made);
             }
             Request::Link { node, new_parent, new_name } => {
                 self.entered(reply, self.fs.link(caller, node, new_parent, new_name));
             }
-            Request::Unlink { parent, name } => reply.done(self.fs.unlink(caller, parent, name)),
-            Request::Rmdir { parent, name } => reply.done(self.fs.rmdir(caller, parent, name)),
+            Request::Unlink { parent, name } => {
+                let removed = self.fs.unlink(caller, parent, name);
+                self.fs.has_changed(caller, &[parent], &removed);
+                reply.done(removed);
+            }
+            Request::Rmdir { parent, name } => {
+                let removed = self.fs.rmdir(caller, parent, name);
+                self.fs.has_changed(caller, &[parent], &removed);
+                reply.done(removed);
+            }
             Request::Rename { parent, name, new_parent, new_name, flags } => {
-                reply.done(self.fs.rename(caller, parent, name, new_parent, new_name, flags));
+                let moved = self.fs.rename(caller, parent, name, new_parent, new_name, flags);
+                self.fs.has_changed(caller, &[parent, new_parent], &moved);
+                reply.done(moved);
             }
 
             // The kernel then opens files by itself from now on, too (FUSE_NO_OPEN_SUPPORT, Linux 3.16).

@@ -14,7 +14,9 @@ impl<B: BackingFs> Server<B> {
         if self.fs.need_not_look(caller, parent, name) {
             return reply.error(Errno::ENOENT);
         }
-        match self.fs.lookup(caller, parent, name) {
+        let found = self.fs.lookup(caller, parent, name);
+        self.fs.has_looked(caller, &found);
+        match found {
             Err(Errno::ENOENT) => {
                 let valid = self.fs.policy().cache().negative_timeout;
                 if valid.is_zero() {
