@@ -25,7 +25,7 @@ impl<B: BackingFs> Filesystem<B> {
         new_name: Name<'_>,
         flags: RenameFlags,
     ) -> Result<(), Errno> {
-        if flags.is_empty() && self.backing.features().nfs {
+        if flags.is_empty() && self.replaces_unseen() {
             self.targets.renames(caller.pid, (parent, name), (new_parent, new_name));
         }
         let from = self.visit(caller, parent)?;

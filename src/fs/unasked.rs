@@ -24,15 +24,14 @@ impl<B: BackingFs> Filesystem<B> {
         let directory = || self.lets_write(caller, parent, name).ok().flatten();
         // Who may replace what is in a sticky directory, the kernel can say only of what it knows.
         let is_free = |shown: ShownAttr| shown.permissions.without(Permissions::STICKY) == shown.permissions;
-        let replaces = self.targets.looks(caller.pid, site, (parent, name), || {
-            self.replaces_unseen() && directory().is_some_and(is_free)
-        });
+        let replaces = self.replaces_unseen()
+            && self.targets.looks(caller.pid, site, (parent, name), || directory().is_some_and(is_free));
         replaces || purpose == Some(Purpose::MakesADirectory) && directory().is_some()
     }
 
     /// Whether a name may be replaced that was not looked up. On NFSv3 an open file must then be known by its name, so that the
     /// client renames it and does not remove it; a server of v4 keeps it for whoever has it open.
-    fn replaces_unseen(&self) -> bool {
+    pub(super) fn replaces_unseen(&self) -> bool {
         self.backing.features().asks_after_changes
     }
 
