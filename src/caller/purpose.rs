@@ -32,7 +32,22 @@ const CALLS: &[c_long] = &[libc::SYS_mkdirat, libc::SYS_renameat];
 /// What looks up the last name of a path, in linux/fs/namei.c: up to Linux 6.4, and from then on (and in stable kernels before).
 const LOOK_UP: [&str; 2] = ["__lookup_hash", "lookup_one_qstr_excl"];
 
+/// The parts of open(2) that deal with the last name, there; compilers put one into the other.
+const OPEN: [&str; 3] = ["lookup_open", "open_last_lookups", "path_openat"];
+
 impl Threads {
+    /// From where the thread, which waits to hear who may do what in a directory, asks that while it opens something there: not on
+    /// its way there. None where that cannot be told.
+    pub fn asks_to_open(&self, thread: Pid) -> Option<Site> {
+        self.ask(thread, Tells::Stack, asks)?
+    }
+
+    /// Whether the thread, which waits for the answer to a LOOKUP, looks the last name of its path up to open it, and not one that the
+    /// kernel holds.
+    pub fn looks_up_to_open(&self, thread: Pid) -> bool {
+        self.ask(thread, Tells::Stack, looks_up).unwrap_or(false)
+    }
+
     /// Why the thread, which waits for the answer to a LOOKUP, wants it. None where that cannot be told, or is anything else.
     pub fn purpose(&self, thread: Pid) -> Option<Purpose> {
         // This costs a fifth of what a stack does.
@@ -41,6 +56,18 @@ impl Threads {
         }
         self.ask(thread, Tells::Stack, read)?
     }
+}
+
+fn asks(stack: &str) -> Option<Site> {
+    let way = lines(stack).skip_while(|line| function(line) != "fuse_permission").take(3);
+    let by = way.clone().map(function).nth(2)?;
+    OPEN.iter().any(|part| by.starts_with(part)).then(|| Site::of(way))
+}
+
+fn looks_up(stack: &str) -> bool {
+    let mut way = lines(stack).map(function).skip_while(|function| *function != "fuse_lookup").skip(1);
+    way.next() == Some("fuse_atomic_open")
+        && way.next().is_some_and(|by| OPEN.iter().any(|part| by.starts_with(part)))
 }
 
 fn is_one_of_them(line: &str) -> bool {
@@ -134,6 +161,39 @@ mod tests {
         assert!(!makes(&stack(&KNOWN_NAME)));
         assert!(!makes(&stack(&ON_THE_WAY)));
         assert!(!makes(""));
+    }
+
+    /// As they were on user-mode Linux 6.1.
+    const ASKS: [&str; 6] = [
+        "fuse_do_getattr",
+        "fuse_perm_getattr",
+        "fuse_permission",
+        "inode_permission",
+        "path_openat",
+        "do_filp_open",
+    ];
+    const OPENS: [&str; 6] = [
+        "fuse_lookup_name",
+        "fuse_lookup.part.0",
+        "fuse_lookup",
+        "fuse_atomic_open",
+        "path_openat",
+        "do_filp_open",
+    ];
+
+    #[test]
+    fn an_open_asks_about_the_last_directory_and_looks_up_the_last_name_from_its_own_code() {
+        let threads = |functions: &[&str]| (asks(&stack(functions)), looks_up(&stack(functions)));
+        assert!(matches!(threads(&ASKS), (Some(_), false)) && matches!(threads(&OPENS), (None, true)));
+        let mut on_the_way = ASKS;
+        on_the_way[4] = "link_path_walk";
+        let mut held = OPENS;
+        held[2] = "fuse_dentry_revalidate";
+        for none in [&on_the_way[..], &held, &ASKS[..4], &OPENS[..4], &LAST_NAME] {
+            assert_eq!(threads(none), (None, false));
+        }
+        let elsewhere = stack(&ASKS).replace("path_openat+0x1f", "path_openat+0x2f");
+        assert_ne!(asks(&elsewhere), asks(&stack(&ASKS)));
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl<B: BackingFs> Filesystem<B> {
         self.forget_listing(&at.policy, &at.inode);
         let stored = self.backing.stat(at.node(self)?, Freshness::AsStat)?;
         if may_be_a_walk {
+            self.makers.asks(caller.pid, None, at.inode.id);
             self.note_look(&at.inode);
         }
         Ok(self.attributes(&at, &stored))

@@ -100,6 +100,31 @@ impl<B: BackingFs> Filesystem<B> {
         permissions: Permissions,
         umask: Permissions,
     ) -> Result<(Entry, Opened), Errno> {
+        let unseen = replay::was_unseen(
+            self.backing.features().asks_after_changes && self.makers.makes(caller.pid, (parent, name)),
+        );
+        // What was not looked up may be there, and the kernel has not said who may change it.
+        let careful = if unseen { flags.difference(OFlag::O_TRUNC) } else { flags };
+        let made = self.make_file(caller, parent, name, careful, (permissions, umask), unseen);
+        let is_the_answer = |error| error == Errno::EEXIST && flags.contains(OFlag::O_EXCL);
+        made.map_err(|error| {
+            if !unseen || is_the_answer(error) {
+                return error;
+            }
+            self.makers.doubts(caller.pid, (parent, name));
+            Errno::ESTALE
+        })
+    }
+
+    fn make_file(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        name: Name<'_>,
+        flags: OFlag,
+        (permissions, umask): (Permissions, Permissions),
+        unseen: bool,
+    ) -> Result<(Entry, Opened), Errno> {
         self.handles.has_room()?;
         let at = self.visit(caller, parent)?;
         let (who, owner) = self.creator(&at, name)?;
@@ -107,16 +132,19 @@ impl<B: BackingFs> Filesystem<B> {
         let create = |who: &Credentials, flags| {
             self.backing.create_identified(who, at.node(self)?, name, self.backing_flags(flags), mode)
         };
-        let again = replay::attempt();
+        let (again, begun) = (replay::attempt(), unseen.then(replay::begun));
         let made = self.as_shown(&at, &who, |who| create(who, flags));
         let (file, mut found) = again.made(made, || {
             self.finish_creating(&at, &who, name, mode.permissions.without(mode.umask))?;
             create(&who, flags.difference(OFlag::O_EXCL)).ok()
         })?;
-        if found.attr.uid == who.uid
-            && found.attr.size == 0
-            && let Some(held) = held_beside(&at, name, &found)
+        let as_made = found.attr.uid == who.uid && found.attr.size == 0;
+        if let Some(begun) = begun
+            && !(as_made && found.attr.nlink == 1 && !replay::is_older(found.attr.ctime, begun))
         {
+            return Err(Errno::ESTALE);
+        }
+        if as_made && let Some(held) = held_beside(&at, name, &found) {
             // As far as anybody can tell it is new; where it is not, it is the caller's own and empty.
             self.backing.chmod_file(&who, &file, held)?;
             found.attr = self.backing.stat_file(&file, Freshness::Known)?;

@@ -21,6 +21,7 @@ mod lock_table;
 mod lock_waiters;
 mod locks;
 mod lookup;
+mod makers;
 mod names;
 mod open;
 mod places;
@@ -50,6 +51,7 @@ use doors::Doors;
 use handles::Handles;
 use inodes::InodeTable;
 use lock_waiters::LockWaiters;
+use makers::Makers;
 use names::Names;
 use readers::Readers;
 use reign::Reign;
@@ -83,6 +85,7 @@ pub struct Filesystem<B: BackingFs> {
     releases: Releases,
     threads: Threads,
     targets: Targets,
+    makers: Makers,
     believed: Believed,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
@@ -119,7 +122,8 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn go_on(backing: B, policy: Arc<Policy>, state: Arc<State>) -> Self {
         let inodes = InodeTable::left_in(&backing, Arc::clone(&state));
         let handles = Handles::left_in(&backing, &inodes, Arc::clone(&state));
-        let filesystem = Self::of(backing, Reign::taken_over(policy), state, inodes, handles);
+        let mut filesystem = Self::of(backing, Reign::taken_over(policy), state, inodes, handles);
+        filesystem.makers = Makers::of_a_successor();
         filesystem.take_over_locks();
         filesystem
     }
@@ -143,6 +147,7 @@ impl<B: BackingFs> Filesystem<B> {
             releases: Releases::default(),
             threads: Threads::default(),
             targets: Targets::default(),
+            makers: Makers::default(),
             believed: Believed::default(),
             kernel: OnceLock::new(),
             has_birth,

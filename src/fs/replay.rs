@@ -54,6 +54,15 @@ pub(super) fn begun() -> Duration {
     Duration::from_secs(begun)
 }
 
+/// Whether the kernel was told unseen that the name which the request is to make is not there (`fs/makers.rs`); `told` where this
+/// worker has done that.
+pub(super) fn was_unseen(told: bool) -> bool {
+    if told {
+        journal::note(SECOND, 1);
+    }
+    journal::noted(SECOND).is_some()
+}
+
 /// Whether something is too old to be of a request that was begun with then. Where the kernel was let go on without a look
 /// (`fs/unasked.rs`), the name may have been there all along.
 pub(super) fn is_older(changed: Timestamp, begun: Duration) -> bool {

@@ -5,7 +5,7 @@
 //! to remember that; the answer to what it asks next is the server's. Until then it holds the directory's lock, so that whoever
 //! else looks for the name waits.
 //!
-//! Only before mkdir(2) and rename(2). link(2), symlink(2) and mknod(2) with a slash behind the name would fail with ENOENT where
+//! Only before mkdir(2), rename(2) and an open(2) that makes the name. link(2), symlink(2) and mknod(2) with a slash behind the name would fail with ENOENT where
 //! something is there, and not with EEXIST, and nothing tells of that slash.
 
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
@@ -19,11 +19,18 @@ impl<B: BackingFs> Filesystem<B> {
         if !self.backing.features().nfs {
             return false;
         }
-        let purpose = self.threads.purpose(caller.pid);
-        let site = if let Some(Purpose::Renames(site)) = purpose { Some(site) } else { None };
-        let directory = || self.lets_write(caller, parent, name).ok().flatten();
         // Who may replace what is in a sticky directory, the kernel can say only of what it knows.
         let is_free = |shown: ShownAttr| shown.permissions.without(Permissions::STICKY) == shown.permissions;
+        let directory = || self.lets_write(caller, parent, name).ok().flatten();
+        let makes = self.replaces_unseen()
+            && self.makers.looks(caller.pid, (parent, name), || {
+                self.threads.looks_up_to_open(caller.pid) && directory().is_some_and(is_free)
+            });
+        if makes {
+            return true;
+        }
+        let purpose = self.threads.purpose(caller.pid);
+        let site = if let Some(Purpose::Renames(site)) = purpose { Some(site) } else { None };
         let replaces = self.replaces_unseen()
             && self.targets.looks(caller.pid, site, (parent, name), || directory().is_some_and(is_free));
         replaces || purpose == Some(Purpose::MakesADirectory) && directory().is_some()

@@ -99,7 +99,10 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(walk) = applies.then(|| self.threads.walk(caller.pid)).flatten() else { return Ok(None) };
         let known = self.backing.stat(at.node(self)?, Freshness::Known)?;
         let valid = match walk {
-            Walk::Through => Duration::ZERO,
+            Walk::Through => {
+                self.makers.asks(caller.pid, self.threads.asks_to_open(caller.pid), at.inode.id);
+                Duration::ZERO
+            }
             Walk::ToMake | Walk::ToChange => {
                 self.believed.remember(caller.pid, at.inode.id, walk);
                 A_TICK
@@ -116,6 +119,9 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// A name was looked up. What is not there is not removed, and what is there is not made: there the call ends.
     pub fn has_looked<T>(&self, caller: CallerId, outcome: &Result<T, Errno>) {
+        if outcome.is_ok() && self.backing.features().asks_after_changes {
+            self.makers.finds(caller.pid);
+        }
         self.believe_no_more(caller, |walk| outcome.is_err() || walk == Walk::ToMake, |_| false);
     }
 
