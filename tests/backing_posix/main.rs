@@ -1,8 +1,10 @@
-//! The real backing against real filesystems. Needs root (mounts, other users) and mkfs.ext4; fails without.
-//!
-//! A call as somebody leaves the thread as that somebody, so each look from outside goes through [`outside`].
+//! The real backing against real filesystems. Needs root (mounts, other users) and mkfs.ext4; fails without. On NFS
+//! `tests/real_nfs` has it.
 
 #![allow(clippy::unwrap_used, reason = "what tests share is test, too")]
+
+#[path = "../backing_room/mod.rs"]
+mod backing_room;
 
 mod cost;
 mod dirs;
@@ -12,7 +14,6 @@ mod identity;
 mod locks;
 mod mounts;
 mod names;
-mod nfs;
 mod xattrs;
 
 use std::ffi::{CStr, OsStr};
@@ -20,15 +21,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backing_room::*;
 use nix::mount::MsFlags;
 use permfs::backing::posix::{File, Node, PosixBacking};
 use permfs::backing::{BackingFs, Errno, Found, Name, SuidBits, WriteHow};
 use permfs::policy::{Credentials, NewMode, NfsGid, NfsUid, Permissions};
 use permfs::sys::{credentials, mount};
 use tempfile::TempDir;
-
-/// A write at its offset, by somebody whose suid bits may stay.
-const PLAIN: WriteHow = WriteHow { append: false, data_sync: false, sync: false, suid: SuidBits::AsOpener };
 
 /// A filesystem of its own, gone at the end of the test.
 struct Export {
@@ -109,51 +108,6 @@ impl Drop for Export {
     }
 }
 
-/// Does `call` as root, whoever the thread has been.
-fn outside<T>(call: impl FnOnce() -> T) -> T {
-    credentials::reset().unwrap();
-    call()
-}
-
 fn run(command: &mut Command) {
     assert!(command.status().unwrap().success(), "{command:?}");
-}
-
-fn user(uid: u32, gid: u32, groups: &[u32]) -> Credentials {
-    let groups = groups.iter().map(|&group| NfsGid::new(group).unwrap()).collect();
-    Credentials { uid: NfsUid::new(uid).unwrap(), gid: NfsGid::new(gid).unwrap(), groups }
-}
-
-/// The export's owner.
-fn owner() -> Credentials {
-    user(2001, 2001, &[])
-}
-
-fn root() -> Credentials {
-    user(0, 0, &[])
-}
-
-fn name(name: &CStr) -> Name<'_> {
-    Name::new(name).unwrap()
-}
-
-fn mode(permissions: u32, umask: u32) -> NewMode {
-    NewMode {
-        permissions: Permissions::from_mode(permissions),
-        umask: Permissions::from_mode(umask),
-        setgid: false,
-    }
-}
-
-fn root_node(backing: &PosixBacking) -> Node {
-    backing.root().unwrap().node
-}
-
-fn create(backing: &PosixBacking, who: &Credentials, file: &CStr) -> Result<File, Errno> {
-    let flags = nix::fcntl::OFlag::O_RDWR;
-    backing.create(who, &root_node(backing), name(file), flags, mode(0o666, 0o022))
-}
-
-fn lookup(backing: &PosixBacking, who: &Credentials, file: &CStr) -> Result<Found<Node>, Errno> {
-    backing.lookup(who, &root_node(backing), name(file))
 }

@@ -16,6 +16,9 @@
 #[path = "../live/mod.rs"]
 mod live;
 
+#[path = "../backing_room/mod.rs"]
+mod backing_room;
+
 #[path = "../csi_room/mod.rs"]
 mod csi_room;
 
@@ -24,6 +27,8 @@ mod served;
 #[path = "../takeover_room/mod.rs"]
 mod takeover_room;
 
+mod backing;
+mod changes;
 mod csi;
 mod failures;
 mod files;
@@ -58,7 +63,9 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         outages::SCENARIOS,
         hardening::SCENARIOS,
         takeover::SCENARIOS,
+        changes::SCENARIOS,
         csi::SCENARIOS,
+        backing::SCENARIOS,
     ]
     .into_iter()
     .flatten()

@@ -76,6 +76,13 @@ impl Stage {
         Path::new(CLIENT).join(&self.directory).join(path)
     }
 
+    /// All that the server exports, on the bare NFS mount: this stage's directory is below it, and so is `small`, which is exported by
+    /// itself.
+    #[allow(clippy::unused_self, reason = "it is the stage's")]
+    pub fn whole_export(&self) -> PathBuf {
+        CLIENT.into()
+    }
+
     /// The same at the server.
     pub fn server(&self, path: impl AsRef<Path>) -> PathBuf {
         Path::new(SERVER).join(&self.directory).join(path)

@@ -1,14 +1,33 @@
-//! The same over NFS with root_squash. `PERMFS_TEST_NFS` names a directory there that belongs to 2001:2001, 0755.
+//! The backing by itself, without a mount of permfs in between: what `tests/backing_posix` asks of local filesystems, asked of NFS with
+//! root_squash.
+
+use std::ffi::CStr;
 
 use nix::fcntl::{OFlag, RenameFlags};
-use permfs::backing::{BackingFs, ByteRange, Errno, Freshness, LockKind, NewTime};
-use permfs::policy::Timestamp;
+use permfs::backing::posix::{Node, PosixBacking};
+use permfs::backing::{BackingFs, ByteRange, Errno, Freshness, LockKind, Name, NewTime};
+use permfs::policy::{Credentials, Permissions, Timestamp};
 
-use super::*;
+use super::backing_room::{PLAIN, create, lookup, mode, name, outside, owner, root, root_node};
+use super::runner::Scenario;
+use super::stage::Stage;
 
-fn export() -> PosixBacking {
-    let path = std::env::var_os("PERMFS_TEST_NFS").expect("PERMFS_TEST_NFS names a directory on NFS");
-    outside(|| PosixBacking::open(Path::new(&path))).unwrap()
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "backing: the owner does everything and root nothing", run: owner_and_root },
+    Scenario { name: "backing: nothing is left of a tree whose nodes are dropped", run: tree },
+    Scenario {
+        name: "backing: objects are found again below a private directory and after the cache is gone",
+        run: found_again,
+    },
+    Scenario {
+        name: "backing: a source that root may not open is anchored by its owner",
+        run: closed_source,
+    },
+    Scenario { name: "backing: an export inside the export is entered", run: inner_export },
+];
+
+fn export(stage: &Stage) -> PosixBacking {
+    outside(|| PosixBacking::open(&stage.client(""))).unwrap()
 }
 
 /// A directory of the test's own.
@@ -34,10 +53,8 @@ fn names_in(backing: &PosixBacking, node: &Node) -> Vec<std::ffi::CString> {
     }
 }
 
-#[test]
-#[ignore = "needs an NFS export with root_squash"]
-fn the_owner_does_everything_and_root_nothing() {
-    let backing = export();
+fn owner_and_root(stage: &Stage) {
+    let backing = export(stage);
     assert!(backing.features().nfs && backing.features().handles, "{:?}", backing.features());
     let dir = directory(&backing, c"everything", 0o755);
     let made =
@@ -73,10 +90,8 @@ fn the_owner_does_everything_and_root_nothing() {
     assert_eq!(backing.readlink(&owner(), &symlink).unwrap(), b"file");
 }
 
-#[test]
-#[ignore = "needs an NFS export with root_squash"]
-fn nothing_is_left_of_a_tree_whose_nodes_are_dropped() {
-    let backing = export();
+fn tree(stage: &Stage) {
+    let backing = export(stage);
     let dir = directory(&backing, c"tree", 0o755);
     for number in 0..500 {
         let file = std::ffi::CString::new(format!("file-{number}")).unwrap();
@@ -101,10 +116,8 @@ fn nothing_is_left_of_a_tree_whose_nodes_are_dropped() {
     backing.rmdir(&owner(), &root_node(&backing), name(c"tree")).unwrap();
 }
 
-#[test]
-#[ignore = "needs an NFS export with root_squash"]
-fn objects_are_found_again_below_a_private_directory_and_after_the_cache_is_gone() {
-    let backing = export();
+fn found_again(stage: &Stage) {
+    let backing = export(stage);
     let private = directory(&backing, c"private", 0o700);
     backing.mkdir(&owner(), &private, name(c"inner"), mode(0o755, 0)).unwrap();
     let inner = backing.lookup(&owner(), &private, name(c"inner")).unwrap();
@@ -135,12 +148,10 @@ fn objects_are_found_again_below_a_private_directory_and_after_the_cache_is_gone
     }
 }
 
-#[test]
-#[ignore = "needs an NFS export with root_squash"]
-fn a_source_that_root_may_not_open_is_anchored_by_its_owner() {
-    let backing = export();
+fn closed_source(stage: &Stage) {
+    let backing = export(stage);
     directory(&backing, c"closed", 0o700);
-    let path = Path::new(&std::env::var_os("PERMFS_TEST_NFS").unwrap()).join("closed");
+    let path = stage.client("closed");
     assert!(outside(|| std::fs::read_dir(&path)).is_err(), "root is not squashed");
     let closed = outside(|| PosixBacking::open(&path)).unwrap();
     assert!(closed.features().handles);
@@ -149,74 +160,14 @@ fn a_source_that_root_may_not_open_is_anchored_by_its_owner() {
     closed.resolve(&owner(), &id).unwrap();
 }
 
-/// How many requests to the server `call` makes, by kind (proc(5), mountstats).
-fn requests<T>(call: impl FnOnce() -> T) -> (T, String) {
-    let count = || {
-        let stats = outside(|| std::fs::read_to_string("/proc/self/mountstats")).unwrap();
-        let nfs = stats.split("device ").find(|mount| mount.contains("fstype nfs")).unwrap_or_default();
-        let operations = nfs.split("per-op statistics").nth(1).unwrap_or_default();
-        operations
-            .lines()
-            .filter_map(|line| {
-                let (operation, counts) = line.trim().split_once(':')?;
-                Some((operation.to_owned(), counts.split_whitespace().next()?.parse::<u64>().ok()?))
-            })
-            .collect::<std::collections::BTreeMap<_, _>>()
-    };
-    let before = count();
-    let result = call();
-    let after = count();
-    let more = after.iter().filter_map(|(operation, count)| {
-        let more = count - before.get(operation).copied().unwrap_or(0);
-        (more > 0).then(|| format!("{operation} {more}"))
-    });
-    (result, more.collect::<Vec<_>>().join(", "))
-}
-
-#[test]
-#[ignore = "measures, checks nothing"]
-fn the_requests_that_each_operation_makes() {
-    let backing = export();
-    let dir = directory(&backing, c"requests", 0o755);
-    create_in(&backing, &dir, c"warm");
-    let (id, create) = requests(|| create_in(&backing, &dir, c"file"));
-    let (_, lookup) = requests(|| drop(backing.lookup(&owner(), &dir, name(c"file")).unwrap()));
-    let (_, resolve) = requests(|| {
-        let node = backing.resolve(&owner(), &id).unwrap();
-        backing.stat(&node, Freshness::AsStat).unwrap();
-    });
-    let (_, chmod) = requests(|| {
-        let node = backing.resolve(&owner(), &id).unwrap();
-        backing.chmod(&owner(), &node, Permissions::from_mode(0o640)).unwrap();
-        backing.stat(&node, Freshness::Known).unwrap();
-    });
-    let (_, open) = requests(|| {
-        let node = backing.resolve(&owner(), &id).unwrap();
-        drop(backing.open(&owner(), &node, OFlag::O_RDONLY).unwrap());
-    });
-    let (_, mkdir) = requests(|| {
-        backing.mkdir(&owner(), &dir, name(c"dir"), mode(0o755, 0)).unwrap();
-        drop(backing.lookup(&owner(), &dir, name(c"dir")).unwrap());
-    });
-    let flags = RenameFlags::empty();
-    let (_, rename) =
-        requests(|| backing.rename(&owner(), &dir, name(c"file"), &dir, name(c"b"), flags).unwrap());
-    let (_, unlink) = requests(|| backing.unlink(&owner(), &dir, name(c"b")).unwrap());
-    println!("create, identify, close: {create}\nlookup: {lookup}\nresolve, stat: {resolve}");
-    println!("resolve, chmod, stat: {chmod}\nresolve, open, close: {open}\nmkdir, lookup: {mkdir}");
-    println!("rename: {rename}\nunlink: {unlink}");
-}
-
 fn create_in(backing: &PosixBacking, dir: &Node, file: &CStr) -> permfs::backing::ObjectId {
     let made = backing.create(&owner(), dir, name(file), OFlag::O_RDWR, mode(0o644, 0)).unwrap();
     backing.identify(&made).unwrap().id
 }
 
-#[test]
-#[ignore = "needs an NFS export with another filesystem mounted on `inner`, and crossmnt"]
-fn an_export_inside_the_export_is_entered() {
-    let backing = export();
-    let inner = lookup(&backing, &owner(), c"inner").unwrap();
+fn inner_export(stage: &Stage) {
+    let backing = outside(|| PosixBacking::open(&stage.whole_export())).unwrap();
+    let inner = lookup(&backing, &owner(), c"small").unwrap();
     assert_eq!(inner.id.mount, permfs::backing::MountIndex(1));
     assert!(inner.id.handle.is_some());
     let file = create_in(&backing, &inner.node, c"file");
@@ -226,4 +177,6 @@ fn an_export_inside_the_export_is_entered() {
     assert_eq!(backing.stat(&node, Freshness::AsStat).unwrap().uid.get(), 2001);
     let node = backing.resolve(&owner(), &inner.id).unwrap();
     assert_eq!(backing.stat(&node, Freshness::AsStat).unwrap().ino, inner.attr.ino);
+    // Other scenarios use it, too.
+    backing.unlink(&owner(), &inner.node, name(c"file")).unwrap();
 }
