@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::{FallocateFlags, OFlag};
 use nix::unistd::Whence;
-use permfs::backing::{BackingFs, Errno, Freshness, NewTime};
+use permfs::backing::{BackingFs, Errno, Freshness, NewTime, SuidBits, WriteHow};
 use permfs::policy::{FileKind, Timestamp};
 
 use super::*;

@@ -23,9 +23,8 @@ use std::process::Command;
 
 use backing_room::*;
 use nix::mount::MsFlags;
-use permfs::backing::posix::{File, Node, PosixBacking};
-use permfs::backing::{BackingFs, Errno, Found, Name, SuidBits, WriteHow};
-use permfs::policy::{Credentials, NewMode, NfsGid, NfsUid, Permissions};
+use permfs::backing::posix::{File, PosixBacking};
+use permfs::policy::{Credentials, NfsGid, NfsUid, Permissions};
 use permfs::sys::{credentials, mount};
 use tempfile::TempDir;
 

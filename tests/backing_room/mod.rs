@@ -12,7 +12,8 @@ use permfs::policy::{Credentials, NewMode, NfsGid, NfsUid, Permissions};
 use permfs::sys::credentials;
 
 /// A write at its offset, by somebody whose suid bits may stay.
-pub const PLAIN: WriteHow = WriteHow { append: false, data_sync: false, sync: false, suid: SuidBits::AsOpener };
+pub const PLAIN: WriteHow =
+    WriteHow { append: false, data_sync: false, sync: false, suid: SuidBits::AsOpener };
 
 /// Does `call` as root, whoever the thread has been.
 pub fn outside<T>(call: impl FnOnce() -> T) -> T {
