@@ -92,6 +92,7 @@ impl<B: BackingFs> Inode<B> {
     }
 
     /// Owner and group when last seen; whether it hands its group down is not kept.
+    #[inline]
     pub(super) fn last_owner(&self) -> Owner {
         let packed = self.state.inodes.owner(self.record).to_be_bytes();
         let [a, b, c, d, e, f, g, h] = packed;
@@ -103,6 +104,7 @@ impl<B: BackingFs> Inode<B> {
         }
     }
 
+    #[inline]
     pub(super) fn saw_owner(&self, owner: Owner) {
         self.state.inodes.set_owner(self.record, pack(owner));
     }
@@ -130,6 +132,7 @@ impl<B: BackingFs> Inode<B> {
         }
     }
 
+    #[inline]
     pub(super) fn live(&self) -> &Live<B> {
         self.live.get_or_init(|| {
             Box::new(Live {
@@ -144,12 +147,14 @@ impl<B: BackingFs> Inode<B> {
     }
 
     /// [`Self::live`], where anybody has needed it yet.
+    #[inline]
     pub(super) fn live_if_any(&self) -> Option<&Live<B>> {
         self.live.get().map(|live| &**live)
     }
 }
 
 /// As the record has it.
+#[inline]
 pub(super) fn pack(owner: Owner) -> u64 {
     u64::from(owner.uid.get()) << 32 | u64::from(owner.gid.get())
 }
