@@ -103,6 +103,8 @@ fn whoever_asks_for_something_else_than_metrics_is_told_what_there_is() {
     let second = node.second_plugin(&["--metrics", &address.to_string()]);
     assert!(asked(address, "GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
     assert!(asked(address, "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    let head = asked(address, "HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     // Who sends without an end, who says nothing at all, and who leaves: none keeps others from being answered.
     let endless = "x".repeat(64 << 10);
     let mut connection = TcpStream::connect(address).unwrap();
@@ -111,4 +113,22 @@ fn whoever_asks_for_something_else_than_metrics_is_told_what_there_is() {
     assert!(metrics(address).starts_with("HTTP/1.1 200 OK\r\n"));
     drop(silent);
     assert!(second.calls.ready().unwrap());
+}
+
+#[test]
+fn a_client_whose_header_never_ends_is_hung_up_on_though_it_keeps_sending() {
+    let node = Node::new();
+    let address = free_address();
+    let _second = node.second_plugin(&["--metrics", &address.to_string()]);
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+    let begin = Instant::now();
+    // Read until it is at its end, or reset by what came after that.
+    while !matches!(connection.read(&mut [0; 512]), Ok(0)) {
+        if connection.write_all(b"x: y\r\n").is_err() {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "still listened to");
+    }
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -326,14 +326,19 @@ fn a_watched_file_is_followed_by_its_content() {
     assert!(status(&mount)["rules"]["refused"].is_null());
 }
 
+/// A reload that waits for a writer: a FIFO is no file, which is seen only after it was opened.
+fn hanging_reload(mount: &Mount) -> Child {
+    fs::remove_file(config(mount)).unwrap();
+    nix::unistd::mkfifo(&config(mount), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let hanging = permfs().arg("reload").arg(mount.target()).spawn().unwrap();
+    sleep(Duration::from_millis(300));
+    hanging
+}
+
 #[test]
 fn the_status_is_told_while_a_reload_hangs() {
     let mount = prepared(&rules_for(50000, ""));
-    // A FIFO is no file, which is seen only after it was opened: without a writer that hangs.
-    fs::remove_file(config(&mount)).unwrap();
-    nix::unistd::mkfifo(&config(&mount), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut hanging = permfs().arg("reload").arg(mount.target()).spawn().unwrap();
-    sleep(Duration::from_millis(300));
+    let mut hanging = hanging_reload(&mount);
     let begin = Instant::now();
     assert_eq!(status(&mount)["state"], "serving");
     POD.run(|| fs::write(mount.at("dags/meanwhile"), "x").unwrap());
@@ -347,10 +352,7 @@ fn the_status_is_told_while_a_reload_hangs() {
 #[test]
 fn a_mount_can_be_unmounted_while_its_reload_hangs() {
     let mount = prepared(&rules_for(50000, ""));
-    fs::remove_file(config(&mount)).unwrap();
-    nix::unistd::mkfifo(&config(&mount), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut hanging = permfs().arg("reload").arg(mount.target()).spawn().unwrap();
-    sleep(Duration::from_millis(300));
+    let mut hanging = hanging_reload(&mount);
     let begin = Instant::now();
     mount.unmount_when_idle();
     assert!(begin.elapsed() < Duration::from_secs(5));

@@ -21,7 +21,7 @@ const IMPURE: &[&str] = &["libc", "nix", "rustix", "tracing", "SystemTime", "Ins
 const IMPURE_STD: &[&str] = &["env", "fs", "io", "net", "os", "process", "thread"];
 
 /// What only the CSI plugin is built on.
-const GRPC: &[&str] = &["prost", "tokio", "tonic"];
+const GRPC: &[&str] = &["hyper", "hyper_util", "prost", "tokio", "tonic"];
 
 /// Room -> the rooms that it may name.
 type Walls = BTreeMap<String, BTreeSet<String>>;

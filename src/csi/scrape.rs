@@ -1,6 +1,7 @@
-//! Where Prometheus asks: `GET /metrics` by HTTP 1.1, one answer per connection. Nothing else is served, and nobody can change
+//! Where Prometheus asks: `GET /metrics` by HTTP 1.1 (hyper's), one answer per connection. Nothing else is served, and nobody can change
 //! anything here.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,9 +9,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use super::metrics;
@@ -19,10 +26,12 @@ use crate::host::Client;
 
 /// The most who are answered at once; more wait to be let in.
 const MAX_SCRAPES: usize = 4;
-/// The longest request that is read, in bytes.
+/// The longest head of a request, in bytes: the least that hyper allows.
 const MAX_REQUEST: usize = 8 << 10;
-/// How long a caller may take over its request, and again over the answer.
+/// How long a caller may take over its request.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// And over all, with the time in which the host is asked and the answer is read.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address of the pod or node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,38 +95,46 @@ pub(super) async fn answer(address: &ScrapeAddress, rules: Rulebook, host: Clien
     Ok(())
 }
 
-async fn converse(mut caller: TcpStream, rules: Rulebook, host: Client) -> io::Result<()> {
-    let request = timeout(PATIENCE, request(&mut caller)).await??;
-    let (status, body) = match request.split(' ').collect::<Vec<_>>()[..] {
-        ["GET", path, _] if path.split('?').next() == Some("/metrics") => {
-            let told = tokio::task::spawn_blocking(move || metrics::text(&rules.check(), &host.survey()));
-            ("200 OK", told.await.map_err(io::Error::other)?)
-        }
-        ["GET", ..] => ("404 Not Found", "there is /metrics\n".to_owned()),
-        _ => ("405 Method Not Allowed", "there is GET /metrics\n".to_owned()),
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n",
-        body.len()
-    );
-    timeout(PATIENCE, caller.write_all((head + &body).as_bytes())).await??;
-    caller.shutdown().await
+/// One caller, from its request to the end of its answer.
+async fn converse(
+    caller: TcpStream,
+    rules: Rulebook,
+    host: Client,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let service = service_fn(move |request| respond(request, rules.clone(), host.clone()));
+    let conversation = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(MAX_REQUEST)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(caller), service);
+    Ok(timeout(LONGEST, conversation).await??)
 }
 
-/// The request's first line. The rest is read, so that closing the connection does not reset it, and means nothing.
-async fn request(caller: &mut TcpStream) -> io::Result<String> {
-    let mut text = Vec::new();
-    let mut part = [0; 1024];
-    while !text.windows(4).any(|end| end == b"\r\n\r\n") {
-        let length = caller.read(&mut part).await?;
-        if length == 0 || text.len() + length > MAX_REQUEST {
-            return Err(io::ErrorKind::InvalidData.into());
+/// A request's body means nothing and is not read.
+async fn respond(
+    request: Request<Incoming>,
+    rules: Rulebook,
+    host: Client,
+) -> Result<Response<String>, JoinError> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, body) = match request.uri().path() {
+        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, "there is GET /metrics\n".to_owned()),
+        "/metrics" => {
+            let told = tokio::task::spawn_blocking(move || metrics::text(&rules.check(), &host.survey()));
+            (StatusCode::OK, told.await?)
         }
-        text.extend_from_slice(&part[..length]);
+        _ => (StatusCode::NOT_FOUND, "there is /metrics\n".to_owned()),
+    };
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    if !reads {
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,7 +19,7 @@ use super::spec::controller_server::ControllerServer;
 use super::spec::identity_server::IdentityServer;
 use super::spec::node_server::NodeServer;
 use super::{ControllerService, IdentityService, NodeService, Rulebook, capability, renewal};
-use crate::host::Client;
+use crate::host::{self, Client};
 
 /// The most calls that may block at once; more wait for their turn. More than a node has pods, as in the host.
 const MAX_BLOCKING: usize = 512;
@@ -188,16 +186,9 @@ pub fn router<M: Mounter>(mounter: Arc<M>, rules: Rulebook, services: Services) 
 /// Takes the socket's place, where nobody answers behind it.
 fn listen(path: &Path) -> Result<UnixListener, PluginError> {
     let failed = |error| PluginError::Socket { path: path.to_owned(), error };
-    if StdStream::connect(path).is_ok() {
-        return Err(PluginError::Taken(path.to_owned()));
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
-    Ok(listener)
+    let listener = host::listen(path, SOCKET_MODE).map_err(failed)?;
+    let listener = listener.ok_or_else(|| PluginError::Taken(path.to_owned()))?;
+    listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener)).map_err(failed)
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::fcntl::OFlag;
 
 use super::handles::OpenFile;
-use super::inodes::{Inode, lock};
+use super::inode::Inode;
+use super::inodes::lock;
 use super::{BackingId, Content, Errno, Filesystem};
 use crate::backing::{BackingFs, MountIndex};
 use crate::policy::{

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::inodes::{Inode, LONG_AGO, lock};
+use super::inode::{Inode, LONG_AGO};
+use super::inodes::lock;
 use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, RawEntry};

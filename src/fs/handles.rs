@@ -10,7 +10,8 @@ use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 use nix::fcntl::OFlag;
 
-use super::inodes::{Inode, InodeTable, lock};
+use super::inode::Inode;
+use super::inodes::{InodeTable, lock};
 use super::{BackingId, Content, Errno, FileHandleId, NodeId};
 use crate::backing::BackingFs;
 use crate::policy::{Credentials, NfsGid, NfsUid};

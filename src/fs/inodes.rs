@@ -4,27 +4,22 @@
 //! directions (id to inode, object to inode) change only under the lock of the object's shard, so a lookup and a
 //! forget of one object cannot pass each other. Lock order: an object's shard, then `by_id`.
 //!
-//! What is kept is data (see [`ObjectId`]), so that a successor could rebuild it; the descriptors in [`Live`] are not
-//! state but a convenience that can be opened again.
+//! What is kept is data (see [`ObjectId`]), so that a successor can rebuild it.
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use dashmap::DashMap;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::content::OpenContent;
-use super::handles::OpenFile;
-use super::lock_table::LockTable;
-use super::places::Place;
-use super::walks::Changes;
+use super::inode::{Inode, LONG_AGO, pack};
 use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
-use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
+use crate::policy::FileKind;
 use crate::state::inode::InodeData;
 use crate::state::layout::HeaderWord;
 use crate::state::table::RecordId;
@@ -35,120 +30,8 @@ use crate::sys::{descriptors, fault, heap};
 /// Inodes forgotten between two looks at whether memory is to be given back.
 const FORGOTTEN: usize = 1 << 15;
 
-/// The moment of a listing that was given before this process began.
-pub(super) const LONG_AGO: u32 = u32::MAX;
-
 /// Shards of the object index: enough that 64 threads rarely meet.
 const SHARDS: usize = 64;
-
-/// An object that the kernel knows.
-#[derive(Debug)]
-pub(crate) struct Inode<B: BackingFs> {
-    /// The kernel's name for it.
-    pub(crate) id: NodeId,
-    /// Its identity.
-    pub(crate) object: ObjectId,
-    /// Its kind, which never changes.
-    pub(crate) kind: FileKind,
-    /// What pins it, on a filesystem without handles.
-    pub(super) pinned: Option<B::Node>,
-    /// Where it is written down: how many lookups the kernel has not forgotten (changes under the object's shard only), and owner and
-    /// group when it was last looked at (as whom to find it again where the caller cannot).
-    record: RecordId,
-    state: Arc<State>,
-    /// Where in the tree of path rules it lies; kept only where there are path rules.
-    pub(super) place: Mutex<Option<Box<Place<B>>>>,
-    /// When the kernel was given a listing of this directory; 0 where it has none.
-    listed: AtomicU32,
-    live: OnceLock<Box<Live<B>>>,
-}
-
-impl<B: BackingFs> Drop for Inode<B> {
-    fn drop(&mut self) {
-        self.state.inodes.give_back(self.record);
-    }
-}
-
-/// What an inode has only while somebody uses it.
-#[derive(Debug)]
-pub(super) struct Live<B: BackingFs> {
-    /// A directory's descriptor, one of a bounded number (see `visit`).
-    pub(super) directory: Mutex<Option<Arc<B::Node>>>,
-    /// On a local filesystem, a removed object that the kernel still knew: somebody's working directory, say. Kept until
-    /// the kernel forgets it; without a name, its handle is stale.
-    pub(super) removed: OnceLock<Arc<B::Node>>,
-    /// Open files: how an object without a name is reached.
-    pub(super) open: Mutex<Vec<Arc<OpenFile<B>>>>,
-    /// Byte-range locks.
-    pub(super) locks: Mutex<LockTable<B>>,
-    /// How its open files reach its content.
-    pub(super) content: Mutex<OpenContent>,
-    /// What has changed in it, a directory.
-    pub(super) changes: Changes,
-}
-
-impl<B: BackingFs> Inode<B> {
-    /// Owner and group when last seen; whether it hands its group down is not kept.
-    pub(super) fn last_owner(&self) -> Owner {
-        let packed = self.state.inodes.owner(self.record).to_be_bytes();
-        let [a, b, c, d, e, f, g, h] = packed;
-        let (uid, gid) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-        Owner {
-            uid: NfsUid::new(uid).unwrap_or(NfsUid::NOBODY),
-            gid: NfsGid::new(gid).unwrap_or(NfsGid::NOBODY),
-            setgid: false,
-        }
-    }
-
-    pub(super) fn saw_owner(&self, owner: Owner) {
-        self.state.inodes.set_owner(self.record, pack(owner));
-    }
-
-    /// The kernel was given a listing of this directory, at a moment that is never 0.
-    pub(super) fn set_listed(&self, moment: u32) {
-        self.listed.store(moment, Ordering::Relaxed);
-    }
-
-    /// When it was, unless [`Self::forget_listed`] has been called since.
-    pub(super) fn listed(&self) -> Option<u32> {
-        Some(self.listed.load(Ordering::Relaxed)).filter(|moment| *moment != 0)
-    }
-
-    /// The kernel has no listing any more.
-    pub(super) fn forget_listed(&self) {
-        self.listed.store(0, Ordering::Relaxed);
-    }
-
-    /// It may be about to lose its last name, or not (none): how a successor reaches it then.
-    pub(super) fn about_to_go(&self, descriptor: Option<RawFd>) {
-        // A worker before this one may have seen it go.
-        if self.live().removed.get().is_none() {
-            self.state.inodes.set_removed(self.record, descriptor);
-        }
-    }
-
-    pub(super) fn live(&self) -> &Live<B> {
-        self.live.get_or_init(|| {
-            Box::new(Live {
-                directory: Mutex::new(None),
-                removed: OnceLock::new(),
-                open: Mutex::new(Vec::new()),
-                locks: Mutex::new(LockTable::default()),
-                content: Mutex::default(),
-                changes: Changes::default(),
-            })
-        })
-    }
-
-    /// [`Self::live`], where anybody has needed it yet.
-    pub(super) fn live_if_any(&self) -> Option<&Live<B>> {
-        self.live.get().map(|live| &**live)
-    }
-}
-
-fn pack(owner: Owner) -> u64 {
-    u64::from(owner.uid.get()) << 32 | u64::from(owner.gid.get())
-}
 
 /// The type bits of a mode, which fit.
 fn kind_bits(kind: FileKind) -> u8 {
@@ -223,7 +106,7 @@ impl<B: BackingFs> InodeTable<B> {
             let pinned = left.pin.and_then(adopt);
             let removed = table.state.inodes.removed(record).and_then(adopt);
             let object = ObjectId { mount, ino: left.ino, handle: left.handle };
-            let inode = table.inode(id, object, kind, pinned, record);
+            let inode = Arc::new(Inode::new(id, object, kind, pinned, record, Arc::clone(&table.state)));
             if let Some(node) = removed {
                 let _ = inode.live().removed.set(Arc::new(node));
             }
@@ -236,27 +119,6 @@ impl<B: BackingFs> InodeTable<B> {
             lock(table.shard(hash)).insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));
         }
         table
-    }
-
-    fn inode(
-        &self,
-        id: NodeId,
-        object: ObjectId,
-        kind: FileKind,
-        pinned: Option<B::Node>,
-        record: RecordId,
-    ) -> Arc<Inode<B>> {
-        Arc::new(Inode {
-            id,
-            object,
-            kind,
-            pinned,
-            record,
-            state: Arc::clone(&self.state),
-            place: Mutex::new(None),
-            listed: AtomicU32::new(0),
-            live: OnceLock::new(),
-        })
     }
 
     /// Room for one more, or ENFILE.
@@ -308,7 +170,7 @@ impl<B: BackingFs> InodeTable<B> {
         fault::point!("inodes: entered, not counted");
         self.count(record);
         fault::point!("inodes: entered");
-        let inode = self.inode(id, object, attr.kind, pin, record);
+        let inode = Arc::new(Inode::new(id, object, attr.kind, pin, record, Arc::clone(&self.state)));
         moment();
         self.by_id.insert(id, Arc::clone(&inode));
         moment();

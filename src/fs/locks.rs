@@ -12,7 +12,8 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 
 use super::handles::OpenFile;
-use super::inodes::{Inode, lock};
+use super::inode::Inode;
+use super::inodes::lock;
 use super::lock_table::{Holder, LockFile, Lockable, Written};
 use super::lock_waiters::Waiting;
 use super::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inodes::Inode;
+use super::inode::Inode;
 use super::visit::Visit;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, Identified, StatFs};

@@ -14,6 +14,7 @@ mod create;
 mod dir;
 mod doors;
 mod handles;
+mod inode;
 mod inodes;
 mod io;
 mod link;

@@ -6,7 +6,7 @@ use nix::fcntl::OFlag;
 
 use super::content::OpenAs;
 use super::handles::OpenFile;
-use super::inodes::Inode;
+use super::inode::Inode;
 use super::visit::Visit;
 use super::{CallerId, Errno, FileHandleId, Filesystem, LockOwner, NodeId, Opened};
 use crate::backing::{BackingFs, Freshness};

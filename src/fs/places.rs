@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Filesystem;
-use super::inodes::{Inode, lock};
+use super::inode::Inode;
+use super::inodes::lock;
 use super::reign::Reign;
 use super::visit::Visit;
 use super::{Name, NodeId};

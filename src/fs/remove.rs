@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inodes::Inode;
+use super::inode::Inode;
 use super::replay;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, Name, NodeId};

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
-use super::inodes::{Inode, lock};
+use super::inode::Inode;
+use super::inodes::lock;
 use super::reign::Reign;
 use super::{CallerId, Errno, Filesystem, NodeId};
 use crate::backing::{BackingFs, Freshness};

@@ -16,7 +16,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::inodes::Inode;
+use super::inode::Inode;
 use super::visit::Visit;
 use super::{Attributes, CallerId, Errno, Filesystem, NodeId};
 use crate::backing::{BackingFs, Freshness};

@@ -49,7 +49,7 @@ impl From<File> for Device {
 /// The longest request is a write, whose data takes a page of the pipe for each of its own, and its head takes one or two. Pipes
 /// have powers of two.
 const PIPE_CAPACITY: i32 = 2 << 20;
-const _: () = assert!((PIPE_CAPACITY as u32) > MAX_WRITE + 2 * 4096);
+const _: () = assert!(PIPE_CAPACITY.unsigned_abs() > MAX_WRITE + 2 * 4096);
 
 /// Bytes up to which an answer is copied: any but those that carry content or a listing.
 const SHORT: usize = 512;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -20,7 +19,7 @@ use super::notice::Notice;
 use super::protocol::{Answer, Code, Refusal, Request};
 use super::succession::{Chair, take_seat, wait_for_seat};
 use super::wire;
-use super::{orphans, stage};
+use super::{orphans, socket, stage};
 use crate::mount::{preflight, signals};
 
 /// The most calls at once: more than a node has pods, so that those who wait for a dead server leave room for others.
@@ -29,6 +28,9 @@ const MAX_CALLS: usize = 512;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long calls under way may take to end once the host is to stop.
 const PARTING_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Root alone may call.
+const SOCKET_MODE: u32 = 0o600;
 
 /// The host.
 #[derive(Debug)]
@@ -145,17 +147,9 @@ fn end_at_a_signal(host: &Arc<Host>, socket: &Path, parting: Parting) -> io::Res
 
 /// Takes the socket's place, where nobody answers behind it.
 fn listen(path: &Path) -> Result<UnixListener, HostError> {
-    let failed = |error| HostError::Socket { path: path.to_owned(), error };
-    if wire::dial(path).is_ok() {
-        return Err(HostError::Taken(path.to_owned()));
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
+    let listener = socket::listen(path, SOCKET_MODE)
+        .map_err(|error| HostError::Socket { path: path.to_owned(), error })?;
+    listener.ok_or_else(|| HostError::Taken(path.to_owned()))
 }
 
 /// One call less when it is dropped.

@@ -19,13 +19,8 @@ pub const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 /// Where no permfs mount is there, or its process does not answer.
 pub fn reload(target: &Path, patience: Duration) -> Result<Reloaded, MountFailure> {
     let table = MountTable::read()?;
-    let entry = table.find(target).ok_or_else(|| MountFailure::NotMounted(target.to_owned()))?;
-    if !entry.is_permfs() {
-        let (kind, from) = (entry.kind.clone(), entry.source.clone());
-        return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
-    }
-    let unanswered = |why: String| MountFailure::NoAnswer { path: entry.target.clone(), why };
-    let trace = RuntimeDir::from_env().find(entry.device, &entry.target);
-    let trace = trace.ok_or_else(|| unanswered("nothing is known of its process".to_owned()))?;
-    ask(&trace.control(), &Ask::Reload, patience).map_err(|error| unanswered(error.to_string()))
+    let entry = table.find_permfs(target)?;
+    let trace = RuntimeDir::from_env().known(entry)?;
+    ask(&trace.control(), &Ask::Reload, patience)
+        .map_err(|error| MountFailure::NoAnswer { path: entry.target.clone(), why: error.to_string() })
 }

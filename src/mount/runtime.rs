@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::MountFailure;
-use super::table::{DeviceNumber, MountTable};
+use super::table::{DeviceNumber, MountEntry, MountTable};
 use crate::sys::{self, Errno};
 
 /// Where the runtime directory is, unless PERMFS_RUNTIME_DIR says otherwise.
@@ -149,6 +149,17 @@ impl RuntimeDir {
         let elsewhere = |trace: &Trace| trace.record.as_ref().is_none_or(|record| record.target != target);
         found.sort_by_key(|trace| (!trace.is_alive(), elsewhere(trace)));
         found.into_iter().next()
+    }
+
+    /// What is known about a mount whose process is to be asked.
+    ///
+    /// # Errors
+    /// Where that is nothing.
+    pub(super) fn known(&self, entry: &MountEntry) -> Result<Trace, MountFailure> {
+        self.find(entry.device, &entry.target).ok_or_else(|| MountFailure::NoAnswer {
+            path: entry.target.clone(),
+            why: "nothing is known of its process".to_owned(),
+        })
     }
 
     fn traces(&self) -> Vec<Trace> {

@@ -70,14 +70,7 @@ pub fn status(target: Option<&Path>) -> Result<Vec<MountStatus>, MountFailure> {
     let Some(path) = target else {
         return Ok(table.permfs().into_iter().map(|entry| of(entry, &runtime)).collect());
     };
-    match table.find(path) {
-        None => Err(MountFailure::NotMounted(path.to_owned())),
-        Some(entry) if !entry.is_permfs() => {
-            let (kind, from) = (entry.kind.clone(), entry.source.clone());
-            Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from })
-        }
-        Some(entry) => Ok(vec![of(entry, &runtime)]),
-    }
+    table.find_permfs(path).map(|entry| vec![of(entry, &runtime)])
 }
 
 fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {

@@ -141,6 +141,19 @@ impl MountTable {
         }
         None
     }
+
+    /// The mount of permfs at `path`, found as by [`Self::find`].
+    ///
+    /// # Errors
+    /// Where nothing or something else is mounted there.
+    pub(super) fn find_permfs(&self, path: &Path) -> Result<&MountEntry, MountFailure> {
+        let entry = self.find(path).ok_or_else(|| MountFailure::NotMounted(path.to_owned()))?;
+        if entry.is_permfs() {
+            return Ok(entry);
+        }
+        let (kind, from) = (entry.kind.clone(), entry.source.clone());
+        Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from })
+    }
 }
 
 /// An absolute path without `.` and `..`, as far as that can be said without looking.

@@ -73,11 +73,7 @@ struct Found {
 
 impl Found {
     fn at(path: &Path, table: &MountTable) -> Result<Self, MountFailure> {
-        let Some(entry) = table.find(path) else { return Err(MountFailure::NotMounted(path.to_owned())) };
-        if !entry.is_permfs() {
-            let (kind, from) = (entry.kind.clone(), entry.source.clone());
-            return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
-        }
+        let entry = table.find_permfs(path)?;
         let (target, device) = (entry.target.clone(), entry.device);
         let trace = RuntimeDir::from_env().find(device, &target);
         Ok(Self { target, device, trace })

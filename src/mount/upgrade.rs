@@ -92,14 +92,9 @@ pub fn targets() -> Result<Vec<PathBuf>, MountFailure> {
 /// Where no permfs mount is there, it refuses, or the new program does not come to answer. The mount goes on in any case.
 pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
     let table = MountTable::read()?;
-    let entry = table.find(target).ok_or_else(|| MountFailure::NotMounted(target.to_owned()))?;
-    if !entry.is_permfs() {
-        let (kind, from) = (entry.kind.clone(), entry.source.clone());
-        return Err(MountFailure::NotPermfs { path: entry.target.clone(), kind, from });
-    }
+    let entry = table.find_permfs(target)?;
     let unanswered = |why: String| MountFailure::NoAnswer { path: entry.target.clone(), why };
-    let trace = RuntimeDir::from_env().find(entry.device, &entry.target);
-    let trace = trace.ok_or_else(|| unanswered("nothing is known of its process".to_owned()))?;
+    let trace = RuntimeDir::from_env().known(entry)?;
     let before = report(&trace).map_err(|error| unanswered(error.to_string()))?;
     if before.namespace.is_some() && before.namespace != own_namespace() {
         // The path of this program may be another one's there.

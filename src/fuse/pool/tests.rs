@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use super::worker::MAX_TRIES;
 use super::*;
 
 /// Answers a request with itself; one that begins with `w` first waits for a permit.

@@ -36,8 +36,7 @@ pub fn take_over(target: &Path, readiness: &mut Readiness) -> Result<(), MountFa
     let entry = entry.ok_or_else(|| MountFailure::NotMounted(target.to_owned()))?;
     let unanswered = |why: String| MountFailure::NoAnswer { path: entry.target.clone(), why };
     let goes_on = |why: String| MountFailure::NotUpgraded { path: entry.target.clone(), why };
-    let trace = RuntimeDir::from_env().find(entry.device, &entry.target);
-    let trace = trace.ok_or_else(|| unanswered("nothing is known of its process".to_owned()))?;
+    let trace = RuntimeDir::from_env().known(entry)?;
     signals::block().map_err(MountFailure::NoProcess)?;
     signals::raise_limits();
 
