@@ -52,6 +52,9 @@ pub(crate) struct Inode<B: BackingFs> {
     pub(crate) kind: FileKind,
     /// What pins it, on a filesystem without handles.
     pub(super) pinned: Option<B::Node>,
+    /// Processes that died with all that they had open had something of it that cannot be had again (`reopen`). The object is another
+    /// inode for whoever finds it now.
+    pub(super) lost: bool,
     /// Where it is written down: how many lookups the kernel has not forgotten (changes under the object's shard only), and owner and
     /// group when it was last looked at (as whom to find it again where the caller cannot).
     record: RecordId,
@@ -85,6 +88,13 @@ pub(super) struct Live<B: BackingFs> {
     pub(super) content: Mutex<OpenContent>,
     /// What has changed in it, a directory.
     pub(super) changes: Changes,
+}
+
+impl<B: BackingFs> Live<B> {
+    /// A file that is open here, and not only for whoever uses the mount.
+    pub(super) fn at_hand(&self) -> Option<Arc<OpenFile<B>>> {
+        lock(&self.open).iter().find(|open| open.file.get().is_some()).cloned()
+    }
 }
 
 impl<B: BackingFs> Inode<B> {
@@ -172,6 +182,8 @@ pub(crate) struct InodeTable<B: BackingFs> {
     by_id: DashMap<NodeId, Arc<Inode<B>>, DefaultHashBuilder>,
     hasher: DefaultHashBuilder,
     state: Arc<State>,
+    /// Whether any is lost.
+    pub(super) has_lost: bool,
     /// Inodes forgotten since memory was last given back.
     forgotten: AtomicUsize,
 }
@@ -193,6 +205,7 @@ impl<B: BackingFs> InodeTable<B> {
             by_id: DashMap::default(),
             hasher: DefaultHashBuilder::default(),
             state,
+            has_lost: false,
             forgotten: AtomicUsize::new(0),
         }
     }
@@ -200,7 +213,7 @@ impl<B: BackingFs> InodeTable<B> {
     /// The table that another process has left in `state`, after what it did not finish was taken back.
     pub(crate) fn left_in(backing: &B, state: Arc<State>) -> Self {
         state.inodes.find_free();
-        let table = Self::empty(state);
+        let mut table = Self::empty(state);
         for record in table.state.inodes.all() {
             let left = table.state.inodes.read(record);
             let node = NonZeroU64::new(left.node).map(NodeId);
@@ -224,6 +237,11 @@ impl<B: BackingFs> InodeTable<B> {
             let removed = table.state.inodes.removed(record).and_then(adopt);
             let object = ObjectId { mount, ino: left.ino, handle: left.handle };
             let inode = table.inode(id, object, kind, pinned, record);
+            if inode.lost {
+                table.has_lost = true;
+                table.by_id.insert(id, inode);
+                continue;
+            }
             if let Some(node) = removed {
                 let _ = inode.live().removed.set(Arc::new(node));
             }
@@ -251,6 +269,7 @@ impl<B: BackingFs> InodeTable<B> {
             object,
             kind,
             pinned,
+            lost: self.state.inodes.is_lost(record),
             record,
             state: Arc::clone(&self.state),
             place: Mutex::new(None),

@@ -29,6 +29,7 @@ mod reign;
 mod releases;
 mod remove;
 mod rename;
+mod reopen;
 mod replay;
 mod silly;
 mod succession;
