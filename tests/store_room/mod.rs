@@ -94,20 +94,19 @@ impl Manager {
         let (config, log) = (self.room.path().join("rules.toml"), self.room.path().join("log"));
         fs::write(&config, rules).unwrap();
         let program = permfs();
-        // Only the process itself knows its number before it runs.
-        let mut command = Command::new("sh");
-        command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\""]).arg(program.get_program());
-        command.args(["mount", "--foreground"]).args([source, target]).arg("--config").arg(&config);
+        let mut command = Command::new("bash");
         command.env("NOTIFY_SOCKET", self.room.path().join("notify")).env("FDSTORE", "64");
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        let mut words = vec![program.get_program().to_owned(), "mount".into(), "--foreground".into()];
+        words.extend([source.into(), target.into(), "--config".into(), config.into()]);
         let told_in = log.clone();
         let (main, before) = self.on_its_thread(move |seen| {
             seen.forget_what_has_ended();
             let names: Vec<_> = seen.kept.iter().map(|kept| kept.name.as_str()).collect();
             command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
             command.stderr(OpenOptions::new().create(true).append(true).open(told_in).unwrap());
-            give(&mut command, seen.kept.iter().map(|kept| kept.fd.as_raw_fd()).collect());
-            (command.spawn().unwrap(), seen.told.len())
+            let (script, _open) = seen.begin();
+            (command.arg("-c").arg(script).args(words).spawn().unwrap(), seen.told.len())
         });
         Service { main, log, seen: Arc::clone(&self.seen), before }
     }
@@ -150,29 +149,19 @@ fn leave_open_files_behind() {
     assert_eq!(left, 0, "close_range: {}", std::io::Error::last_os_error());
 }
 
-/// Has the process begin with these descriptors, from 3 on.
-#[allow(unsafe_code)]
-fn give(command: &mut Command, fds: Vec<RawFd>) {
-    let mut aside = vec![0; fds.len()];
-    let place = move || {
-        // SAFETY: these calls take integers, and nothing is allocated. No descriptor of the new process is owned by a value in it.
-        unsafe {
-            for (fd, aside) in fds.iter().zip(&mut aside) {
-                *aside = libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 500);
-            }
-            for (number, aside) in (3..).zip(&aside) {
-                if libc::dup2(*aside, number) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-            }
-        }
-        Ok(())
-    };
-    // SAFETY: as above.
-    unsafe { command.pre_exec(place) };
-}
-
 impl Seen {
+    /// What a shell does to become a program that has what is kept from 3 on. Not between a fork(2) and an execve(2) of this process: a
+    /// copy of its memory would have its mappings of the mount, and whoever ends one waits for what was stored through it.
+    fn begin(&self) -> (String, Vec<OwnedFd>) {
+        let open: Vec<_> =
+            self.kept.iter().map(|kept| passing::above(kept.fd.as_fd(), 100).unwrap()).collect();
+        descriptors::keep_over_exec(open.iter().map(AsRawFd::as_raw_fd)).unwrap();
+        let place = |(number, fd): (RawFd, &OwnedFd)| format!("exec {number}<&{0} {0}<&-; ", fd.as_raw_fd());
+        let placed: String = (3..).zip(&open).map(place).collect();
+        // Only the process itself knows its number before it runs.
+        (format!("{placed} export LISTEN_PID=$$; exec \"$0\" \"$@\""), open)
+    }
+
     fn hear(&mut self, words: &str, fds: Vec<OwnedFd>) {
         let value = |key: &str| words.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         let name = value("FDNAME").unwrap_or("stored").to_owned();
