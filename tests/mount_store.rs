@@ -132,7 +132,6 @@ fn what_is_open_goes_on_by_its_descriptors_also_after_a_second_kill() {
             file.write_all_at(b"before", 0).unwrap();
             fs::create_dir(stage.at("d")).unwrap();
             let log = OpenOptions::new().append(true).create(true).open(stage.at("log")).unwrap();
-            // Opened for writing by who may not open it again: its mode allows nobody to write.
             (file, log)
         });
         let directory = File::open(stage.at("d")).unwrap();

@@ -119,18 +119,19 @@ mod tests {
     #[test]
     fn no_number_of_the_dead_is_left_and_what_hung_on_one_alone_is_lost() {
         let state = left();
-        let handed = Handed { device: 3, root: 5, anchors: HashMap::from([(0, 6)]) };
+        // Higher than any that this process has.
+        let handed = Handed { device: 1 << 20, root: 2 << 20, anchors: HashMap::from([(0, 3 << 20)]) };
         for _ in 0..2 {
             assert_eq!(state.disown(&handed).unwrap(), [1, 2, 3], "also the second time");
             let mut open = state.descriptors();
             open.retain(|fd| *fd != state.memory_fd());
             open.sort_unstable();
-            assert_eq!(open, [3, 5, 6]);
+            assert_eq!(open, [1 << 20, 2 << 20, 3 << 20]);
         }
         let session = state.session.get().unwrap();
         assert_eq!((session.flags, session.minor, state.session.export().unwrap().features), (6, 7, 5));
         let mounts: Vec<_> = state.mounts.all().collect();
-        assert_eq!((mounts[0].key, mounts[0].anchor), (MountKey::from_words([50, 50]), Some(6)));
+        assert_eq!((mounts[0].key, mounts[0].anchor), (MountKey::from_words([50, 50]), Some(3 << 20)));
         assert_eq!((mounts[1].key, mounts[1].anchor), (MountKey::from_words([0, 0]), None));
         assert_eq!((state.files.all().count(), state.locks.all().count()), (4, 0));
     }
