@@ -91,6 +91,11 @@ pub struct ByteRange {
     pub end: u64,
 }
 
+impl ByteRange {
+    /// All of a file, however long it becomes.
+    pub const WHOLE: Self = Self { start: 0, end: i64::MAX.unsigned_abs() };
+}
+
 /// How a write is done: what the writer's descriptor said of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteHow {

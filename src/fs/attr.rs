@@ -20,10 +20,13 @@ impl<B: BackingFs> Filesystem<B> {
         node: NodeId,
         handle: Option<FileHandleId>,
     ) -> Result<Attributes, Errno> {
+        if let Some(lost) = self.of_a_lost_inode(node) {
+            return Ok(lost);
+        }
         if let Some(handle) = handle.filter(|handle| *handle != FileHandleId::NONE) {
             let open = self.handles.file(handle)?;
             let policy = self.reign.load_full();
-            let stored = self.backing.stat_file(&open.file, Freshness::AsStat)?;
+            let stored = self.backing.stat_file(self.at_hand(&open)?, Freshness::AsStat)?;
             let scope = self.scope(&policy, &open.opener, &open.inode);
             let attr = policy.present(&stored, policy.scopes().rules(scope));
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
@@ -183,7 +186,7 @@ impl<B: BackingFs> Filesystem<B> {
         if let Some(handle) = handle {
             let open = self.handles.file(handle)?;
             if open.writes() {
-                return self.backing.truncate_file(&self.writer(caller, &open), &open.file, size);
+                return self.backing.truncate_file(&self.writer(caller, &open), self.at_hand(&open)?, size);
             }
         }
         let who = self.actor(at, Operation::Open, at.rules())?;

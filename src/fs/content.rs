@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::fcntl::OFlag;
 
 use super::handles::OpenFile;
-use super::inode::Inode;
+use super::inode::{Inode, Live};
 use super::inodes::lock;
 use super::{BackingId, Content, Errno, Filesystem};
 use crate::backing::{BackingFs, MountIndex};
@@ -312,11 +312,10 @@ impl<B: BackingFs> Filesystem<B> {
             return true;
         }
         let Some(opener) = &shared.opener else { return false };
-        let Some(known) = inode.live_if_any().and_then(|live| lock(&live.open).first().cloned()) else {
-            return false;
-        };
+        let Some(known) = inode.live_if_any().and_then(Live::at_hand) else { return false };
+        let Some(file) = known.file.get() else { return false };
         self.backing
-            .reference(&known.file)
+            .reference(file)
             .and_then(|node| self.backing.open(opener, &node, open.flags & OFlag::O_ACCMODE))
             .is_ok()
     }

@@ -25,7 +25,8 @@ use crate::sys::{descriptors, fault};
 #[derive(Debug)]
 pub(crate) struct OpenFile<B: BackingFs> {
     pub(super) inode: Arc<Inode<B>>,
-    pub(super) file: B::File,
+    /// None where processes that have died with all they had open had it, and nobody has used it since (`reopen`).
+    pub(super) file: OnceLock<B::File>,
     /// As whom it was opened: the identity of everything done through it.
     pub(super) opener: Credentials,
     pub(super) flags: OFlag,
@@ -46,7 +47,8 @@ impl<B: BackingFs> OpenFile<B> {
         flags: OFlag,
         content: Content,
     ) -> Self {
-        Self { inode, file, opener, flags, content, flocked: OnceLock::new(), record: OnceLock::new() }
+        let (file, flocked, record) = (OnceLock::from(file), OnceLock::new(), OnceLock::new());
+        Self { inode, file, opener, flags, content, flocked, record }
     }
 
     /// Whether it was opened for writing.
@@ -85,15 +87,11 @@ impl<B: BackingFs> Handles<B> {
         let handles = Self::new(state);
         for record in handles.state.files.all() {
             let left = handles.state.files.read(record);
-            let inode = left.as_ref().and_then(|left| inodes.get(NodeId(NonZeroU64::new(left.node)?)));
-            let Some(left) = left else {
-                handles.state.files.forget(record);
-                continue;
-            };
+            let inode = NonZeroU64::new(left.node).and_then(|node| inodes.get(NodeId(node)));
             let Some(inode) = inode else {
                 // The kernel closes a file before it forgets the inode, so nobody has this open. Its record goes first, so that
                 // nobody finds the numbers there once they are others'.
-                let held = [Some(left.fd), left.flocked].into_iter().flatten();
+                let held = [left.fd, left.flocked].into_iter().flatten();
                 let held: Vec<_> = held.filter_map(|fd| descriptors::adopt(fd).ok()).collect();
                 handles.state.files.forget(record);
                 drop(held);
@@ -105,17 +103,22 @@ impl<B: BackingFs> Handles<B> {
                 let adopted = descriptors::adopt(fd).and_then(|fd| backing.adopt_file(fd, mount, flags));
                 adopted.inspect_err(|error| tracing::error!(%error, fd, "an open file is gone")).ok()
             };
-            let Some(file) = adopt(left.fd) else {
-                handles.state.files.forget(record);
-                continue;
+            let file = match left.fd.map(adopt) {
+                Some(Some(file)) => OnceLock::from(file),
+                Some(None) => {
+                    handles.state.files.forget(record);
+                    continue;
+                }
+                None => OnceLock::new(),
             };
             let flocked = left.flocked.and_then(adopt);
             let content = content_of(left.content, left.backing);
-            let open = OpenFile::new(Arc::clone(&inode), file, opener_of(&left), flags, content);
+            let (opener, inode) = (opener_of(&left), Arc::clone(&inode));
+            let (to_lock, at) = (OnceLock::new(), OnceLock::from(record));
+            let open = OpenFile { inode, file, opener, flags, content, flocked: to_lock, record: at };
             if let Some(flocked) = flocked {
                 let _ = open.flocked.set(flocked);
             }
-            let _ = open.record.set(record);
             open.go_on();
             handles.enter(FileHandleId(left.handle), Arc::new(open));
             fault::point!("handles: one is taken over");
@@ -136,7 +139,7 @@ impl<B: BackingFs> Handles<B> {
     /// ENFILE where there is no room.
     pub(super) fn add_file(&self, backing: &B, open: OpenFile<B>) -> Result<FileHandleId, Errno> {
         let id = FileHandleId(self.state.count(HeaderWord::NextHandle));
-        if let Some(fd) = backing.file_descriptor(&open.file) {
+        if let Some(fd) = open.file.get().and_then(|file| backing.file_descriptor(file)) {
             self.full.store(self.state.bounds.allow(fd.saturating_add(1)).is_err(), Ordering::Relaxed);
             self.state.bounds.allow(fd)?;
             let record = self.state.files.enter(&data_of(id, fd, &open))?;
@@ -164,9 +167,27 @@ impl<B: BackingFs> Handles<B> {
         }
     }
 
-    /// EBADF for a handle that is not open.
+    /// It is open again; where another thread was faster, as that one's.
+    pub(super) fn reopened<'a>(
+        &self,
+        backing: &B,
+        open: &'a OpenFile<B>,
+        file: B::File,
+    ) -> Result<&'a B::File, Errno> {
+        let fd = backing.file_descriptor(&file);
+        fd.map_or(Ok(()), |fd| self.state.bounds.allow(fd))?;
+        if open.file.set(file).is_ok()
+            && let (Some(fd), Some(record)) = (fd, open.record.get())
+        {
+            self.state.files.set_descriptor(*record, fd);
+        }
+        open.file.get().ok_or(Errno::EBADF)
+    }
+
+    /// EBADF for a handle that is not open, EIO for one of a lost inode.
     pub(super) fn file(&self, id: FileHandleId) -> Result<Arc<OpenFile<B>>, Errno> {
-        self.files.get(&id).map(|open| Arc::clone(&open)).ok_or(Errno::EBADF)
+        let open = self.files.get(&id).map(|open| Arc::clone(&open)).ok_or(Errno::EBADF)?;
+        if open.inode.lost { Err(Errno::EIO) } else { Ok(open) }
     }
 
     /// The file, whose last reference this mostly is.
@@ -208,7 +229,7 @@ fn data_of<B: BackingFs>(id: FileHandleId, fd: RawFd, open: &OpenFile<B>) -> Fil
     FileData {
         handle: id.0,
         node: open.inode.id.0.get(),
-        fd,
+        fd: Some(fd),
         flocked: None,
         flags: open.flags.bits(),
         content,

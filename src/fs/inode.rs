@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use super::NodeId;
 use super::content::OpenContent;
 use super::handles::OpenFile;
+use super::inodes::lock;
 use super::lock_table::LockTable;
 use super::places::Place;
 use super::walks::Changes;
@@ -33,6 +34,9 @@ pub(crate) struct Inode<B: BackingFs> {
     pub(crate) kind: FileKind,
     /// What pins it, on a filesystem without handles.
     pub(super) pinned: Option<B::Node>,
+    /// Processes that died with all that they had open had something of it that cannot be had again (`reopen`). The object is another
+    /// inode for whoever finds it now.
+    pub(super) lost: bool,
     /// Where it is written down: how many lookups the kernel has not forgotten (changes under the object's shard only), and owner and
     /// group when it was last looked at (as whom to find it again where the caller cannot).
     pub(super) record: RecordId,
@@ -68,6 +72,13 @@ pub(super) struct Live<B: BackingFs> {
     pub(super) changes: Changes,
 }
 
+impl<B: BackingFs> Live<B> {
+    /// A file that is open here, and not only for whoever uses the mount.
+    pub(super) fn at_hand(&self) -> Option<Arc<OpenFile<B>>> {
+        lock(&self.open).iter().find(|open| open.file.get().is_some()).cloned()
+    }
+}
+
 impl<B: BackingFs> Inode<B> {
     /// One that has its record in `state`, which it gives back in the end.
     pub(super) fn new(
@@ -83,6 +94,7 @@ impl<B: BackingFs> Inode<B> {
             object,
             kind,
             pinned,
+            lost: state.inodes.is_lost(record),
             record,
             state,
             place: Mutex::new(None),

@@ -55,6 +55,8 @@ pub(crate) struct InodeTable<B: BackingFs> {
     by_id: DashMap<NodeId, Arc<Inode<B>>, DefaultHashBuilder>,
     hasher: DefaultHashBuilder,
     state: Arc<State>,
+    /// Whether any is lost.
+    pub(super) has_lost: bool,
     /// Inodes forgotten since memory was last given back.
     forgotten: AtomicUsize,
 }
@@ -76,6 +78,7 @@ impl<B: BackingFs> InodeTable<B> {
             by_id: DashMap::default(),
             hasher: DefaultHashBuilder::default(),
             state,
+            has_lost: false,
             forgotten: AtomicUsize::new(0),
         }
     }
@@ -83,7 +86,7 @@ impl<B: BackingFs> InodeTable<B> {
     /// The table that another process has left in `state`, after what it did not finish was taken back.
     pub(crate) fn left_in(backing: &B, state: Arc<State>) -> Self {
         state.inodes.find_free();
-        let table = Self::empty(state);
+        let mut table = Self::empty(state);
         for record in table.state.inodes.all() {
             let left = table.state.inodes.read(record);
             let node = NonZeroU64::new(left.node).map(NodeId);
@@ -107,6 +110,11 @@ impl<B: BackingFs> InodeTable<B> {
             let removed = table.state.inodes.removed(record).and_then(adopt);
             let object = ObjectId { mount, ino: left.ino, handle: left.handle };
             let inode = Arc::new(Inode::new(id, object, kind, pinned, record, Arc::clone(&table.state)));
+            if inode.lost {
+                table.has_lost = true;
+                table.by_id.insert(id, inode);
+                continue;
+            }
             if let Some(node) = removed {
                 let _ = inode.live().removed.set(Arc::new(node));
             }

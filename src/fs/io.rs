@@ -25,7 +25,7 @@ impl<B: BackingFs> Filesystem<B> {
         buffer: &mut [u8],
     ) -> Result<usize, Errno> {
         let open = self.file(caller, node, handle)?;
-        self.backing.read(&open.file, buffer, offset)
+        self.backing.read(self.at_hand(&open)?, buffer, offset)
     }
 
     /// pwrite(2). Under a translation no writer has the power to keep suid on what it changes: root of a container may
@@ -48,7 +48,7 @@ impl<B: BackingFs> Filesystem<B> {
         if how.append && self.appended_before(&open, data)? {
             return Ok(data.len());
         }
-        self.backing.write(&self.writer(caller, &open), &open.file, data, offset, how)
+        self.backing.write(&self.writer(caller, &open), self.at_hand(&open)?, data, offset, how)
     }
 
     /// fsync(2), or fdatasync(2).
@@ -63,7 +63,7 @@ impl<B: BackingFs> Filesystem<B> {
         data_only: bool,
     ) -> Result<(), Errno> {
         let open = self.file(caller, node, handle)?;
-        self.backing.fsync(&open.file, data_only)
+        self.backing.fsync(self.at_hand(&open)?, data_only)
     }
 
     /// fallocate(2).
@@ -79,7 +79,7 @@ impl<B: BackingFs> Filesystem<B> {
         length: u64,
     ) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
-        self.backing.fallocate(&self.writer(caller, &open), &open.file, flags, offset, length)
+        self.backing.fallocate(&self.writer(caller, &open), self.at_hand(&open)?, flags, offset, length)
     }
 
     /// lseek(2) with SEEK_DATA or SEEK_HOLE.
@@ -95,7 +95,7 @@ impl<B: BackingFs> Filesystem<B> {
         whence: Whence,
     ) -> Result<u64, Errno> {
         let open = self.file(caller, node, handle)?;
-        self.backing.seek(&open.file, offset, whence)
+        self.backing.seek(self.at_hand(&open)?, offset, whence)
     }
 
     /// copy_file_range(2): NFSv4.2 copies on the server.
@@ -114,9 +114,9 @@ impl<B: BackingFs> Filesystem<B> {
         let (from, to) = (self.handles.file(from)?, self.handles.file(to)?);
         self.backing.copy_range(
             &self.writer(caller, &to),
-            &from.file,
+            self.at_hand(&from)?,
             from_offset,
-            &to.file,
+            self.at_hand(&to)?,
             to_offset,
             length,
         )

@@ -40,6 +40,8 @@ pub(super) struct Holder<B: BackingFs> {
     pub(super) handle: FileHandleId,
     pub(super) pid: Pid,
     pub(super) ranges: Vec<(LockKind, ByteRange)>,
+    /// Whether those are all that it has.
+    pub(super) all_named: bool,
     // Before the file, so that the record goes before the descriptor does.
     pub(super) written: Option<Written>,
     pub(super) file: Arc<LockFile<B>>,
@@ -75,6 +77,7 @@ impl Written {
                 .iter()
                 .map(|(kind, range)| (*kind == LockKind::Exclusive, range.start, range.end))
                 .collect(),
+            all_named: held.all_named,
         }
     }
 }
@@ -175,6 +178,7 @@ impl<B: BackingFs> LockTable<B> {
             handle,
             pid: wanted.pid,
             ranges: Vec::new(),
+            all_named: true,
             written,
             file: Arc::clone(&file),
         });
@@ -186,8 +190,11 @@ impl<B: BackingFs> LockTable<B> {
         let Some(held) = self.owners.iter_mut().find(|held| held.owner == set.owner) else { return };
         (held.pid, held.handle) = (set.pid, handle);
         held.ranges.retain(|(_, range)| !(set.range.start <= range.start && range.end <= set.range.end));
-        if set.kind != LockKind::Unlock && held.ranges.len() < MAX_NAMED_RANGES {
-            held.ranges.push((set.kind, set.range));
+        match set.kind {
+            LockKind::Unlock if set.range == ByteRange::WHOLE => held.all_named = true,
+            LockKind::Unlock => {}
+            _ if held.ranges.len() < MAX_NAMED_RANGES => held.ranges.push((set.kind, set.range)),
+            _ => held.all_named = false,
         }
         held.write_down();
     }

@@ -36,7 +36,10 @@ impl<B: BackingFs> Filesystem<B> {
         let open = self.handles.file(handle)?;
         let table = &open.inode.live().locks;
         let own = lock(table).file_of(wanted.owner);
-        let file = own.as_ref().map_or(&open.file, |own| &own.file);
+        let file = match &own {
+            Some(own) => &own.file,
+            None => self.at_hand(&open)?,
+        };
         let Some((kind, range)) = self.backing.test_lock(file, wanted.kind, wanted.range)? else {
             return Ok(None);
         };
@@ -175,6 +178,7 @@ impl<B: BackingFs> Filesystem<B> {
                     .iter()
                     .map(|&(exclusive, start, end)| named(exclusive, start, end))
                     .collect(),
+                all_named: data.all_named,
                 written: Some(written),
                 file: Arc::new(file),
             });
@@ -251,8 +255,15 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Option<Written>, Errno> {
         let Some(fd) = self.backing.file_descriptor(file) else { return Ok(None) };
         let (owner, node, handle, pid) = (wanted.owner.0, open.inode.id.0.get(), handle.0, wanted.pid.0);
-        let record =
-            self.state.locks.enter(&LockData { owner, node, handle, pid, fd, ranges: Vec::new() })?;
+        let record = self.state.locks.enter(&LockData {
+            owner,
+            node,
+            handle,
+            pid,
+            fd,
+            ranges: Vec::new(),
+            all_named: true,
+        })?;
         Ok(Some(Written { record, node: open.inode.id, fd, state: Arc::clone(&self.state) }))
     }
 

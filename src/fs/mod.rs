@@ -31,6 +31,7 @@ mod reign;
 mod releases;
 mod remove;
 mod rename;
+mod reopen;
 mod replay;
 mod silly;
 mod succession;

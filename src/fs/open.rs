@@ -91,7 +91,11 @@ impl<B: BackingFs> Filesystem<B> {
         let open = self.handles.file(handle)?;
         self.drop_locks(node, owner);
         // There is nobody to send it to where the export's filesystem is this kernel's own.
-        if open.writes() && !self.is_local(&open.inode) { self.backing.flush(&open.file) } else { Ok(()) }
+        if open.writes() && !self.is_local(&open.inode) {
+            self.backing.flush(self.at_hand(&open)?)
+        } else {
+            Ok(())
+        }
     }
 
     /// The last descriptor is closed.
@@ -120,9 +124,11 @@ impl<B: BackingFs> Filesystem<B> {
         if !open.flags.contains(OFlag::O_TMPFILE) || open.inode.pinned.is_some() {
             return;
         }
-        let attr = self.backing.stat_file(&open.file, Freshness::Known);
+        // One that was not opened again has lost its content with its last descriptor.
+        let Some(file) = open.file.get() else { return };
+        let attr = self.backing.stat_file(file, Freshness::Known);
         if attr.is_ok_and(|attr| attr.nlink == 0)
-            && let Ok(node) = self.backing.reference(&open.file)
+            && let Ok(node) = self.backing.reference(file)
         {
             open.inode.about_to_go(self.backing.node_descriptor(&node));
             self.keep(Some((Arc::clone(&open.inode), node)));

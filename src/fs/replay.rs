@@ -153,7 +153,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// # Errors
     /// Those of stat(2).
     pub(super) fn appended_before(&self, open: &OpenFile<B>, data: &[u8]) -> Result<bool, Errno> {
-        let size = self.backing.stat_file(&open.file, Freshness::Known)?.size;
+        let size = self.backing.stat_file(self.at_hand(open)?, Freshness::Known)?.size;
         if journal::is_replay()
             && let Some(before) = journal::noted(FIRST)
         {
@@ -165,7 +165,8 @@ impl<B: BackingFs> Filesystem<B> {
 
     fn stands_behind(&self, open: &OpenFile<B>, before: u64, data: &[u8]) -> bool {
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let size = self.backing.stat_file(&open.file, Freshness::AsStat).map_or(0, |attr| attr.size);
+        let stat = self.at_hand(open).and_then(|file| self.backing.stat_file(file, Freshness::AsStat));
+        let size = stat.map_or(0, |attr| attr.size);
         if size < before.saturating_add(length) {
             return false;
         }

@@ -158,9 +158,9 @@ impl<B: BackingFs> Filesystem<B> {
         self.visit_as(Arc::clone(&first.policy), Some(Arc::clone(&first.caller)), node)
     }
 
-    /// ESTALE for a number that was never given out, or is forgotten: the kernel then looks the name up again.
+    /// ESTALE for a number that was never given out, or is forgotten, or lost: the kernel then looks the name up again.
     pub(super) fn inode(&self, node: NodeId) -> Result<Arc<Inode<B>>, Errno> {
-        self.inodes.get(node).ok_or(Errno::ESTALE)
+        self.inodes.get(node).filter(|inode| !inode.lost).ok_or(Errno::ESTALE)
     }
 
     /// Finds an inode's object.
@@ -275,8 +275,9 @@ fn resolve_nameless<B: BackingFs>(backing: &B, inode: &Inode<B>) -> Result<NodeR
     if let Some(node) = live.removed.get() {
         return Ok(NodeRef::Cached(Arc::clone(node)));
     }
-    let open = lock(&live.open).first().cloned().ok_or(Errno::ESTALE)?;
-    backing.reference(&open.file).map(NodeRef::Fresh)
+    let open = live.at_hand().ok_or(Errno::ESTALE)?;
+    let file = open.file.get().ok_or(Errno::ESTALE)?;
+    backing.reference(file).map(NodeRef::Fresh)
 }
 
 /// As whom to find an object again where the caller cannot: its owner, or nobody where that is root, who is squashed.

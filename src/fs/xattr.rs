@@ -8,7 +8,7 @@
 
 use std::ffi::CStr;
 
-use super::inodes::lock;
+use super::inode::Live;
 use super::replay;
 use super::visit::Visit;
 use super::{CallerId, Errno, Filesystem, NodeId, acl};
@@ -35,9 +35,9 @@ impl<B: BackingFs> Filesystem<B> {
         if hidden(&at, &who, name.to_bytes()) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let open = at.inode.live_if_any().and_then(|live| lock(&live.open).first().cloned());
-        let length = match open {
-            Some(open) => self.backing.getxattr_file(&who, &open.file, name, buffer)?,
+        let open = at.inode.live_if_any().and_then(Live::at_hand);
+        let length = match open.as_ref().and_then(|open| open.file.get()) {
+            Some(file) => self.backing.getxattr_file(&who, file, name, buffer)?,
             None => self.backing.getxattr(&who, at.node(self)?, name, buffer)?,
         };
         if acl::is_acl(name.to_bytes())

@@ -58,6 +58,8 @@ pub trait Charge {
     fn work(&self, begun: &mut dyn FnMut()) -> bool;
     /// Another process serves, or keeps, from now on.
     fn changed(&self);
+    /// Called in the keeper now and then, at least once a second, while no worker begins.
+    fn meanwhile(&self);
     /// Whether a signal ends the mount; if not, this has done what it asks for.
     fn ends_at(&self, signal: Signal, worker: Option<Pid>) -> bool;
 }
@@ -134,6 +136,7 @@ impl<'a> Keeper<'a> {
         let mut false_starts = 0;
         loop {
             let woken = self.wait();
+            self.charge.meanwhile();
             if woken.signal
                 && let Ok(Some(signal)) = self.signals.read_signal()
                 && let Some(signal) =

@@ -182,6 +182,18 @@ pub enum MountFailure {
         why: String,
     },
 
+    /// What the service manager has kept is not to be gone on with.
+    #[error(
+        "the mount on {} that the service manager has kept cannot be gone on with: {why}; run `permfs unmount {}`, and start the service again",
+        path.display(), path.display()
+    )]
+    NotResumed {
+        /// TARGET.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+
     /// Nothing is mounted at TARGET.
     #[error("nothing is mounted on {}: `permfs status` lists what is", .0.display())]
     NotMounted(PathBuf),

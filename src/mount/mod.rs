@@ -2,7 +2,7 @@
 //!
 //! [`run`] tells the story. The rooms beside it: [`preflight`] refuses, [`background`] forks, [`nfs`] mounts an export,
 //! [`runtime`] and [`control`] let others find the process, [`reloader`] gives it new rules, [`table`] reads the kernel's
-//! mount table, [`unmount()`], [`reload()`] and [`status()`] work from outside.
+//! mount table, [`store`] has the service manager keep what must not die, [`unmount()`], [`reload()`] and [`status()`] work from outside.
 //!
 //! Not here: words and options of the command line (`cli/`), the FUSE protocol (`fuse/`).
 
@@ -27,6 +27,7 @@ pub mod runtime;
 pub mod signals;
 pub mod source;
 pub mod status;
+mod store;
 pub mod table;
 pub mod unmount;
 pub mod upgrade;

@@ -14,6 +14,7 @@ use super::mounted::Mounted;
 use super::recipe::Recipe;
 use super::run::{Export, Keeping, Kept, Plan};
 use super::runtime::Claim;
+use super::store::Store;
 use super::worker::Work;
 use super::{MountFailure, signals};
 use crate::keeper::Keeper;
@@ -64,8 +65,10 @@ pub fn resume(memory: RawFd) -> Result<(), MountFailure> {
     signals::raise_limits();
     left.recipe.confinement.go_on();
     let old_reserve = u32::try_from(left.state.get(HeaderWord::Reserve)).unwrap_or_default();
+    let state = Arc::clone(&left.state);
     left.keep(&[], |keeper| {
         keeper.relieve(old_reserve);
+        state.count(HeaderWord::Upgrades);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "upgraded");
     })
     .map_err(failed)
@@ -90,14 +93,36 @@ impl Left {
         let state = descriptors::adopt(memory).and_then(State::left_behind);
         let state = state.map_err(|error| format!("the state cannot be read: {error}"))?;
         let recipe = Recipe::read(&state).ok_or("what is mounted is not told")?;
-        let plan = recipe.plan(&state)?;
         let adopt = |fd| descriptors::adopt(fd).map_err(|error| format!("descriptor {fd}: {error}"));
         let (lock, control) = (adopt(recipe.lock)?, UnixListener::from(adopt(recipe.control)?));
         let claim = Claim::resume(recipe.claim.clone(), File::from(lock))
             .map_err(|error| format!("its lock: {error}"))?;
-        let Some(mounted) = Mounted::find(&recipe.target) else {
+        Self::of(state, recipe, control, claim).map_err(|(claim, why)| {
             claim.leave();
-            return Err("nothing is mounted there".to_owned());
+            why
+        })
+    }
+
+    /// The same, where it was read already, and this is the claim.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn of(
+        mut state: Arc<State>,
+        recipe: Recipe,
+        control: UnixListener,
+        claim: Claim,
+    ) -> Result<Self, (Claim, String)> {
+        // Nobody else has it yet.
+        if let Some(state) = Arc::get_mut(&mut state) {
+            state.bounds = Bounds::of_this_process(recipe.max_inodes);
+        }
+        let plan = match recipe.plan(&state) {
+            Ok(plan) => plan,
+            Err(why) => return Err((claim, why)),
+        };
+        let Some(mounted) = Mounted::find(&recipe.target) else {
+            return Err((claim, "nothing is mounted there".to_owned()));
         };
         Ok(Self { state, recipe, plan, control, claim, mounted })
     }
@@ -113,10 +138,7 @@ impl Left {
     ///
     /// # Errors
     /// Why no worker can begin.
-    pub(super) fn keep(mut self, more: &[RawFd], serves: impl FnOnce(&mut Keeper<'_>)) -> Result<(), String> {
-        if let Some(state) = Arc::get_mut(&mut self.state) {
-            state.bounds = Bounds::of_this_process(self.recipe.max_inodes);
-        }
+    pub(super) fn keep(self, more: &[RawFd], serves: impl FnOnce(&mut Keeper<'_>)) -> Result<(), String> {
         if self.recipe.in_background {
             telemetry::write_to_file(self.claim.log());
         }
@@ -134,7 +156,8 @@ impl Left {
             control: &control,
             confinement,
         };
-        let charge = Kept::new(work, &claim, Some(mounted.device));
+        let store = Store::of_this_process(recipe.in_background);
+        let charge = Kept::new(work, &claim, Some(mounted.device), store);
         let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);
         let Ok(Some(mut keeper)) = keeper else {
             tracing::error!("no worker of this program can begin; the one before it goes on");
@@ -147,9 +170,9 @@ impl Left {
             return Err(format!("no worker of the new program can begin: {why}"));
         };
         state.set(HeaderWord::Upgrading, 0);
-        state.count(HeaderWord::Upgrades);
         serves(&mut keeper);
         Keeping::new(&mut keeper, mounted, &state).keep();
+        charge.is_over();
         tracing::info!(target = %target.display(), "unmounted");
         Ok(())
     }

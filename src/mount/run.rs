@@ -19,6 +19,7 @@ use super::nfs::NfsMount;
 use super::recipe::{Recipe, leave_rules};
 use super::resume::become_another;
 use super::runtime::{Claim, Process, Record, RuntimeDir};
+use super::store::{self, Store};
 use super::table::{DeviceNumber, MountTable, lexical};
 use super::upgrade::Successor;
 use super::worker::Work;
@@ -95,9 +96,15 @@ fn lexical_parent(path: &Path) -> PathBuf {
 pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     preflight::privilege()?;
     preflight::fuse_device()?;
-    let target = preflight::target(&plan.target, &MountTable::read()?)?;
     signals::block().map_err(MountFailure::NoProcess)?;
     signals::raise_limits();
+    let store = Store::of_this_process(readiness.in_background());
+    if let Some(store) = &store
+        && store::go_on(plan, store)?
+    {
+        return Ok(());
+    }
+    let target = preflight::target(&plan.target, &MountTable::read()?)?;
 
     // Each of these takes down what it stands for when it is dropped, the last one first.
     let claim = RuntimeDir::from_env().claim()?;
@@ -114,7 +121,7 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     let confinement = Confinement::begin();
     let work =
         Work { plan, export: export.path(), target: &target, state: &state, control: &control, confinement };
-    let charge = Kept::new(work, &claim, None);
+    let charge = Kept::new(work, &claim, None, store);
     let mut recipe = recipe(plan, &target, &claim, control.as_raw_fd(), readiness.in_background());
     recipe.confinement = confinement;
     recipe.leave(&state);
@@ -147,8 +154,11 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
         tracing::warn!(target = %target.display(), "nobody waits for the mount any more; taking it down");
         return Ok(());
     }
+    charge.is_ready();
     tracing::info!(source = plan.told_source(), target = %target.display(), profile = plan.profile, "mounted");
     keeping.keep();
+    drop(keeping);
+    charge.is_over();
     tracing::info!(target = %target.display(), "unmounted");
     Ok(())
 }
@@ -237,6 +247,8 @@ pub(super) struct Kept<'a> {
     claim: &'a Claim,
     /// Once it is mounted.
     device: Cell<Option<DeviceNumber>>,
+    /// Who keeps what must outlive all processes, where there is somebody.
+    store: Option<Store>,
 }
 
 impl Charge for Kept<'_> {
@@ -245,7 +257,16 @@ impl Charge for Kept<'_> {
     }
 
     fn changed(&self) {
+        if let Some(store) = &self.store {
+            store.tell_keeper();
+        }
         self.publish();
+    }
+
+    fn meanwhile(&self) {
+        if let Some(store) = &self.store {
+            store.keep(self.work.state);
+        }
     }
 
     fn ends_at(&self, signal: Signal, worker: Option<Pid>) -> bool {
@@ -261,8 +282,28 @@ impl Charge for Kept<'_> {
 }
 
 impl<'a> Kept<'a> {
-    pub(super) fn new(work: Work<'a>, claim: &'a Claim, device: Option<DeviceNumber>) -> Self {
-        Self { work, claim, device: Cell::new(device) }
+    pub(super) fn new(
+        work: Work<'a>,
+        claim: &'a Claim,
+        device: Option<DeviceNumber>,
+        store: Option<Store>,
+    ) -> Self {
+        Self { work, claim, device: Cell::new(device), store }
+    }
+
+    /// The mount answers, and would outlive its processes.
+    fn is_ready(&self) {
+        self.meanwhile();
+        if let Some(store) = &self.store {
+            store.tell_ready();
+        }
+    }
+
+    /// The mount is gone.
+    pub(super) fn is_over(&self) {
+        if let Some(store) = &self.store {
+            store.empty();
+        }
     }
 
     /// Says for others who serves.

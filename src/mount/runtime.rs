@@ -227,6 +227,21 @@ impl Claim {
         Ok(Self { path, _lock })
     }
 
+    /// The claim of processes that have died, at the same place.
+    ///
+    /// # Errors
+    /// EAGAIN where one of them has the lock; else those of making it.
+    pub(super) fn again(path: PathBuf) -> Result<Self, Errno> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let lock = lock_file(&path, true)?;
+        Self::resume(path, lock)
+    }
+
+    /// Has the lock of processes that serve nothing any more mean nothing.
+    pub(super) fn unlock(path: &Path) {
+        let _ = fs::remove_file(path.join(LOCK));
+    }
+
     /// It is another process's to remove. The lock is held as long as one has it open.
     pub(super) fn leave(self) {
         mem::forget(self);

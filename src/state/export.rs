@@ -1,5 +1,6 @@
 //! The records of the mounts that an export is made of. They are numbered as they are found, and never go.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
@@ -50,6 +51,18 @@ impl MountRecords {
             let get = |word: usize| self.record(index).map(|record| record[word].load(Ordering::Relaxed));
             Some(MountData { key: MountKey::from_words([get(0)?, get(1)?]), anchor: word_fd(get(2)?) })
         })
+    }
+
+    /// What is open of them is only this, by their numbers, where anything is. One of which nothing is open is told from all others by
+    /// nothing from now on: its number in the kernel may have become another's.
+    pub(super) fn disown(&self, anchors: &HashMap<u64, RawFd>) {
+        for index in 0..self.words[0].load(Ordering::Acquire) {
+            let Some(record) = self.record(index) else { return };
+            match anchors.get(&index) {
+                Some(fd) => record[2].store(fd_word(*fd), Ordering::Release),
+                None => record.iter().for_each(|word| word.store(0, Ordering::Release)),
+            }
+        }
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {

@@ -30,8 +30,8 @@ pub struct FileData {
     pub handle: u64,
     /// The inode.
     pub node: u64,
-    /// The open file itself.
-    pub fd: RawFd,
+    /// The open file itself; none where no process has it open any more, and it is to be opened again.
+    pub fd: Option<RawFd>,
     /// What flock(2) was taken on.
     pub flocked: Option<RawFd>,
     /// With which flags it was opened.
@@ -78,7 +78,7 @@ impl FileRecords {
         let words = self.table.words(id);
         let set = |index: usize, value: u64| words[index].store(value, Ordering::Relaxed);
         set(NODE, data.node);
-        set(FDS, fd_word(data.fd) | data.flocked.map_or(0, fd_word) << 32);
+        set(FDS, data.fd.map_or(0, fd_word) | data.flocked.map_or(0, fd_word) << 32);
         set(FLAGS, u64::from(u32::from_ne_bytes(data.flags.to_ne_bytes())) | u64::from(data.content) << 32);
         set(BACKING, u64::from(data.backing) | more << 32);
         set(OPENER, u64::from(data.uid) | u64::from(data.gid) << 32);
@@ -106,6 +106,16 @@ impl FileRecords {
         fault::point!("file: flocked");
     }
 
+    /// It is open again, under this number.
+    pub fn set_descriptor(&self, id: RecordId, fd: RawFd) {
+        self.table.words(id)[FDS].fetch_or(fd_word(fd), Ordering::Release);
+    }
+
+    /// Its descriptors were of processes that are gone with all that they had open.
+    pub(super) fn disown(&self, id: RecordId) {
+        self.table.words(id)[FDS].store(0, Ordering::Release);
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = RecordId> {
         self.table.records()
@@ -116,9 +126,9 @@ impl FileRecords {
         self.table.find_free(|words| words[BACKING].load(Ordering::Relaxed) >> 32);
     }
 
-    /// What was entered; none where it is no open file.
+    /// What was entered.
     #[must_use]
-    pub fn read(&self, id: RecordId) -> Option<FileData> {
+    pub fn read(&self, id: RecordId) -> FileData {
         let words = self.table.words(id);
         let get = |index: usize| words[index].load(Ordering::Relaxed);
         let low = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or_default();
@@ -126,10 +136,10 @@ impl FileRecords {
         let length = usize::try_from(get(GROUPS_LENGTH)).unwrap_or_default().min(1 << 16);
         let bytes = self.table.bytes(id, GROUPS, length * 4, backing >> 32);
         let groups = bytes.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect();
-        Some(FileData {
+        FileData {
             handle: get(HANDLE),
             node: get(NODE),
-            fd: word_fd(fds)?,
+            fd: word_fd(fds),
             flocked: word_fd(fds >> 32),
             flags: i32::from_ne_bytes(low(flags).to_ne_bytes()),
             content: u8::try_from(flags >> 32 & 0xff).unwrap_or_default(),
@@ -137,7 +147,7 @@ impl FileRecords {
             uid: low(opener),
             gid: low(opener >> 32),
             groups,
-        })
+        }
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
@@ -160,7 +170,7 @@ mod tests {
             let data = FileData {
                 handle: 8,
                 node: 9,
-                fd: 0,
+                fd: Some(0),
                 flocked: None,
                 flags: -2,
                 content: 3,
@@ -171,10 +181,14 @@ mod tests {
             };
             let id = state.files.enter(&data).unwrap();
             let heir = state.anew().unwrap();
-            assert_eq!(heir.files.read(id), Some(data.clone()));
+            assert_eq!(heir.files.read(id), data.clone());
             state.files.set_flocked(id, 5);
-            assert_eq!(heir.files.read(id), Some(FileData { flocked: Some(5), ..data }));
+            assert_eq!(heir.files.read(id), FileData { flocked: Some(5), ..data });
             assert_eq!(heir.files.descriptors().collect::<Vec<_>>(), [0, 5]);
+            state.files.disown(id);
+            assert_eq!((heir.files.read(id).fd, heir.files.read(id).flocked), (None, None));
+            state.files.set_descriptor(id, 7);
+            assert_eq!(heir.files.read(id).fd, Some(7));
             state.files.forget(id);
             assert_eq!(heir.files.all().count(), 0);
         }

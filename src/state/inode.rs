@@ -16,8 +16,9 @@ const INO: usize = 2;
 /// The mount below, and above it where a long handle goes on.
 const MOUNT: usize = 3;
 const OWNER: usize = 4;
-/// From below: kind (8 bits), the handle's length and one (8), nothing (16), and the handle's own kind (32).
+/// From below: kind (8 bits), the handle's length and one (8), whether it is lost (1), nothing (15), and the handle's own kind (32).
 const SMALL: usize = 5;
+const LOST: u64 = 1 << 16;
 /// What pins it below, and above it what it was when it was removed.
 const FDS: usize = 6;
 const HANDLE: std::ops::Range<usize> = 7..INODE_WORDS;
@@ -166,6 +167,33 @@ impl InodeRecords {
         let pin = self.get(id, FDS) & LOW;
         self.table.words(id)[FDS].store(pin | fd.map_or(0, fd_word) << 32, Ordering::Release);
         fault::point!("inode: removed");
+    }
+
+    /// Whether [`State::disown`](super::State::disown) has said so of it.
+    #[must_use]
+    pub fn is_lost(&self, id: RecordId) -> bool {
+        self.get(id, SMALL) & LOST != 0
+    }
+
+    /// Whoever has it open has lost something with it that cannot be had again.
+    pub(super) fn set_lost(&self, id: RecordId) {
+        self.table.words(id)[SMALL].fetch_or(LOST, Ordering::Release);
+    }
+
+    /// Its descriptors were of processes that are gone with all that they had open. What one pinned is lost.
+    pub(super) fn disown(&self, id: RecordId) {
+        if word_fd(self.get(id, FDS)).is_some() {
+            self.set_lost(id);
+        }
+        // Most have none: their memory is not touched.
+        if self.get(id, FDS) != 0 {
+            self.table.words(id)[FDS].store(0, Ordering::Release);
+        }
+    }
+
+    /// The kernel's name for it.
+    pub(super) fn node(&self, id: RecordId) -> u64 {
+        self.get(id, NODE)
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {

@@ -27,8 +27,13 @@ pub struct LockData {
     pub fd: RawFd,
     /// Some of its locks, to name the holder of one: exclusive or not, first and last byte. At most [`NAMED`].
     pub ranges: Vec<(bool, u64, u64)>,
+    /// Whether those are all that it has.
+    pub all_named: bool,
 }
 
+/// A record's first word: all that it holds is in its ranges, or it may hold more than they tell.
+const NAMED_ALL: u64 = 1;
+const NOT_NAMED_ALL: u64 = 2;
 const OWNER: usize = 1;
 const NODE: usize = 2;
 const HANDLE: usize = 3;
@@ -63,15 +68,22 @@ impl LockRecords {
         words[OWNER].store(data.owner, Ordering::Relaxed);
         words[NODE].store(data.node, Ordering::Relaxed);
         words[PID].store(u64::from(data.pid) | fd_word(data.fd) << 32, Ordering::Relaxed);
-        self.update(id, data);
+        self.write(id, data);
         fault::point!("lock: before it is one");
-        words[0].store(1, Ordering::Release);
+        words[0].store(told(data), Ordering::Release);
         fault::point!("lock: it is one");
         Ok(id)
     }
 
     /// Writes what has changed of it: through which file and process it last asked, and what it holds.
     pub fn update(&self, id: RecordId, data: &LockData) {
+        let words = self.table.words(id);
+        words[0].store(NOT_NAMED_ALL, Ordering::Release);
+        self.write(id, data);
+        words[0].store(told(data), Ordering::Release);
+    }
+
+    fn write(&self, id: RecordId, data: &LockData) {
         let words = self.table.words(id);
         words[HANDLE].store(data.handle, Ordering::Relaxed);
         // While it is being written it names nobody.
@@ -85,6 +97,17 @@ impl LockRecords {
         }
         words[COUNT].store(u64::try_from(named.len()).unwrap_or_default(), Ordering::Release);
         fault::point!("lock: it names its ranges");
+    }
+
+    /// Whether it may hold anything.
+    pub(super) fn may_hold(&self, id: RecordId) -> bool {
+        let words = self.table.words(id);
+        words[0].load(Ordering::Acquire) != NAMED_ALL || words[COUNT].load(Ordering::Acquire) != 0
+    }
+
+    /// The inode that it has locks on.
+    pub(super) fn node(&self, id: RecordId) -> u64 {
+        self.table.words(id)[NODE].load(Ordering::Relaxed)
     }
 
     /// It holds nothing any more; comes before its descriptor is closed.
@@ -119,12 +142,18 @@ impl LockRecords {
             pid: u32::try_from(get(PID) & LOW).unwrap_or_default(),
             fd: word_fd(get(PID) >> 32)?,
             ranges: ranges.collect(),
+            all_named: get(0) == NAMED_ALL,
         })
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.all().filter_map(|id| word_fd(self.table.words(id)[PID].load(Ordering::Relaxed) >> 32))
     }
+}
+
+/// See [`NAMED_ALL`].
+fn told(data: &LockData) -> u64 {
+    if data.all_named && data.ranges.len() <= NAMED { NAMED_ALL } else { NOT_NAMED_ALL }
 }
 
 /// A lock request that waits.
@@ -240,15 +269,24 @@ mod tests {
             pid: 9,
             fd: 10,
             ranges: vec![(true, 0, i64::MAX.unsigned_abs()), (false, 5, 5)],
+            all_named: true,
         };
         let id = state.locks.enter(&data).unwrap();
         assert_eq!(state.anew().unwrap().locks.read(id), Some(data.clone()));
         (data.pid, data.handle, data.ranges) = (11, 12, vec![(false, 1, 2); NAMED + 2]);
         state.locks.update(id, &data);
         data.ranges.truncate(NAMED);
+        data.all_named = false;
         let heir = state.anew().unwrap();
-        assert_eq!(heir.locks.read(id), Some(data));
+        assert_eq!(heir.locks.read(id), Some(data.clone()));
         assert_eq!(heir.locks.descriptors().collect::<Vec<_>>(), [10]);
+        assert!(heir.locks.may_hold(id) && heir.locks.node(id) == 7);
+        (data.ranges, data.all_named) = (Vec::new(), true);
+        state.locks.update(id, &data);
+        assert!(!heir.locks.may_hold(id));
+        data.all_named = false;
+        state.locks.update(id, &data);
+        assert!(heir.locks.may_hold(id));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! [`State`] is the whole; [`bounds`] how much there may be of it; [`table`] how records are kept; [`inode`], [`file`], [`lock`] and [`export`] what they hold;
 //! [`session`] what was agreed with the kernel; [`slot`] the request that a worker has in hand, and [`journal`] what
-//! it has done of it.
+//! it has done of it; `orphaned` what is left of all that when nobody has anything open any more.
 //!
 //! Not here: what any of it means (`fs/`), who takes over and when (`keeper/`).
 
@@ -17,6 +17,7 @@ pub mod inode;
 pub mod journal;
 pub mod layout;
 pub mod lock;
+mod orphaned;
 pub mod session;
 pub mod slot;
 pub mod table;
@@ -36,6 +37,7 @@ use file::FileRecords;
 use inode::InodeRecords;
 use layout::{HeaderWord, LAYOUT, MAGIC, MAX_KEPT, Region};
 use lock::{LockRecords, WaitingRecords};
+pub use orphaned::Handed;
 use session::SessionRecord;
 use slot::Slots;
 use texts::{RulesText, Texts};

@@ -185,6 +185,19 @@ impl Slots {
         (0..used).filter_map(pipe).flatten().collect()
     }
 
+    /// The pipes were of processes that are gone. Whether a request may have been lost with one is what [`Self::have_pipes`] tells.
+    pub(super) fn disown(&self) {
+        let used = usize::try_from(self.used[0].load(Ordering::Acquire)).unwrap_or_default();
+        let slots = (0..used).filter_map(|index| self.slot(index));
+        slots.for_each(|slot| slot.control.words[PIPE].store(0, Ordering::Release));
+    }
+
+    /// Whether requests come by pipes ([`Way`]), so that one may be nowhere else.
+    #[must_use]
+    pub fn have_pipes(&self) -> bool {
+        !self.descriptors().is_empty()
+    }
+
     fn slot(&self, index: usize) -> Option<Slot> {
         let at = SLOTS.at + PAGE + index * SLOT;
         let control = Arc::new(Control { words: self.memory.words(at, SLOT_CONTROL / 8)? });

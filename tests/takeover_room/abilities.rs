@@ -25,6 +25,8 @@ pub struct Abilities {
     pub allocate: bool,
     pub punch: bool,
     pub copy_range: bool,
+    /// What is open stays so without its name, whatever happens to the mount.
+    pub removed_files: bool,
 }
 
 impl Abilities {
@@ -54,6 +56,7 @@ impl Abilities {
                 let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 fallocate(&file, flags, 0, 4).is_ok()
             },
+            removed_files: true,
         };
         file.write_all_at(b"still writable", 0)?;
         drop((file, target));
@@ -72,6 +75,7 @@ impl Abilities {
             ("fallocate", self.allocate),
             ("punch-hole", self.punch),
             ("copy_file_range", self.copy_range),
+            ("removed-files", self.removed_files),
         ]
         .into_iter()
         .filter(|(_, there)| !there)

@@ -56,6 +56,8 @@ pub struct Options {
     pub patience: Duration,
     /// Starts this program so that it calls [`be_a_worker`]; none makes the workers threads.
     pub processes: Option<fn() -> Command>,
+    /// Holds nothing open that has no name: it is gone with the mount's last process.
+    pub names_only: bool,
 }
 
 /// A load that is running.
@@ -83,6 +85,7 @@ impl Options {
             who: None,
             patience: Duration::from_secs(60),
             processes: None,
+            names_only: false,
         }
     }
 
@@ -106,12 +109,15 @@ impl Load {
     pub fn start(options: Options) -> Self {
         eprintln!("load: seed {} in {}", options.seed, options.directory.display());
         let directory = &options.directory;
-        let abilities = options.act(|| {
+        let mut abilities = options.act(|| {
             fs::create_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
             let abilities = Abilities::of(directory);
             fs::create_dir(directory.join("shared")).unwrap();
             abilities.unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         });
+        if options.names_only {
+            (abilities.nameless_files, abilities.removed_files) = (false, false);
+        }
         let mut this =
             Self { begun: Instant::now(), abilities, stop: Arc::default(), crew: Vec::new(), options };
         this.crew = (0..this.options.workers).map(|number| this.member(number)).collect();

@@ -47,7 +47,7 @@ impl Held {
         let map = || Mapped::new(&file, LONGEST);
         let map = if mapped { Some(desk.journal.must("mmap", &path, map)?) } else { None };
         let mut held = HeldFile { path, file, model, named: true, map };
-        if matches!(slot, 1 | 3) {
+        if matches!(slot, 1 | 3) && desk.abilities.removed_files {
             desk.remove(&held.path)?;
             held.named = false;
         }
