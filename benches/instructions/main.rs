@@ -23,9 +23,9 @@ use std::{env, fs, thread};
 
 use gate::{Counts, Record};
 
-/// The least of so many runs counts. Hash tables have another seed each time, and about one seed in six makes an operation
-/// dearer by some percent: two keys that meet at every look.
-const RUNS: u32 = 6;
+/// The least of so many runs counts. By some percent an operation is dearer where two keys meet at every look into a hash table, which
+/// has another seed each time, and where the stack begins at another place, which [`callgrind::count`] sees to.
+const RUNS: usize = 30;
 /// What valgrind runs this program with, and what it does then.
 const COUNT: &str = "--count";
 
@@ -56,10 +56,13 @@ fn compare() -> Result<bool, String> {
     let text = fs::read_to_string(file()).map_err(|error| format!("{}: {error}", file().display()))?;
     let record: Record = toml::from_str(&text).map_err(|error| format!("{}: {error}", file().display()))?;
     let mut counted = Record { rustc: rustc_version()?, instructions: Counts::new() };
-    count(&mut counted.instructions, |_| true)?;
-    for _ in 1..RUNS {
+    count(&mut counted.instructions, 0, |_| true)?;
+    for run in 1..RUNS {
         let grown = gate::grown(&record, &counted);
-        count(&mut counted.instructions, |name| grown.iter().any(|grown| grown == name))?;
+        if grown.is_empty() {
+            break;
+        }
+        count(&mut counted.instructions, run, |name| grown.iter().any(|grown| grown == name))?;
     }
     let judgement = gate::judge(&record, &counted);
     print!("{}", judgement.text);
@@ -68,8 +71,8 @@ fn compare() -> Result<bool, String> {
 
 fn record() -> Result<bool, String> {
     let mut counted = Record { rustc: rustc_version()?, instructions: Counts::new() };
-    for _ in 0..RUNS {
-        count(&mut counted.instructions, |_| true)?;
+    for run in 0..RUNS {
+        count(&mut counted.instructions, run, |_| true)?;
     }
     let text = toml::to_string(&counted).map_err(|error| error.to_string())?;
     let heading = "# Instructions per hot operation: cargo bench --bench instructions -- --record\n";
@@ -80,7 +83,7 @@ fn record() -> Result<bool, String> {
 }
 
 /// Counts what is `wanted`, as much at a time as there are CPUs, and keeps the least that was ever counted.
-fn count(counts: &mut Counts, wanted: impl Fn(&str) -> bool) -> Result<(), String> {
+fn count(counts: &mut Counts, run: usize, wanted: impl Fn(&str) -> bool) -> Result<(), String> {
     let wanted: Vec<_> = work::all().filter(|work| wanted(work.name)).collect();
     let (queue, counted) = (Mutex::new(wanted.into_iter()), Mutex::new(Vec::new()));
     let next = || queue.lock().unwrap().next();
@@ -88,7 +91,7 @@ fn count(counts: &mut Counts, wanted: impl Fn(&str) -> bool) -> Result<(), Strin
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(work) = next() {
-                    let total = callgrind::count(&[COUNT, work.name]);
+                    let total = callgrind::count(&[COUNT, work.name], run);
                     counted.lock().unwrap().push((work.name, total));
                 }
             });
