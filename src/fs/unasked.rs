@@ -5,8 +5,8 @@
 //! to remember that; the answer to what it asks next is the server's. Until then it holds the directory's lock, so that whoever
 //! else looks for the name waits.
 //!
-//! Only before mkdir(2), rename(2) and an open(2) that makes the name. link(2), symlink(2) and mknod(2) with a slash behind the name would fail with ENOENT where
-//! something is there, and not with EEXIST, and nothing tells of that slash.
+//! Only before mkdir(2), rename(2) and an open(2) that makes the name. link(2), symlink(2) and mknod(2) with a slash behind the
+//! name would fail with ENOENT where something is there, and not with EEXIST, and nothing tells of that slash.
 
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, Freshness, MountIndex};

@@ -1,5 +1,6 @@
 //! The open `/dev/fuse`: one request per read, one answer per write.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,7 @@ use super::negotiate::MAX_WRITE;
 use super::wire::{OUT_HEADER, OutHeader};
 use crate::fs::{Errno, RequestId};
 use crate::state::slot::{Slot, Way};
+use crate::sys::pipe::Pipe;
 
 /// A connection to the kernel. Dropping the last copy of it ends the connection: whoever uses the mount then gets
 /// ENOTCONN.
@@ -19,7 +21,8 @@ use crate::state::slot::{Slot, Way};
 /// A thread that is killed while it waits in read(2) may take one more request. A kernel that cannot find the thread's memory without a look
 /// at its signals (one without HAVE_FAST_GUP: user-mode Linux) then fails to hand it over, and tells the caller EIO (`fuse_dev_do_read`,
 /// fs/fuse/dev.c); a close is lost in silence. There requests come by a pipe ([`Way`]): moving them into one needs nobody's memory, and
-/// whatever is in it when the thread dies is read by its successor.
+/// whatever is in it when the thread dies is read by its successor. The answer of a thread that is killed while the kernel looks for
+/// it, page by page, would be EIO as well (`fuse_dev_do_write`): what is longer than a page goes by a pipe, too, once it has been found.
 #[derive(Debug)]
 pub struct Device {
     file: File,
@@ -53,6 +56,15 @@ const _: () = assert!(PIPE_CAPACITY.unsigned_abs() > MAX_WRITE + 2 * 4096);
 
 /// Bytes up to which an answer is copied: any but those that carry content or a listing.
 const SHORT: usize = 512;
+
+/// A short answer, which lies in one page.
+#[repr(align(512))]
+struct Short([u8; SHORT]);
+
+thread_local! {
+    /// By which this thread's longer answers go, where they go by a pipe; none where there could be none.
+    static ANSWERS: OnceCell<Option<Pipe>> = const { OnceCell::new() };
+}
 
 /// What a read of the device brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +136,7 @@ impl Device {
     /// # Errors
     /// ENOENT where the request is no more: it was answered, or aborted.
     pub(crate) fn answer_again(&self, answer: &[u8]) -> Result<(), Errno> {
-        let sent = (&self.file).write(answer)?;
-        if sent == answer.len() { Ok(()) } else { Err(Errno::EIO) }
+        self.put(answer, &[])
     }
 
     fn send(&self, error: i32, unique: u64, payload: &[u8]) -> Result<(), Errno> {
@@ -138,16 +149,28 @@ impl Device {
     /// # Errors
     /// As [`Self::answer`].
     pub(crate) fn send_with(&self, header: &[u8; OUT_HEADER], payload: &[u8]) -> Result<(), Errno> {
-        let length = OUT_HEADER + payload.len();
-        // One write is one message: the kernel takes all of it or none. A short one is copied together, since the kernel
-        // pins the memory of each piece that it is given.
-        let mut short = [0; SHORT];
-        let sent = if let Some(message) = short.get_mut(..length) {
-            message[..OUT_HEADER].copy_from_slice(header);
-            message[OUT_HEADER..].copy_from_slice(payload);
+        self.put(header, payload)
+    }
+
+    /// One write is one message: the kernel takes all of it or none. A short one is copied together, since the kernel
+    /// pins the memory of each piece that it is given.
+    fn put(&self, begin: &[u8], rest: &[u8]) -> Result<(), Errno> {
+        let length = begin.len() + rest.len();
+        let mut short = Short([0; SHORT]);
+        let sent = if let Some(message) = short.0.get_mut(..length) {
+            message[..begin.len()].copy_from_slice(begin);
+            message[begin.len()..].copy_from_slice(rest);
             (&self.file).write(message)?
         } else {
-            (&self.file).write_vectored(&[IoSlice::new(header), IoSlice::new(payload)])?
+            let pieces = [IoSlice::new(begin), IoSlice::new(rest)];
+            let direct = || Ok((&self.file).write_vectored(&pieces)?);
+            if self.pins_slowly {
+                let new = || Pipe::new(PIPE_CAPACITY).ok();
+                let pass = |pipe: &Pipe| pipe.pass(&pieces, self.as_fd());
+                ANSWERS.with(|answers| answers.get_or_init(new).as_ref().map_or_else(direct, pass))?
+            } else {
+                direct()?
+            }
         };
         if sent == length { Ok(()) } else { Err(Errno::EIO) }
     }

@@ -1,8 +1,9 @@
 //! Pipes whose ends are known by number to whoever comes after a process that dies (pipe(7)).
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, vmsplice};
 use nix::unistd::{pipe2, read};
 
 use super::{Errno, descriptors};
@@ -48,6 +49,21 @@ impl Pipe {
         Ok(splice(from, None, &self.writer, None, most, SpliceFFlags::empty())?)
     }
 
+    /// Hands these pieces to `to` as one write, by way of the pipe, which must be empty and is again: their memory is found before
+    /// `to` hears of them (vmsplice(2)). Answers with how much of them has gone.
+    ///
+    /// # Errors
+    /// Those of writing to `to`.
+    pub fn pass(&self, pieces: &[IoSlice<'_>], to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let filled = vmsplice(&self.writer, pieces, SpliceFFlags::empty())?;
+        let passed = splice(&self.reader, None, to, None, filled, SpliceFFlags::empty());
+        if passed != Ok(filled) {
+            let mut rest = [0; 4096];
+            while self.drain(&mut rest)? > 0 {}
+        }
+        Ok(passed?)
+    }
+
     /// Reads what is in it, as far as it fits; answers with how much that was.
     ///
     /// # Errors
@@ -87,6 +103,7 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
     use std::mem;
+    use std::os::unix::fs::FileExt;
 
     use super::*;
 
@@ -104,6 +121,21 @@ mod tests {
         assert_eq!((heir.drain(&mut buffer[..2]), heir.drain(&mut buffer[2..])), (Ok(2), Ok(7)));
         assert_eq!(&buffer[..9], b"a message");
         assert_eq!(heir.drain(&mut buffer), Ok(0));
+    }
+
+    #[test]
+    fn pieces_are_passed_on_as_one_message_or_not_at_all() {
+        let pipe = Pipe::new(1 << 20).unwrap();
+        let body = vec![7; 100_000];
+        let pieces = [IoSlice::new(b"head"), IoSlice::new(&body)];
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(pipe.pass(&pieces, file.as_fd()), Ok(100_004));
+        let mut passed = vec![0; 100_005];
+        assert_eq!(file.read_at(&mut passed, 0).unwrap(), 100_004);
+        assert!(passed.starts_with(b"head") && passed[4..100_004] == body);
+        let read_only = File::open("/dev/null").unwrap();
+        assert_eq!(pipe.pass(&pieces, read_only.as_fd()), Err(Errno::EBADF));
+        assert_eq!(pipe.drain(&mut passed), Ok(0), "nothing is left for the next message to begin with");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What the layer costs at the server, against the same thing done on the bare mount by the export's owner. Counted by the
 //! NFS client itself, in `/proc/self/mountstats`.
 //!
-//! One request more there is, and no other. The kernel looks a name up before it makes it, and says nothing of why: on
-//! the bare mount it knows, and leaves it out. permfs leaves it out before mkdir(2), and on v4 before rename(2), where the kernel's
-//! stack tells. For an append it asks for the size, which a v4 client need not where it has a
+//! The kernel looks a name up before it makes it, and says nothing of why: on the bare mount it knows, and leaves it out. permfs
+//! leaves it out before mkdir(2), and on v4 before rename(2) and an open(2) that makes the name, where the kernel's stack tells. On
+//! v3 those two cost a request more. For an append it asks for the size, which a v4 client need not where it has a
 //! delegation. Under passthrough the kernel opens the file once more by itself, and a v4 client tells the server of each open.
 
 use std::collections::BTreeMap;

@@ -159,6 +159,7 @@ pub(super) const SERVES: &[Call] = &[
     // Content.
     any(libc::SYS_copy_file_range),
     any(libc::SYS_splice),
+    any(libc::SYS_vmsplice),
     any(libc::SYS_fadvise64),
     any(libc::SYS_fallocate),
     any(libc::SYS_fdatasync),
