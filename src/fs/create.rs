@@ -90,7 +90,8 @@ impl<B: BackingFs> Filesystem<B> {
     /// open(2) with O_CREAT.
     ///
     /// # Errors
-    /// As [`Self::mkdir`]; ESTALE where the name is something else than a file by now, so that the kernel looks again.
+    /// As [`Self::mkdir`]; ESTALE where the name is something else than a file by now, or was not looked up and may be an older
+    /// file's, so that the kernel looks again.
     pub fn create(
         &self,
         caller: CallerId,
