@@ -95,15 +95,16 @@ impl Makers {
         (parent, name): (NodeId, Name<'_>),
         may: impl FnOnce() -> bool,
     ) -> bool {
-        let name = (parent, name.as_bytes().into());
-        let (site, certain) = {
+        let (site, name, certain) = {
             let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
             let site = match learned.take(thread) {
                 Some(Step::Asked(site, directory)) if directory == parent => site,
                 Some(other) => return learned.learn(other.site(), false),
                 None => return false,
             };
-            (site, !learned.is_doubted(thread, &name) && learned.is_certain(site))
+            let name = (parent, name.as_bytes().into());
+            let certain = !learned.is_doubted(thread, &name) && learned.is_certain(site);
+            (site, name, certain)
         };
         let unseen = certain && may();
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,6 +13,15 @@ use crate::backing::{BackingFs, Freshness, MountIndex};
 use crate::caller::Purpose;
 use crate::policy::{Caller, Permissions, ShownAttr, dac};
 
+/// Which supplementary groups the caller is taken to be in. To read them would cost more than it is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    /// None: it may do at least this.
+    None,
+    /// Whichever helps. mkdir(2) and rename(2) of who is in none of them fail in any case, as they do on NFS.
+    Any,
+}
+
 impl<B: BackingFs> Filesystem<B> {
     /// Whether a LOOKUP may be answered with ENOENT unseen, if the kernel does not remember it.
     pub fn need_not_look(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> bool {
@@ -21,14 +30,16 @@ impl<B: BackingFs> Filesystem<B> {
         }
         // Who may replace what is in a sticky directory, the kernel can say only of what it knows.
         let is_free = |shown: ShownAttr| shown.permissions.without(Permissions::STICKY) == shown.permissions;
-        let directory = || self.lets_write(caller, parent, name).ok().flatten();
+        let lets_write = |groups| self.lets_write(caller, parent, name, groups).ok().flatten();
         let makes = self.replaces_unseen()
             && self.makers.looks(caller.pid, (parent, name), || {
-                self.threads.looks_up_to_open(caller.pid) && directory().is_some_and(is_free)
+                // Who may not make it may open it yet, where it is there.
+                self.threads.looks_up_to_open(caller.pid) && lets_write(Groups::None).is_some_and(is_free)
             });
         if makes {
             return true;
         }
+        let directory = || lets_write(Groups::Any);
         let purpose = self.threads.purpose(caller.pid);
         let site = if let Some(Purpose::Renames(site)) = purpose { Some(site) } else { None };
         let replaces = self.replaces_unseen()
@@ -42,13 +53,13 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.features().asks_after_changes
     }
 
-    /// What the directory looks like, if the kernel will let the caller change it, for all that is known here. Where it will not,
-    /// the call fails before anything is done; then what is there must be known, for EEXIST comes first.
+    /// What the directory looks like, if the kernel will let the caller change it, for all that is known here.
     fn lets_write(
         &self,
         caller: CallerId,
         parent: NodeId,
         name: Name<'_>,
+        groups: Groups,
     ) -> Result<Option<ShownAttr>, Errno> {
         let (Some(uid), Some(gid)) = (caller.uid, caller.gid) else { return Ok(None) };
         let at = self.visit(caller, parent)?;
@@ -58,8 +69,8 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(None);
         }
         let shown = self.present(&at, &self.backing.stat(at.node(self)?, Freshness::Known)?);
-        // Perhaps a member of it: reading its groups would cost more than it is worth.
-        let caller = Caller { uid, gid, groups: &[shown.gid] };
+        let groups = if groups == Groups::Any { &[shown.gid][..] } else { &[] };
+        let caller = Caller { uid, gid, groups };
         let want = dac::Want::Access { read: false, write: true, execute: true };
         Ok(dac::may(&caller, &shown, want).allowed.then_some(shown))
     }

@@ -22,7 +22,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
 
 use super::live::mount::permfs;
-use super::live::{OWNER, POD, Who};
+use super::live::{OWNER, POD, TRANSPARENT, Who};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::stage::Stage;
@@ -44,6 +44,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "requests: an open finds what it was to make, as it would with a look",
         run: an_open_finds_what_it_was_to_make,
+    },
+    Scenario {
+        name: "requests: who may not make a name opens with O_CREAT what is there",
+        run: an_open_of_who_may_not_make_it_finds_what_is_there,
     },
     Scenario { name: "requests: what is in the cache is read, listed and looked at for nothing", run: hot },
 ];
@@ -294,6 +298,35 @@ fn an_open_finds_what_it_was_to_make(stage: &Stage) {
         });
         at_server(&name, 0o664);
         assert_eq!(POD.run(|| text(&pods.join(&name))), "content");
+    }
+}
+
+/// Who may not make a name in a directory may open with O_CREAT what is there: also where its owner has just made many.
+fn an_open_of_who_may_not_make_it_finds_what_is_there(stage: &Stage) {
+    const MEMBER: Who = Who::new(3000, 3000).with_groups(&[2002]);
+    const STRANGER: Who = Who::new(3001, 3001);
+    stage_directory(stage, "shared");
+    let mount = stage.mount_again(TRANSPARENT);
+    let (server, pods) = (stage.server("shared"), mount.at("shared"));
+    // The group is one that some are in, as their supplementary one.
+    std::os::unix::fs::chown(&server, Some(2001), Some(2002)).unwrap();
+    for round in 0..ROUNDS {
+        OWNER.run(|| drop(File::create(pods.join(format!("made-{round}"))).unwrap()));
+    }
+    for (who, name) in [(STRANGER, "a"), (MEMBER, "b"), (STRANGER, "c")] {
+        let path = server.join(name);
+        fs::write(&path, "content").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        OWNER.run(|| drop(File::create(pods.join(format!("before-{name}"))).unwrap()));
+        let text = who.run(|| {
+            let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+            let fd = open(&pods.join(name), flags, Mode::from_bits_truncate(0o664)).unwrap();
+            let mut bytes = [0; 16];
+            nix::unistd::read(&fd, &mut bytes).unwrap()
+        });
+        assert_eq!(text, 7, "{who:?}");
+        let made = who.run(|| File::create(pods.join(format!("made-by-{name}"))).map(drop));
+        assert_eq!(made.is_ok(), who == MEMBER, "{who:?}: {made:?}");
     }
 }
 
