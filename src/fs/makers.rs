@@ -10,18 +10,16 @@
 //! been able to say who may open the file.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use super::inodes::lock;
+use super::lately::{Lately, MAX_THREADS};
 use super::{Name, NodeId};
 use crate::caller::{Pid, Site};
 use crate::sys::sync::Mutex;
 
 /// Opens that must have shown it of a place, in all and for each one that has shown the opposite.
 const CERTAIN: u32 = 8;
-
-/// Threads whose last step is remembered, and names that are to be looked up.
-const MAX_STEPS: usize = 64;
 
 /// Places that are known.
 const MAX_SITES: usize = 16;
@@ -39,9 +37,9 @@ pub(super) struct Makers {
 
 #[derive(Debug, Default)]
 struct Learned {
-    /// The last one of each thread, oldest first.
-    steps: VecDeque<(Pid, Step)>,
-    /// Names that were there, and for whom.
+    /// The last one of each thread.
+    steps: Lately<Step>,
+    /// Names that were there, and for whom; no more than there are threads remembered.
     doubted: VecDeque<(Pid, Named)>,
     sites: Vec<Known>,
 }
@@ -81,10 +79,10 @@ impl Makers {
 
     /// A thread asks for the attributes of a directory, from `site` if that may be the place.
     pub(super) fn asks(&self, thread: Pid, site: Option<Site>, directory: NodeId) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut learned = lock(&self.learned);
         learned.breaks_off(thread);
         if let Some(site) = site {
-            learned.remember(thread, Step::Asked(site, directory));
+            learned.steps.remember(thread, Step::Asked(site, directory));
         }
     }
 
@@ -96,8 +94,8 @@ impl Makers {
         may: impl FnOnce() -> bool,
     ) -> bool {
         let (site, name, certain) = {
-            let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-            let site = match learned.take(thread) {
+            let mut learned = lock(&self.learned);
+            let site = match learned.steps.take(thread) {
                 Some(Step::Asked(site, directory)) if directory == parent => site,
                 Some(other) => return learned.learn(other.site(), false),
                 None => return false,
@@ -107,20 +105,20 @@ impl Makers {
             (site, name, certain)
         };
         let unseen = certain && may();
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.remember(thread, Step::Looked { site, name, unseen });
+        let mut learned = lock(&self.learned);
+        learned.steps.remember(thread, Step::Looked { site, name, unseen });
         unseen
     }
 
     /// What it has looked up is there, which shows nothing.
     pub(super) fn finds(&self, thread: Pid) {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).take(thread);
+        lock(&self.learned).steps.take(thread);
     }
 
     /// A thread has come to make `name` in `parent`. Whether its lookup was answered unseen, or may have been.
     pub(super) fn makes(&self, thread: Pid, (parent, name): (NodeId, Name<'_>)) -> bool {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        match learned.take(thread) {
+        let mut learned = lock(&self.learned);
+        match learned.steps.take(thread) {
             Some(Step::Looked { site, name: looked, unseen })
                 if looked.0 == parent && *looked.1 == *name.as_bytes() =>
             {
@@ -134,31 +132,19 @@ impl Makers {
 
     /// That name was there, or could not be made: this thread's next lookup of it is answered.
     pub(super) fn doubts(&self, thread: Pid, (parent, name): (NodeId, Name<'_>)) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut learned = lock(&self.learned);
         learned.sites.iter_mut().for_each(|known| known.not_made = known.not_made.saturating_add(1));
         learned.doubted.push_back((thread, (parent, name.as_bytes().into())));
-        if learned.doubted.len() > MAX_STEPS {
+        if learned.doubted.len() > MAX_THREADS {
             learned.doubted.pop_front();
         }
     }
 }
 
 impl Learned {
-    fn take(&mut self, thread: Pid) -> Option<Step> {
-        let at = self.steps.iter().position(|(of, _)| *of == thread)?;
-        Some(self.steps.remove(at)?.1)
-    }
-
-    fn remember(&mut self, thread: Pid, step: Step) {
-        self.steps.push_back((thread, step));
-        if self.steps.len() > MAX_STEPS {
-            self.steps.pop_front();
-        }
-    }
-
     /// Something else comes than what a thread that makes a name would ask.
     fn breaks_off(&mut self, thread: Pid) {
-        if let Some(step) = self.take(thread) {
+        if let Some(step) = self.steps.take(thread) {
             self.learn(step.site(), false);
         }
     }
@@ -290,6 +276,6 @@ mod tests {
         }
         let learned = makers.learned.lock().unwrap();
         let remembered = (learned.steps.len(), learned.doubted.len(), learned.sites.len());
-        assert_eq!(remembered, (MAX_STEPS, MAX_STEPS, MAX_SITES));
+        assert_eq!(remembered, (MAX_THREADS, MAX_THREADS, MAX_SITES));
     }
 }

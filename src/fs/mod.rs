@@ -17,6 +17,7 @@ mod handles;
 mod inode;
 mod inodes;
 mod io;
+mod lately;
 mod link;
 mod lock_table;
 mod lock_waiters;

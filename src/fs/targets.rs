@@ -6,18 +6,14 @@
 //! none since, and then renames something to it, has shown that the place is of new names. Several must have, and nobody the
 //! opposite; who is answered by it and does not go on to rename anything to that name casts doubt, and it is learned anew.
 
-use std::collections::VecDeque;
-use std::sync::PoisonError;
-
+use super::inodes::lock;
+use super::lately::Lately;
 use super::{Name, NodeId};
 use crate::caller::{Pid, Site};
 use crate::sys::sync::Mutex;
 
 /// Renames that must have shown it of a place.
 const CERTAIN: u32 = 4;
-
-/// Threads whose last lookup is remembered, until they rename.
-const MAX_LOOKS: usize = 64;
 
 /// Places that are known. rename(2) and renameat(2) have two each.
 const MAX_SITES: usize = 16;
@@ -30,8 +26,8 @@ pub(super) struct Targets {
 
 #[derive(Debug, Default)]
 struct Learned {
-    /// The last one of each thread, oldest first.
-    looks: VecDeque<(Pid, Look)>,
+    /// The last one of each thread, until it renames.
+    looks: Lately<Look>,
     sites: Vec<Known>,
 }
 
@@ -63,8 +59,8 @@ impl Targets {
         may: impl FnOnce() -> bool,
     ) -> bool {
         let certain = {
-            let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(before) = learned.take(thread).filter(|look| look.unseen) {
+            let mut learned = lock(&self.learned);
+            if let Some(before) = learned.looks.take(thread).filter(|look| look.unseen) {
                 learned.doubt(before.site);
             }
             site.is_some_and(|site| learned.is_certain(site))
@@ -72,14 +68,14 @@ impl Targets {
         let Some(site) = site else { return false };
         let unseen = certain && may();
         let look = Look { site, name: (parent, name.as_bytes().into()), unseen };
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).remember(thread, look);
+        lock(&self.learned).looks.remember(thread, look);
         unseen
     }
 
     /// A thread has come to rename `old` to `new`, with no flags.
     pub(super) fn renames(&self, thread: Pid, old: (NodeId, Name<'_>), new: (NodeId, Name<'_>)) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(look) = learned.take(thread) else { return };
+        let mut learned = lock(&self.learned);
+        let Some(look) = learned.looks.take(thread) else { return };
         let is =
             |(parent, name): (NodeId, Name<'_>)| look.name.0 == parent && *look.name.1 == *name.as_bytes();
         if is(old) != is(new) {
@@ -89,18 +85,6 @@ impl Targets {
 }
 
 impl Learned {
-    fn take(&mut self, thread: Pid) -> Option<Look> {
-        let at = self.looks.iter().position(|(of, _)| *of == thread)?;
-        Some(self.looks.remove(at)?.1)
-    }
-
-    fn remember(&mut self, thread: Pid, look: Look) {
-        self.looks.push_back((thread, look));
-        if self.looks.len() > MAX_LOOKS {
-            self.looks.pop_front();
-        }
-    }
-
     fn is_certain(&self, site: Site) -> bool {
         self.sites.iter().any(|known| known.site == site && known.new >= CERTAIN && !known.old)
     }
@@ -127,6 +111,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
+    use crate::fs::lately::MAX_THREADS;
 
     const OLD: Site = Site(1);
     const NEW: Site = Site(2);
@@ -213,6 +198,6 @@ mod tests {
             }
         }
         let learned = targets.learned.lock().unwrap();
-        assert_eq!((learned.looks.len(), learned.sites.len()), (MAX_LOOKS, MAX_SITES));
+        assert_eq!((learned.looks.len(), learned.sites.len()), (MAX_THREADS, MAX_SITES));
     }
 }

@@ -12,11 +12,11 @@
 //! all, since it fails or since they were only on the way, it is made to forget again before the caller has its answer.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::inode::Inode;
+use super::inodes::lock;
 use super::visit::Visit;
 use super::{Attributes, CallerId, Errno, Filesystem, NodeId};
 use crate::backing::{BackingFs, Freshness};
@@ -49,7 +49,7 @@ pub(super) struct Believed(Mutex<VecDeque<(Pid, NodeId, Walk)>>);
 
 impl Believed {
     fn remember(&self, caller: Pid, directory: NodeId, walk: Walk) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         all.push_back((caller, directory, walk));
         if all.len() > MAX_BELIEVED {
             all.pop_front();
@@ -58,7 +58,7 @@ impl Believed {
 
     /// Those of one caller, if its walk is such a one.
     fn take(&self, caller: Pid, such: impl Fn(Walk) -> bool) -> Vec<NodeId> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         let is = |of: Pid, walk| of == caller && such(walk);
         let taken = all.iter().filter(|(of, _, walk)| is(*of, *walk)).map(|known| known.1).collect();
         all.retain(|(of, _, walk)| !is(*of, *walk));

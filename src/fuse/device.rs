@@ -162,17 +162,19 @@ impl Device {
             message[begin.len()..].copy_from_slice(rest);
             (&self.file).write(message)?
         } else {
-            let pieces = [IoSlice::new(begin), IoSlice::new(rest)];
-            let direct = || Ok((&self.file).write_vectored(&pieces)?);
-            if self.pins_slowly {
-                let new = || Pipe::new(PIPE_CAPACITY).ok();
-                let pass = |pipe: &Pipe| pipe.pass(&pieces, self.as_fd());
-                ANSWERS.with(|answers| answers.get_or_init(new).as_ref().map_or_else(direct, pass))?
-            } else {
-                direct()?
-            }
+            self.put_long(&[IoSlice::new(begin), IoSlice::new(rest)])?
         };
         if sent == length { Ok(()) } else { Err(Errno::EIO) }
+    }
+
+    fn put_long(&self, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let direct = || Ok((&self.file).write_vectored(pieces)?);
+        if !self.pins_slowly {
+            return direct();
+        }
+        let new = || Pipe::new(PIPE_CAPACITY).ok();
+        let pass = |pipe: &Pipe| pipe.pass(pieces, self.as_fd());
+        ANSWERS.with(|answers| answers.get_or_init(new).as_ref().map_or_else(direct, pass))
     }
 }
 

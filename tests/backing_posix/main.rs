@@ -6,7 +6,6 @@
 #[path = "../backing_room/mod.rs"]
 mod backing_room;
 
-mod cost;
 mod dirs;
 mod files;
 mod handles;
