@@ -7,20 +7,47 @@ mod live;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
 use live::requests::{Made, Requests};
 use live::{AIRFLOW, Mount, POD, Who};
 
+/// A mount whose requests are this test's alone: the tests here run one after the other.
+///
+/// A child that another test starts holds a copy of every open file until it executes something, and closes it then: a flush
+/// that nobody here has asked for, and a release that comes later than the close.
+struct Alone {
+    mount: Mount,
+    _others_wait: MutexGuard<'static, ()>,
+}
+
+impl Alone {
+    fn mounted(make: impl FnOnce() -> Mount) -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _others_wait = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { mount: make(), _others_wait }
+    }
+}
+
+impl Deref for Alone {
+    type Target = Mount;
+
+    fn deref(&self) -> &Mount {
+        &self.mount
+    }
+}
+
 /// A mount under `data`, and names that the kernel believes for long enough to make no difference here.
-fn mount(data: &str) -> Mount {
+fn mount(data: &str) -> Alone {
     let cache = format!(
         "[profile.airflow.cache]\ndata = \"{data}\"\nattr_timeout = \"60s\"\nentry_timeout = \"60s\"\n"
     );
-    let mount = Mount::of(&format!("{AIRFLOW}{cache}"));
+    let mount = Alone::mounted(|| Mount::of(&format!("{AIRFLOW}{cache}")));
     // The first of each kind may cost more: the kernel learns what it need not ask.
     POD.run(|| {
         let path = mount.at("warm");
@@ -68,7 +95,7 @@ fn where_the_node_keeps_the_locks_a_local_export_is_not_told_of_closes() {
     let node = format!(
         "{AIRFLOW}[profile.airflow.cache]\nattr_timeout = \"60s\"\nentry_timeout = \"60s\"\n[profile.airflow.locks]\nscope = \"node\"\n"
     );
-    let mount = Mount::of(&node);
+    let mount = Alone::mounted(|| Mount::of(&node));
     let created = cost(&mount, 100, |n| make(&mount.at(format!("{n}"))));
     costs(&[("lookup", 1), ("create", 1), ("release", 1)], 100, &created);
     let opened = cost(&mount, 100, |n| {
@@ -118,7 +145,7 @@ fn a_path_of_somebody_elses_costs_a_look_at_the_roots_acl_at_most() {
     let rules = AIRFLOW
         .replace("{ pod = 50000, nfs = 2001 }", "{ pod = 50000, nfs = 2001 }, { pod = 50001, nfs = 2002 }");
     let cache = "[profile.airflow.cache]\nattr_timeout = \"60s\"\nentry_timeout = \"60s\"\n";
-    let mount = Mount::of(&format!("{rules}{cache}"));
+    let mount = Alone::mounted(|| Mount::of(&format!("{rules}{cache}")));
     let file = mount.at("a/b/c/file");
     POD.run(|| {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
