@@ -6,6 +6,7 @@ pub mod sanity;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -303,19 +304,18 @@ impl Node {
 
     /// Whether so many threads of the host wait for something that may hang. One that has its answer is listed for a moment.
     #[track_caller]
-    pub fn has_waiting_threads(&self, expected: usize) {
+    pub fn has_waiting_threads(&self, expected: RangeInclusive<usize>) {
         let begin = Instant::now();
-        while self.waiting_threads() != expected {
-            let waiting = self.waiting_threads();
-            assert!(begin.elapsed() < Duration::from_secs(3), "{waiting} threads wait, not {expected}");
+        loop {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.host.id())).unwrap();
+            let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+            let waiting = names.filter(|name| name == "patience\n").count();
+            if expected.contains(&waiting) {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(3), "{waiting} threads wait, not {expected:?}");
             sleep(Duration::from_millis(10));
         }
-    }
-
-    pub fn waiting_threads(&self) -> usize {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.host.id())).unwrap();
-        let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
-        names.filter(|name| name == "patience\n").count()
     }
 
     /// A file system of its own at `hung/` in the export, and the process that can be stopped so that it hangs.

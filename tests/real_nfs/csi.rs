@@ -271,7 +271,7 @@ fn tried_again(stage: &Stage) {
             node.calls.unpublish("vol", &node.target(pod)).unwrap()
         });
     }
-    node.has_waiting_threads(1);
+    node.has_waiting_threads(1..=1);
     drop(outage);
     let target = within(GOING, "publish when it is back", || {
         loop {
@@ -284,7 +284,7 @@ fn tried_again(stage: &Stage) {
     node.calls.unpublish("vol", &target).unwrap();
     unstage(&node, "vol", &staging);
     assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
-    node.has_waiting_threads(0);
+    node.has_waiting_threads(0..=0);
 }
 
 fn stage_ends(stage: &Stage) {
@@ -300,7 +300,7 @@ fn stage_ends(stage: &Stage) {
     within(GOING, "stage", || node.calls.stage(request).unwrap_err());
     within(Duration::from_secs(3), "unstage", || unstage(&node, "vol", &staging));
     assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
-    node.has_waiting_threads(0);
+    node.has_waiting_threads(0..=0);
     let still = std::process::Command::new("pgrep").args(["-x", "mount.nfs"]).output();
     assert!(still.is_ok_and(|still| still.stdout.is_empty()), "mount.nfs goes on");
     drop(outage);
