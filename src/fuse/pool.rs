@@ -36,7 +36,7 @@ mod worker;
 use crew::Crew;
 use lookout::Bell;
 
-/// Workers per session, not counting those that are held up.
+/// Workers per session, not counting those that are held up. Each takes a mebibyte.
 pub const MAX_WORKERS: usize = 64;
 /// Workers that may be held up beside them: in calls that a server, or a part of the export, does not answer. With all of
 /// these and the others in such calls, the mount waits too. A worker that waits takes some 60 KiB.

@@ -3,7 +3,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -57,22 +56,6 @@ fn served(stage: &Stage) -> Served {
     Served { target: stage.pod(""), permfs }
 }
 
-/// Where a scenario fails, what the mount's processes have said of it is told.
-struct TellsTheLog(PathBuf);
-
-impl Drop for TellsTheLog {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("{}", fs::read_to_string(&self.0).unwrap_or_default());
-        }
-    }
-}
-
-fn log_of(served: &Served) -> PathBuf {
-    let keeper = served.pids().expect("it serves").keeper;
-    runtime_dir().join(keeper.to_string()).join("log")
-}
-
 fn at_ease(stage: &Stage) {
     let report = options(stage, "load").run(Duration::from_secs(3));
     println!("{}", report.to_json());
@@ -94,7 +77,7 @@ fn survives(stage: &Stage, times: usize, blow: Blow) {
         return stage.leave_out(WHOSE_GROUPS);
     }
     let served = served(stage);
-    let _tells = TellsTheLog(log_of(&served));
+    let _tells = served.tells_its_log(&runtime_dir());
     Options { workers: 1, ..options(stage, "before") }.run(Duration::from_millis(500)).assert_clean();
     let before = served.vitals();
     let load = Load::start(options(stage, "load"));
@@ -106,7 +89,7 @@ fn survives(stage: &Stage, times: usize, blow: Blow) {
 /// in five or so was EIO where the worker was killed at these.
 fn killed_over_long_answers(stage: &Stage) {
     let served = served(stage);
-    let _tells = TellsTheLog(log_of(&served));
+    let _tells = served.tells_its_log(&runtime_dir());
     let path = stage.pod("long");
     super::live::POD.run(|| fs::write(&path, vec![7; 4 * LONG]).unwrap());
     let (over, read) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 3]);

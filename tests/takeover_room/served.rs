@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
+use std::thread::{panicking, sleep};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -46,6 +46,17 @@ pub struct Vitals {
     pub memory: u64,
 }
 
+/// Where a test fails, what the mount's processes have said is told as well.
+pub struct TellsTheLog(PathBuf);
+
+impl Drop for TellsTheLog {
+    fn drop(&mut self) {
+        if panicking() {
+            eprintln!("{}", fs::read_to_string(&self.0).unwrap_or_default());
+        }
+    }
+}
+
 /// What is done to a mount under load.
 pub type Blow = fn(&Served);
 
@@ -56,6 +67,12 @@ impl Served {
         let pid = |key: &str| Some(Pid::from_raw(i32::try_from(status[key].as_i64()?).ok()?));
         (status["state"] == "serving").then_some(())?;
         Some(Pids { worker: pid("pid")?, keeper: pid("keeper_pid")? })
+    }
+
+    /// Tells what they have said, they and their successors, where the test fails before this is dropped.
+    pub fn tells_its_log(&self, runtime_dir: &Path) -> TellsTheLog {
+        let keeper = self.wait_for(|_| true).keeper;
+        TellsTheLog(runtime_dir.join(keeper.to_string()).join("log"))
     }
 
     /// kill -9 of the worker; returns when another one serves.

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use super::Pool;
 use super::lookout::Meter;
+use super::{MAX_WORKERS, Pool};
 use crate::fs::Errno;
 use crate::fuse::counters::WorkerCounters;
 use crate::fuse::device::Received;
@@ -15,8 +15,8 @@ use crate::state::layout::SLOT_BUFFER;
 use crate::state::slot::{Left, Slot};
 use crate::sys::cycles;
 
-/// Workers whose memory is all there from the beginning, a mebibyte for each.
-const READY_AT_ONCE: usize = 8;
+/// Workers whose memory is all there from the beginning, a mebibyte for each: all but those beside others that are held up.
+const READY_AT_ONCE: usize = MAX_WORKERS;
 
 /// Workers that may die at one request before its caller gets EIO.
 pub(super) const MAX_TRIES: u64 = 3;
@@ -47,8 +47,8 @@ impl Pool {
         self.crew().meters.push(Meter::of_this_thread());
         journal::keep_for(&slot.control);
         counters.in_hand.belongs_to(&slot.control);
-        // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it
-        // gives the request up. Those that are hired while others wait for a server have long requests only by and by.
+        // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it gives the request up,
+        // and the caller is told EIO. Those that are hired beside a crowd that waits for a server have long requests only by and by.
         let mut ready_for = if self.crew().started <= READY_AT_ONCE { slot.buffer.len() } else { 4 * PAGE };
         slot.buffer.populate(ready_for);
         let mut free_since = cycles::now();
