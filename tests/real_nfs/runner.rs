@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 use super::machine::Variant;
 use super::stage::Stage;
 
-/// The longest that a scenario may take. The slowest is csi-sanity, which takes 45 s on a machine with nothing else to do.
-const TIME_LIMIT: Duration = Duration::from_secs(180);
+/// The longest that a scenario may take. The slowest, twenty kills, takes 105 s on a machine with nothing else to do.
+const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// The exit status of a scenario that has nothing to do on its variant; its reason is the last line of what it says.
 const LEFT_OUT: u8 = 77;
 /// How much of a failed scenario's output is shown.

@@ -34,7 +34,8 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// The pod of the airflow rules.
 const POD: Who = Who::new(50000, 0);
-/// The longest that anybody may wait, with eight workers and a server on one slow core: without any blow it is up to a second here.
+/// The longest that anybody may wait, with eight workers and a server on one slow core that others use as well. It is 0.6 s in twenty kills
+/// of a release build, on a quiet machine.
 const PAUSE: Duration = Duration::from_secs(8);
 /// How long the server is away.
 const AWAY: Duration = Duration::from_secs(20);
@@ -69,7 +70,7 @@ fn killed_worker(stage: &Stage) {
             "this client gives up what it writes back for a process that is killed, and tells EIO",
         );
     }
-    survives(stage, 5, Served::kill_worker);
+    survives(stage, 20, Served::kill_worker);
 }
 
 fn survives(stage: &Stage, times: usize, blow: Blow) {

@@ -47,15 +47,19 @@ impl Pool {
         self.crew().meters.push(Meter::of_this_thread());
         journal::keep_for(&slot.control);
         counters.in_hand.belongs_to(&slot.control);
+        let way = self.device.way(&slot);
         // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it gives the request up,
-        // and the caller is told EIO. Those that are hired beside a crowd that waits for a server have long requests only by and by.
-        let mut ready_for = if self.crew().started <= READY_AT_ONCE { slot.buffer.len() } else { 4 * PAGE };
-        slot.buffer.populate(ready_for);
+        // and the caller is told EIO. Those that are hired beside a crowd that waits for a server have long requests only by and by. What
+        // comes by a pipe is copied by the worker itself.
+        let is_one_of_many = way.is_none() && self.crew().started > READY_AT_ONCE;
+        let mut ready_for = if is_one_of_many { 4 * PAGE } else { slot.buffer.len() };
+        if way.is_none() {
+            slot.buffer.populate(ready_for);
+        }
         let mut free_since = cycles::now();
         if let Left::Request(length) = slot.left() {
             self.serve(length, &mut slot, &mut free_since, counters);
         }
-        let way = self.device.way(&slot);
         self.reading.fetch_add(1, Ordering::SeqCst);
         loop {
             if self.stopping.load(Ordering::SeqCst) {
