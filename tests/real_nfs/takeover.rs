@@ -16,7 +16,10 @@ use super::takeover_room::{Load, Options, Who};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "takeover: the load finds nothing wrong", run: at_ease },
-    Scenario { name: "takeover: kills of the worker harm nobody", run: killed_worker },
+    Scenario {
+        name: "takeover: kills of the worker harm nobody",
+        run: |stage| survives(stage, 20, Served::kill_worker),
+    },
     Scenario { name: "takeover: upgrades harm nobody", run: |stage| survives(stage, 2, Served::upgrade) },
     Scenario {
         name: "takeover: kills of the keeper harm nobody",
@@ -62,15 +65,6 @@ fn at_ease(stage: &Stage) {
     println!("{}", report.to_json());
     report.assert_clean();
     assert!(stage.names_at_server("").is_empty());
-}
-
-fn killed_worker(stage: &Stage) {
-    if matches!(stage.variant.version, Version::V3) {
-        return stage.leave_out(
-            "this client gives up what it writes back for a process that is killed, and tells EIO",
-        );
-    }
-    survives(stage, 20, Served::kill_worker);
 }
 
 fn survives(stage: &Stage, times: usize, blow: Blow) {
