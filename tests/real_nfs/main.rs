@@ -22,6 +22,9 @@ mod backing_room;
 #[path = "../csi_room/mod.rs"]
 mod csi_room;
 
+#[path = "../systemd_room/mod.rs"]
+mod systemd_room;
+
 #[path = "../takeover_room/served.rs"]
 mod served;
 #[path = "../takeover_room/mod.rs"]
@@ -43,6 +46,7 @@ mod outages;
 mod requests;
 mod runner;
 mod stage;
+mod systemd;
 mod takeover;
 
 use std::process::ExitCode;
@@ -63,6 +67,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         outages::SCENARIOS,
         hardening::SCENARIOS,
         takeover::SCENARIOS,
+        systemd::SCENARIOS,
         changes::SCENARIOS,
         csi::SCENARIOS,
         backing::SCENARIOS,

@@ -39,6 +39,11 @@ pub struct Machine {
 impl Machine {
     /// With these rules.
     pub fn with(rules: &str) -> Self {
+        Self::of(None, rules)
+    }
+
+    /// With these rules, for another SOURCE and what else is to be said in OPTIONS.
+    pub fn of(source: Option<(&str, &str)>, rules: &str) -> Self {
         require_root_and_fuse();
         let room = tempfile::Builder::new().prefix("permfs-systemd-").tempdir().unwrap();
         fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -52,7 +57,7 @@ impl Machine {
         fs::create_dir(seen.join("pods")).unwrap();
         chown(room.path().join("export"), Some(2001), Some(2001)).unwrap();
         fs::write(room.path().join("rules.toml"), rules).unwrap();
-        prepare_units(room.path());
+        prepare_units(room.path(), source);
         let outer = begin(room.path());
         let first = first_of(&outer);
         let this = Self { room, outer, first };
@@ -169,7 +174,7 @@ impl Drop for Machine {
 }
 
 /// The unit as it is shipped, but for where the program and its settings are, what it asks to be there, and where it says things.
-fn prepare_units(room: &Path) {
+fn prepare_units(room: &Path, source: Option<(&str, &str)>) {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/permfs@.service");
     let mut unit = fs::read_to_string(shipped).unwrap();
     let program = permfs().get_program().to_str().unwrap().to_owned();
@@ -187,8 +192,10 @@ fn prepare_units(room: &Path) {
         let text = "[Unit]\nDefaultDependencies=no\n";
         fs::write(units.join(format!("{target}.target")), text).unwrap();
     }
+    let export = room.join("export");
+    let (source, options) = source.unwrap_or((export.to_str().unwrap(), ""));
     let settings = format!(
-        "SOURCE={0}/export\nTARGET={0}/seen/pods\nOPTIONS=config={0}/rules.toml,profile=airflow\n",
+        "SOURCE={source}\nTARGET={0}/seen/pods\nOPTIONS=config={0}/rules.toml,profile=airflow{options}\n",
         room.display()
     );
     fs::write(room.join("test.conf"), settings).unwrap();
