@@ -6,7 +6,7 @@
 mod takeover_room;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use permfs::sys::process::open_file_of;
 use rustix::fs::{FlockOperation, XattrFlags, flock, setxattr};
+use takeover_room::fcntl::{self, Owner};
 use takeover_room::{Load, Options, Report, Who, be_a_worker};
 use tempfile::TempDir;
 
@@ -124,9 +125,18 @@ fn a_race_that_nobody_wins_is_told() {
 fn a_transaction_that_is_lost_is_told() {
     let restore = |shared: &Path| {
         let path = shared.join("ledger");
-        let old = fs::read(&path)?;
-        sleep(Duration::from_millis(300));
-        File::options().write(true).open(path)?.write_all_at(&old, 0)
+        let (old, begun) = (fs::read(&path)?, Instant::now());
+        if old.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        while fs::read(&path)? == old && begun.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(5));
+        }
+        // Between two others: one in the middle would write what it has read before.
+        let ledger = File::options().read(true).write(true).open(path)?;
+        fcntl::lock_waiting(&ledger, 0, 1)?;
+        ledger.write_all_at(&old, 0)?;
+        fcntl::unlock(&ledger, Owner::OpenFile, 0, 1)
     };
     damage_at_the_end(restore, &["the ledger"]);
 }
