@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -23,15 +24,30 @@ const SOON: Duration = Duration::from_secs(2);
 /// Within which whoever asks about a mount, or takes it down, gets an answer.
 const ANSWERED: Duration = Duration::from_secs(5);
 
+/// One at a time: a process that another test starts has this one's files open until it executes something, and waits to close them
+/// where that hangs.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// An export with a directory `fine/` of its own and another file system on `hung/`, which can be made to hang.
 struct Stage {
     pods: Mount,
     beneath: Mount,
     server: Pid,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Heals the stage when it is dropped: before what was made earlier, and is to be closed.
+struct Heals<'a>(&'a Stage);
+
+impl Drop for Heals<'_> {
+    fn drop(&mut self) {
+        self.0.heal();
+    }
 }
 
 impl Stage {
     fn new() -> Self {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let beneath = Mount::of(TRANSPARENT);
         let mut pods = Mount::unmounted(Backing::TempDir);
         for name in ["fine", "hung"] {
@@ -46,7 +62,7 @@ impl Stage {
             fs::write(pods.at("fine/known"), "content").unwrap();
         });
         let server = Pid::from_raw(i32::try_from(beneath.daemon()).unwrap());
-        Self { pods, beneath, server }
+        Self { pods, beneath, server, _turn }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -255,6 +271,7 @@ fn a_process_that_hangs_in_the_middle_of_execve_holds_up_none_but_itself() {
     let stage = Stage::new();
     // Each program that is started from here on closes its copy of this file while it begins, and that close asks the server.
     let file = POD.run(|| fs::OpenOptions::new().append(true).open(stage.at("hung/known")).unwrap());
+    let _heals = Heals(&stage);
     stage.hang();
     let starts = thread::spawn(|| Command::new("true").status().unwrap());
     // For whoever looks for callers that are dying to have looked at this one.
