@@ -25,7 +25,7 @@ use permfs::csi::spec::volume_capability::{AccessMode, AccessType, MountVolume};
 use permfs::csi::spec::*;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 /// Rules for an export of 2001:2001; `HOST_PATHS` stands for the export's own directory.
 pub const RULES: &str = "version = 1
@@ -87,10 +87,19 @@ impl Calls {
         self.run(self.node().node_publish_volume(request))
     }
 
+    /// As kubelet does it: again, where another call for the target is under way. A host that begins anew has such of its own.
     pub fn unpublish(&self, volume_id: &str, target: &Path) -> Result<NodeUnpublishVolumeResponse, Status> {
         let request =
             NodeUnpublishVolumeRequest { volume_id: volume_id.to_owned(), target_path: text(target) };
-        self.run(self.node().node_unpublish_volume(request))
+        let begin = Instant::now();
+        loop {
+            match self.run(self.node().node_unpublish_volume(request.clone())) {
+                Err(status) if status.code() == Code::Aborted && begin.elapsed() < PATIENCE => {
+                    sleep(Duration::from_millis(50));
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     pub fn stats(&self, volume_id: &str, path: &Path) -> Result<NodeGetVolumeStatsResponse, Status> {
