@@ -98,23 +98,25 @@ fn who_writes_much_at_once_is_not_told_of_the_death_of_whichever_worker_takes_it
         }
         true
     };
-    let outcomes = thread::scope(|scope| {
+    let (went_on, outcomes) = thread::scope(|scope| {
         let writers: Vec<_> =
             (0..written.len()).map(|number| scope.spawn(move || write_on(number))).collect();
-        for pair in 0..20 {
+        let went_on = (0..20).all(|pair| {
             // A request at which three workers die is refused.
-            if !all_wrote_on() {
-                break;
+            let went_on = all_wrote_on();
+            if went_on {
+                served.kill_worker();
+                // This one dies while its threads take the first long request of theirs.
+                thread::sleep(Duration::from_micros(500 * pair % 8_000));
+                served.kill_worker();
             }
-            served.kill_worker();
-            // This one dies while its threads take the first long request of theirs.
-            thread::sleep(Duration::from_micros(500 * pair % 8_000));
-            served.kill_worker();
-        }
+            went_on
+        });
         over.store(true, Ordering::Relaxed);
-        writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
+        (went_on, writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>())
     });
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert!(went_on, "they stood still");
 }
 
 #[track_caller]

@@ -15,9 +15,6 @@ use crate::state::layout::SLOT_BUFFER;
 use crate::state::slot::{Left, Slot};
 use crate::sys::cycles;
 
-/// Workers whose memory is all there from the beginning, a mebibyte for each: all but those beside others that are held up.
-const READY_AT_ONCE: usize = MAX_WORKERS;
-
 /// Workers that may die at one request before its caller gets EIO.
 pub(super) const MAX_TRIES: u64 = 3;
 
@@ -51,7 +48,7 @@ impl Pool {
         // The kernel must not come upon a fault while it copies a request here: if the process is killed then, it gives the request up,
         // and the caller is told EIO. Those that are hired beside a crowd that waits for a server have long requests only by and by. What
         // comes by a pipe is copied by the worker itself.
-        let is_one_of_many = way.is_none() && self.crew().started > READY_AT_ONCE;
+        let is_one_of_many = way.is_none() && self.crew().started > MAX_WORKERS;
         let mut ready_for = if is_one_of_many { 4 * PAGE } else { slot.buffer.len() };
         if way.is_none() {
             slot.buffer.populate(ready_for);
