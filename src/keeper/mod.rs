@@ -155,7 +155,7 @@ impl<'a> Keeper<'a> {
                 if self.state.get(HeaderWord::Ended) != 0 || self.is_over() {
                     return Ending::Over;
                 }
-                if self.state.get(HeaderWord::Upgrading) != 0 {
+                if self.state.is_upgrading() {
                     return Ending::Upgrade;
                 }
                 let lived = since.elapsed();

@@ -1,4 +1,7 @@
 //! The process in reserve: it waits for the keeper's death and is the keeper then.
+//!
+//! While another program takes over there are two: that of the program before, and the new one's. Which of them is the keeper then
+//! depends on whether the upgrade was final; the other one ends.
 
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -10,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Keeper;
 use super::process::{Child, POLL, fork, pidfd_of_self};
 use super::worker::Worker;
+use crate::state::State;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
 use crate::sys::process::{Fork, pidfd};
@@ -33,6 +37,7 @@ impl Keeper<'_> {
     fn try_start_reserve(&mut self) -> Result<(), Errno> {
         let keeper = pidfd_of_self()?;
         self.kept.push(keeper.as_raw_fd());
+        let program = program_of_a_reserve(&self.state);
         match fork()? {
             Fork::Parent { child } => {
                 fault::point!("keeper: a process is in reserve");
@@ -46,7 +51,12 @@ impl Keeper<'_> {
                 mem::forget(keeper);
             }
             Fork::Child => {
+                // Where another program comes to nothing this is what is left to know; what stands in the state then is that one's.
+                self.kept.retain(|fd| !descriptors::is_process(*fd));
                 wait_for_the_end_of(&keeper);
+                if self.state.get(HeaderWord::Upgrades) != program {
+                    process::exit(0);
+                }
                 self.take_over(keeper);
             }
         }
@@ -56,8 +66,10 @@ impl Keeper<'_> {
     /// The keeper is dead: what it had is what stands in the state, not what this process remembers.
     fn take_over(&mut self, keeper: OwnedFd) {
         fault::point!("reserve: the keeper died");
-        self.kept = self.state.kept_descriptors();
-        self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        if !self.state.is_upgrading() {
+            self.kept = self.state.kept_descriptors();
+            self.kept.retain(|fd| *fd != keeper.as_raw_fd());
+        }
         drop(keeper);
         // Their numbers are perhaps somebody else's by now.
         mem::forget(self.worker.take());
@@ -66,7 +78,7 @@ impl Keeper<'_> {
         self.state.set(HeaderWord::Keeper, u64::from(process::id()));
         let number = |word| u32::try_from(self.state.get(word)).unwrap_or_default();
         let pidfd = RawFd::try_from(self.state.get(HeaderWord::WorkerPidfd)).unwrap_or(-1);
-        if self.state.get(HeaderWord::Upgrading) == 0 {
+        if !self.state.is_upgrading() {
             self.worker = Child::left(number(HeaderWord::Worker), pidfd).ok().map(Worker::new);
         } else {
             // The program that was to take over has died. Its worker, if there is one, has another table of descriptors.
@@ -76,7 +88,7 @@ impl Keeper<'_> {
             self.state
                 .texts
                 .leave(Text::NotUpgraded, "the new program ended before it could serve; see the mount's log");
-            self.state.set(HeaderWord::Upgrading, 0);
+            self.state.take_back_upgrade();
         }
         // Nothing is opened before that: a worker that is beginning closes whatever nobody has a record of.
         self.let_the_worker_begin();
@@ -101,6 +113,11 @@ impl Keeper<'_> {
             worker.child().has_ended_within(POLL);
         }
     }
+}
+
+/// Which of the programs that have had the mount, counted from 0, begins to have a reserve.
+fn program_of_a_reserve(state: &State) -> u64 {
+    state.get(HeaderWord::Upgrades) + u64::from(state.is_upgrading())
 }
 
 fn wait_for_the_end_of(process: &OwnedFd) {

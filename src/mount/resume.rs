@@ -22,7 +22,7 @@ use crate::state::State;
 use crate::state::bounds::Bounds;
 use crate::state::layout::HeaderWord;
 use crate::state::texts::Text;
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, fault};
 use crate::telemetry;
 
 /// Becomes another program. Returns only where that fails: then nothing has changed.
@@ -47,6 +47,7 @@ pub(super) fn become_another(program: &Path, state: &State) -> String {
     if let Err(error) = descriptors::keep_over_exec(needed) {
         return format!("what is open cannot be handed on: {error}");
     }
+    fault::point!("upgrade: before another program");
     // The signals stay blocked, as std's Command would not leave them.
     match execv(&path, &words) {
         Ok(never) => match never {},
@@ -60,15 +61,15 @@ pub(super) fn become_another(program: &Path, state: &State) -> String {
 /// Where that is not to be gone on with; whoever is in reserve of the old program then takes the keeper's place.
 pub fn resume(memory: RawFd) -> Result<(), MountFailure> {
     let failed = |why: String| MountFailure::DiedEarly(format!("upgrade: {why}"));
+    fault::point!("upgrade: another program begins");
     let left = Left::read(memory).map_err(failed)?;
     signals::block().map_err(MountFailure::NoProcess)?;
     signals::raise_limits();
     left.recipe.confinement.go_on();
     let old_reserve = u32::try_from(left.state.get(HeaderWord::Reserve)).unwrap_or_default();
-    let state = Arc::clone(&left.state);
+    fault::point!("upgrade: what is left was read");
     left.keep(&[], |keeper| {
         keeper.relieve(old_reserve);
-        state.count(HeaderWord::Upgrades);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "upgraded");
     })
     .map_err(failed)
@@ -133,8 +134,8 @@ impl Left {
         self
     }
 
-    /// Keeps it until it is over. `serves` is called once a worker serves; until then nothing is taken down, and this process keeps
-    /// `more` open for itself.
+    /// Keeps it until it is over. `serves` is called once nothing stands in the way of that any more: a worker waits to serve, and
+    /// a process is in reserve. Until then nothing is taken down; this process keeps `more` open for itself.
     ///
     /// # Errors
     /// Why no worker can begin.
@@ -169,8 +170,14 @@ impl Left {
             claim.leave();
             return Err(format!("no worker of the new program can begin: {why}"));
         };
-        state.set(HeaderWord::Upgrading, 0);
-        serves(&mut keeper);
+        keeper.ensure_reserve();
+        // Not in what was in reserve: that comes to here as the keeper, once there is nothing left to decide.
+        if state.is_upgrading() {
+            fault::point!("upgrade: before it is final");
+            state.end_upgrade();
+            fault::point!("upgrade: it is final");
+            serves(&mut keeper);
+        }
         Keeping::new(&mut keeper, mounted, &state).keep();
         charge.is_over();
         tracing::info!(target = %target.display(), "unmounted");

@@ -200,7 +200,7 @@ impl<'k, 'a> Keeping<'k, 'a> {
                     let why = self.make_way();
                     tracing::error!(why, "the mount goes on with the program that it has");
                     self.state.texts.leave(Text::NotUpgraded, &why);
-                    self.state.set(HeaderWord::Upgrading, 0);
+                    self.state.take_back_upgrade();
                     continue;
                 }
             }

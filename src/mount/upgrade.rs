@@ -117,15 +117,19 @@ pub fn upgrade(target: &Path) -> Result<Upgraded, MountFailure> {
 
 /// Until the new program answers.
 fn follow(target: &Path, trace: &Trace, before: &Report, begin: Instant) -> Result<Upgraded, MountFailure> {
+    let failed = |why| Err(MountFailure::NotUpgraded { path: target.to_owned(), why });
     while begin.elapsed() < PATIENCE {
         thread::sleep(POLL);
         // While nobody serves, nobody answers.
         let Ok(now) = report(trace) else { continue };
+        if let Some(why) = now.upgrade_failed {
+            return failed(why);
+        }
         if upgrades(&now) > upgrades(before) {
             return Ok(Upgraded { keeper: now.keeper_pid, worker: now.pid, took: begin.elapsed() });
         }
-        if let Some(why) = now.upgrade_failed {
-            return Err(MountFailure::NotUpgraded { path: target.to_owned(), why });
+        if now.pid != before.pid {
+            return failed("its worker died before it had made room: upgrade it again".to_owned());
         }
     }
     let why = "the new program does not answer; see the mount's log".to_owned();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -47,7 +48,13 @@ impl Work<'_> {
     /// Serves until the mount is over: true; or it cannot be served: false. Calls `begun` once requests are answered.
     pub(super) fn serve(&self, begun: &mut dyn FnMut()) -> bool {
         self.confinement.of_a_worker();
-        let started = if self.state.has_begun() { self.go_on() } else { self.begin() };
+        let mut begun = Some(begun);
+        let mut begun = || {
+            if let Some(begun) = begun.take() {
+                begun();
+            }
+        };
+        let started = if self.state.has_begun() { self.go_on(&mut begun) } else { self.begin() };
         let (filesystem, session) = match started {
             Ok(started) => started,
             Err(failure) => {
@@ -163,7 +170,10 @@ impl Work<'_> {
     }
 
     /// Where another worker has died. Asks neither the export nor, but for its answers, the kernel.
-    fn go_on(&self) -> Result<(Arc<Filesystem<PosixBacking>>, Arc<Session>), MountFailure> {
+    fn go_on(
+        &self,
+        begun: &mut dyn FnMut(),
+    ) -> Result<(Arc<Filesystem<PosixBacking>>, Arc<Session>), MountFailure> {
         let failed = |reason: String| MountFailure::Fuse { target: self.target.to_owned(), reason };
         let slots = keeper::put_in_order(self.state).map_err(MountFailure::NoProcess)?;
         let left = || {
@@ -175,9 +185,26 @@ impl Work<'_> {
         let (device, filesystem) = left().map_err(|error: Errno| {
             failed(format!("what the worker before this one left is not whole: {error}"))
         })?;
+        if self.state.is_upgrading() {
+            begun();
+            self.wait_until_it_is_final();
+        }
         let session = Session::go_on(device, &filesystem, SessionOptions::default(), slots)
             .map_err(|error| failed(error.to_string()))?;
         Ok((filesystem, Arc::new(session)))
+    }
+
+    /// What this process opens from now on, no process of the program before this one has. So it does nothing as long as that one
+    /// may have to go on; and ends where its keeper has died in vain.
+    fn wait_until_it_is_final(&self) {
+        fault::point!("upgrade: before its worker waits");
+        while self.state.is_upgrading() {
+            if u64::from(parent_id()) != self.state.get(HeaderWord::Keeper) {
+                process::exit(1);
+            }
+            thread::sleep(WORD);
+        }
+        fault::point!("upgrade: its worker need not wait");
     }
 
     /// What the control socket tells.
@@ -212,6 +239,9 @@ impl Work<'_> {
         }
     }
 }
+
+/// Between two looks whether an upgrade has become final: nobody is served meanwhile.
+const WORD: Duration = Duration::from_micros(200);
 
 /// What the control socket answers.
 struct Desk<R> {
@@ -251,8 +281,11 @@ impl<R> Desk<R> {
         let (state, session) = (Arc::clone(&self.state), Arc::clone(&self.session));
         let make_room = move || {
             thread::sleep(ANSWER_FIRST);
+            fault::point!("upgrade: before the worker stops");
             stop_between_requests(&session);
-            state.set(HeaderWord::Upgrading, 1);
+            fault::point!("upgrade: the worker has stopped");
+            state.begin_upgrade();
+            fault::point!("upgrade: before the worker ends");
             process::exit(0);
         };
         match thread::Builder::new().name("upgrade".to_owned()).spawn(make_room) {

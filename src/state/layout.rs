@@ -4,7 +4,7 @@
 pub const MAGIC: u64 = u64::from_be_bytes(*b"permfs\0\x01");
 
 /// The version of all that this room describes.
-pub const LAYOUT: u64 = 3;
+pub const LAYOUT: u64 = 4;
 
 /// Inodes that a mount remembers at once; a lookup of one more is ENFILE. The kernel forgets inodes that nobody uses when it is
 /// short of memory, of which each takes it about a kilobyte.
@@ -118,9 +118,9 @@ pub enum HeaderWord {
     Takeovers,
     /// Not 0 where the session has come to its end, and no successor is wanted.
     Ended,
-    /// Not 0 from when a worker has stopped for another program until that one's worker serves.
+    /// The number of the upgrade that a worker has stopped for; 0 where that came to nothing (`State::is_upgrading`).
     Upgrading,
-    /// How often another program has taken over.
+    /// How often another program has taken over. With it an upgrade becomes final.
     Upgrades,
     /// Not 0 while new rules come in force.
     Reloading,

@@ -156,6 +156,27 @@ impl State {
         self.header[word.index()].fetch_max(value, Ordering::Relaxed);
     }
 
+    /// The worker has stopped for another program.
+    pub fn begin_upgrade(&self) {
+        self.set(HeaderWord::Upgrading, self.get(HeaderWord::Upgrades) + 1);
+    }
+
+    /// Whether another program is about to take over, which may still come to nothing.
+    #[must_use]
+    pub fn is_upgrading(&self) -> bool {
+        self.get(HeaderWord::Upgrading) > self.get(HeaderWord::Upgrades)
+    }
+
+    /// It has taken over. One word says so: at no moment do both programs, or neither, have to go on.
+    pub fn end_upgrade(&self) {
+        self.count(HeaderWord::Upgrades);
+    }
+
+    /// The program goes on that was there before.
+    pub fn take_back_upgrade(&self) {
+        self.set(HeaderWord::Upgrading, 0);
+    }
+
     /// Whether a worker has got as far as answering requests.
     #[must_use]
     pub fn has_begun(&self) -> bool {

@@ -216,6 +216,8 @@ impl Stages {
 fn enumerate(stages: &mut Stages, operation: &Operation, course: Course, tally: &mut Tally) {
     let ordinary = undisturbed(stages.of("auto"), operation);
     let (stage, (expected, passed)) = match course {
+        // What is done to the mount, and not to a file.
+        Course::OnPages if operation.by_root => return,
         Course::OnPages => {
             let on_pages = undisturbed(stages.of("page"), operation);
             if counted(&on_pages.1) == counted(&ordinary.1) {

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -274,8 +275,28 @@ pub const ALL: &[Operation] = &[
     of_root("reload", |g| {
         g.toggle_rules();
         // Where the worker dies nobody answers; then the second time is the first, or nothing is left to do.
-        (0..2).for_each(|_| g.permfs("reload"));
+        for _ in 0..2 {
+            g.permfs("reload");
+        }
         POD.run(|| said(fs::read_to_string(g.at("f"))))
+    }),
+    of_root("upgrade", |g| {
+        let open = || File::options().read(true).write(true).open(g.at("f"));
+        let before = POD.run(open).unwrap();
+        let locked = ofd(&before, libc::F_WRLCK, false);
+        let is_over = AtomicBool::new(false);
+        let (upgraded, meanwhile) = thread::scope(|scope| {
+            let opening = scope.spawn(|| POD.run(|| opened_again_and_again(open, &is_over)));
+            // Where somebody dies it may come to nothing; never is that the end of it.
+            let upgraded = (0..UPGRADES).any(|_| g.permfs("upgrade"));
+            is_over.store(true, Ordering::Relaxed);
+            (upgraded, opening.join().unwrap())
+        });
+        let written = POD.run(|| said(before.write_at(b"XY", 2)) + &said(fs::write(g.at("g"), "new")));
+        let held: io::Result<Vec<_>> =
+            meanwhile.into_iter().map(|file| file.and_then(|file| file.write_at(b"h", 0))).collect();
+        let other = POD.run(open).unwrap();
+        locked + &said(upgraded) + &written + &said(held.map(drop)) + &ofd(&other, libc::F_WRLCK, false)
     }),
     Operation {
         name: "forgets",
@@ -286,6 +307,21 @@ pub const ALL: &[Operation] = &[
         forgets: true,
     },
 ];
+
+/// How often an upgrade is asked for until one comes about.
+const UPGRADES: usize = 3;
+
+/// Files that are opened while an upgrade is under way, and how much later each.
+const MEANWHILE: usize = 8;
+const LATER: Duration = Duration::from_millis(15);
+
+fn opened_again_and_again(open: impl Fn() -> io::Result<File>, until: &AtomicBool) -> Vec<io::Result<File>> {
+    let goes_on = |_: &usize| {
+        thread::sleep(LATER);
+        !until.load(Ordering::Relaxed)
+    };
+    (0..MEANWHILE).take_while(goes_on).map(|_| open()).collect()
+}
 
 fn said<T: Debug>(what: T) -> String {
     format!("{what:?}; ")

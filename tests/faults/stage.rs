@@ -47,12 +47,15 @@ impl Ground {
         self.pods.join(name)
     }
 
-    /// Has permfs do this to the mount, whatever comes of it.
-    pub fn permfs(&self, what: &str) {
+    /// Has permfs do this to the mount; whether it says that it did.
+    pub fn permfs(&self, what: &str) -> bool {
         let mut client =
             permfs().arg(what).arg(&self.target).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
-        while client.try_wait().unwrap().is_none() {
+        loop {
+            if let Some(status) = client.try_wait().unwrap() {
+                return status.success();
+            }
             if begun.elapsed() > PATIENCE {
                 client.kill().unwrap();
             }

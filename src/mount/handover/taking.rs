@@ -20,7 +20,6 @@ use super::super::table::MountTable;
 use super::super::upgrade::{Upgrading, this_program};
 use super::super::{MountFailure, Readiness, signals, waking};
 use super::{Gift, Line, Reply};
-use crate::state::layout::HeaderWord;
 use crate::sys::{Errno, descriptors, passing};
 use crate::telemetry;
 
@@ -153,7 +152,6 @@ fn keep(mut left: Left, line: &mut Option<Line>, readiness: &mut Readiness) -> R
     passing.extend(line.as_ref().map(Line::number));
     left.keep(&passing, |keeper| {
         recipe.leave(&state);
-        state.count(HeaderWord::Upgrades);
         if let Some(line) = line.take() {
             // Whoever is gone needs no answer.
             let _ = line.say(&Reply::Serves, &[]);
