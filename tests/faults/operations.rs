@@ -293,8 +293,9 @@ pub const ALL: &[Operation] = &[
             (upgraded, opening.join().unwrap())
         });
         let written = POD.run(|| said(before.write_at(b"XY", 2)) + &said(fs::write(g.at("g"), "new")));
-        let held: io::Result<Vec<_>> =
-            meanwhile.into_iter().map(|file| file.and_then(|file| file.write_at(b"h", 0))).collect();
+        // What is written may pass the processes by; what is synchronised does not.
+        let used = |file: File| file.write_at(b"XY", 2).and_then(|_| file.sync_all());
+        let held: io::Result<Vec<()>> = meanwhile.into_iter().map(|file| file.and_then(used)).collect();
         let other = POD.run(open).unwrap();
         locked + &said(upgraded) + &written + &said(held.map(drop)) + &ofd(&other, libc::F_WRLCK, false)
     }),
@@ -313,7 +314,7 @@ const UPGRADES: usize = 3;
 
 /// Files that are opened while an upgrade is under way, and how much later each.
 const MEANWHILE: usize = 8;
-const LATER: Duration = Duration::from_millis(15);
+const LATER: Duration = Duration::from_millis(40);
 
 fn opened_again_and_again(open: impl Fn() -> io::Result<File>, until: &AtomicBool) -> Vec<io::Result<File>> {
     let goes_on = |_: &usize| {

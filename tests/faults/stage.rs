@@ -19,6 +19,8 @@ use crate::operations::Operation;
 
 /// How long what is left may take to go: the kernel closes and forgets behind its callers' backs.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a command may take, which may wait for somebody who has died.
+const COMMAND: Duration = Duration::from_secs(8);
 /// How long one operation may take, deaths included.
 pub const LONGEST: Duration = Duration::from_secs(30);
 /// Nothing comes after this long without a point.
@@ -56,7 +58,7 @@ impl Ground {
             if let Some(status) = client.try_wait().unwrap() {
                 return status.success();
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > COMMAND {
                 client.kill().unwrap();
             }
             sleep(Duration::from_millis(1));
