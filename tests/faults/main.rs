@@ -20,10 +20,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use live::AIRFLOW;
 use operations::{ALL, BEGINNINGS, Operation};
-use stage::{LONGEST, Stage};
+use stage::{ALL_IS_SEEN, LONGEST, QUIET, Stage};
 
 /// Mounts at once: most of the time is spent waiting.
 const MOUNTS: usize = 16;
@@ -262,8 +263,8 @@ fn enumerate(stages: &mut Stages, operation: &Operation, course: Course, tally: 
 /// What comes of it, and which points it passes, when nobody dies.
 fn undisturbed(stage: &mut Stage, operation: &Operation) -> (String, Vec<String>) {
     // The first time is not like the others: the kernel asks what it need not ask again.
-    let _ = watched(stage, operation, &[]);
-    let (expected, _, passed) = watched(stage, operation, &[]);
+    let _ = watched(stage, operation, &[], QUIET);
+    let (expected, _, passed) = watched(stage, operation, &[], ALL_IS_SEEN);
     (expected, passed)
 }
 
@@ -271,7 +272,7 @@ fn undisturbed(stage: &mut Stage, operation: &Operation) -> (String, Vec<String>
 /// counts on, tells nothing.
 fn passed_after(stage: &mut Stage, operation: &Operation, deaths: &[(&str, u64)]) -> Vec<String> {
     let all = u64::try_from(deaths.len()).unwrap();
-    let mut tries = (0..TRIES).map(|_| watched(stage, operation, deaths));
+    let mut tries = (0..TRIES).map(|_| watched(stage, operation, deaths, ALL_IS_SEEN));
     tries.find(|(_, died, _)| *died == all).map_or_else(Vec::new, |(_, _, passed)| passed)
 }
 
@@ -296,7 +297,7 @@ fn one(
     let all = u64::try_from(arranged.len()).unwrap();
     let mut died = 0;
     for _ in 0..TRIES {
-        let (outcome, now, _) = watched(stage, operation, arranged);
+        let (outcome, now, _) = watched(stage, operation, arranged, QUIET);
         died = now;
         let left = stage.left_on_export();
         tally.deaths += usize::try_from(died).unwrap();
@@ -327,7 +328,12 @@ fn difference(expected: &str, outcome: &str) -> String {
 }
 
 /// Runs it; if that takes too long, the mount is ended, so that whoever hangs there gets an error.
-fn watched(stage: &mut Stage, operation: &Operation, arranged: &[(&str, u64)]) -> (String, u64, Vec<String>) {
+fn watched(
+    stage: &mut Stage,
+    operation: &Operation,
+    arranged: &[(&str, u64)],
+    quiet: Duration,
+) -> (String, u64, Vec<String>) {
     let execute = stage.executioner();
     let about = format!("{}, {arranged:?}", operation.name);
     let (done, over) = mpsc::channel::<()>();
@@ -338,7 +344,7 @@ fn watched(stage: &mut Stage, operation: &Operation, arranged: &[(&str, u64)]) -
                 execute();
             }
         });
-        let outcome = stage.run(operation, arranged);
+        let outcome = stage.run(operation, arranged, quiet);
         drop(done);
         outcome
     })
