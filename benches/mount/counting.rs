@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// How often a mount is asked for its counts.
+const TRIES: usize = 10;
+
 /// Counts by kind, since the mount began.
 pub type Counts = BTreeMap<String, u64>;
 
@@ -27,11 +30,16 @@ impl Counter {
     }
 }
 
+/// Asked again where nothing is told: a mount's process that is not given the CPU for two seconds is said not to answer.
 fn requests(target: &Path) -> Result<Counts, String> {
-    let status = permfs::mount::status(Some(target)).map_err(|error| error.to_string())?;
-    let kinds = status.first().and_then(|mount| mount.counters.get("by_opcode")?.as_object().cloned());
-    let kinds = kinds.ok_or_else(|| format!("permfs does not tell what it did at {}", target.display()))?;
-    Ok(kinds.into_iter().map(|(kind, count)| (kind, count.as_u64().unwrap_or(0))).collect())
+    for _ in 0..TRIES {
+        let status = permfs::mount::status(Some(target)).map_err(|error| error.to_string())?;
+        let kinds = status.first().and_then(|mount| mount.counters.get("by_opcode")?.as_object().cloned());
+        if let Some(kinds) = kinds {
+            return Ok(kinds.into_iter().map(|(kind, count)| (kind, count.as_u64().unwrap_or(0))).collect());
+        }
+    }
+    Err(format!("permfs does not tell what it did at {}", target.display()))
 }
 
 /// `device SERVER mounted on PLACE with fstype nfs4`, and further down, after `per-op statistics`, lines of

@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::visit::Visit;
 use super::{Errno, Filesystem, Name};
@@ -22,10 +22,10 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// For how long is tried while no close is known to be under way: a worker may have read one and not begun with it.
+/// For how long, in pauses, is tried while no close is known to be under way: a worker may have read one and not begun with it.
 const QUIET_PATIENCE: Duration = Duration::from_millis(20);
 
-/// For how long is tried while closes are under way: a few round trips to a server that is far away.
+/// The same while closes are under way: a few round trips to a server that is far away.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 impl<B: BackingFs> Filesystem<B> {
@@ -41,25 +41,14 @@ impl<B: BackingFs> Filesystem<B> {
         name: Name<'_>,
         act: impl Fn() -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let mut outcome = act();
+        let outcome = act();
         if !(is_not_empty(outcome)
             && self.backing.features().nfs
             && self.holds_silly_names_only(at, who, name))
         {
             return outcome;
         }
-        let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        while is_not_empty(outcome) {
-            let patience = if self.releases.is_quiet() { QUIET_PATIENCE } else { PATIENCE };
-            if begun.elapsed() >= patience {
-                break;
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            outcome = act();
-        }
-        outcome
+        again_while_closing(outcome, || self.releases.is_quiet(), act)
     }
 
     /// As far as the first names tell. Who may not list it may remove it all the same.
@@ -79,7 +68,55 @@ impl<B: BackingFs> Filesystem<B> {
     }
 }
 
+/// Tries again until it is not refused any more, or patience is over. Only pauses count: where the machine stands still, nobody comes to
+/// close anything meanwhile.
+fn again_while_closing(
+    mut outcome: Result<(), Errno>,
+    is_quiet: impl Fn() -> bool,
+    act: impl Fn() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let (mut pause, mut paused) = (FIRST_PAUSE, Duration::ZERO);
+    while is_not_empty(outcome) && paused < if is_quiet() { QUIET_PATIENCE } else { PATIENCE } {
+        thread::sleep(pause);
+        paused += pause;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        outcome = act();
+    }
+    outcome
+}
+
 /// EEXIST is what some servers say instead (rmdir(2), rename(2)).
 fn is_not_empty(outcome: Result<(), Errno>) -> bool {
     matches!(outcome, Err(Errno::ENOTEMPTY | Errno::EEXIST))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// By the clock patience was over after one try where a machine stood still for that long, and rmdir(2) right after a close was
+    /// told ENOTEMPTY.
+    #[test]
+    fn a_machine_that_stands_still_does_not_use_patience_up() {
+        let left = Cell::new(3);
+        let act = || {
+            thread::sleep(QUIET_PATIENCE);
+            left.set(left.get() - 1);
+            if left.get() == 0 { Ok(()) } else { Err(Errno::ENOTEMPTY) }
+        };
+        assert_eq!(again_while_closing(Err(Errno::ENOTEMPTY), || true, act), Ok(()));
+    }
+
+    #[test]
+    fn what_stays_is_told() {
+        let tries = Cell::new(0);
+        let act = || {
+            tries.set(tries.get() + 1);
+            Err(Errno::ENOTEMPTY)
+        };
+        assert_eq!(again_while_closing(Err(Errno::ENOTEMPTY), || true, act), Err(Errno::ENOTEMPTY));
+        assert!((2..=8).contains(&tries.get()), "{} tries", tries.get());
+    }
 }

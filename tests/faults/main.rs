@@ -20,15 +20,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use live::AIRFLOW;
 use operations::{ALL, BEGINNINGS, Operation};
-use stage::{LONGEST, Stage};
+use stage::{ALL_IS_SEEN, LONGEST, QUIET, Stage};
 
 /// Mounts at once: most of the time is spent waiting.
 const MOUNTS: usize = 16;
 /// A point whose hits depend on what the kernel happens to have in mind may need several tries.
 const TRIES: usize = 3;
+
+/// Hits of a point that are tried where their number is a matter of time: the first ones.
+const OF_MANY: u64 = 5;
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -250,6 +254,7 @@ fn enumerate(stages: &mut Stages, operation: &Operation, course: Course, tally: 
         let survivable =
             counted.into_iter().filter(|(name, _)| NOT_REACHED.iter().all(|(not, _)| not != name));
         for (name, hits) in survivable {
+            let hits = if operation.lasts { hits.min(OF_MANY) } else { hits };
             for hit in 1..=hits {
                 let mut arranged = before.clone();
                 arranged.push((name, hit));
@@ -264,8 +269,8 @@ fn enumerate(stages: &mut Stages, operation: &Operation, course: Course, tally: 
 /// What comes of it, and which points it passes, when nobody dies.
 fn undisturbed(stage: &mut Stage, operation: &Operation) -> (String, Vec<String>) {
     // The first time is not like the others: the kernel asks what it need not ask again.
-    let _ = watched(stage, operation, &[]);
-    let (expected, _, passed) = watched(stage, operation, &[]);
+    let _ = watched(stage, operation, &[], QUIET);
+    let (expected, _, passed) = watched(stage, operation, &[], ALL_IS_SEEN);
     (expected, passed)
 }
 
@@ -273,7 +278,7 @@ fn undisturbed(stage: &mut Stage, operation: &Operation) -> (String, Vec<String>
 /// counts on, tells nothing.
 fn passed_after(stage: &mut Stage, operation: &Operation, deaths: &[(&str, u64)]) -> Vec<String> {
     let all = u64::try_from(deaths.len()).unwrap();
-    let mut tries = (0..TRIES).map(|_| watched(stage, operation, deaths));
+    let mut tries = (0..TRIES).map(|_| watched(stage, operation, deaths, ALL_IS_SEEN));
     tries.find(|(_, died, _)| *died == all).map_or_else(Vec::new, |(_, _, passed)| passed)
 }
 
@@ -298,7 +303,7 @@ fn one(
     let all = u64::try_from(arranged.len()).unwrap();
     let mut died = 0;
     for _ in 0..TRIES {
-        let (outcome, now, _) = watched(stage, operation, arranged);
+        let (outcome, now, _) = watched(stage, operation, arranged, QUIET);
         died = now;
         let left = stage.left_on_export();
         tally.deaths += usize::try_from(died).unwrap();
@@ -329,7 +334,12 @@ fn difference(expected: &str, outcome: &str) -> String {
 }
 
 /// Runs it; if that takes too long, the mount is ended, so that whoever hangs there gets an error.
-fn watched(stage: &mut Stage, operation: &Operation, arranged: &[(&str, u64)]) -> (String, u64, Vec<String>) {
+fn watched(
+    stage: &mut Stage,
+    operation: &Operation,
+    arranged: &[(&str, u64)],
+    quiet: Duration,
+) -> (String, u64, Vec<String>) {
     let execute = stage.executioner();
     let about = format!("{}, {arranged:?}", operation.name);
     let (done, over) = mpsc::channel::<()>();
@@ -340,7 +350,7 @@ fn watched(stage: &mut Stage, operation: &Operation, arranged: &[(&str, u64)]) -
                 execute();
             }
         });
-        let outcome = stage.run(operation, arranged);
+        let outcome = stage.run(operation, arranged, quiet);
         drop(done);
         outcome
     })

@@ -31,15 +31,17 @@ pub struct Operation {
     pub act: fn(&Ground) -> String,
     /// Whether the kernel is made to forget what it knows afterwards.
     pub forgets: bool,
+    /// Whether it takes time, and is made of more requests the longer it takes.
+    pub lasts: bool,
 }
 
 const fn operation(name: &'static str, prepare: fn(&Ground), act: fn(&Ground) -> String) -> Operation {
-    Operation { name, prepare, hidden: &[], by_root: false, act, forgets: false }
+    Operation { name, prepare, hidden: &[], by_root: false, act, forgets: false, lasts: false }
 }
 
 /// The same, done by root with a file of the pod's.
 const fn of_root(name: &'static str, act: fn(&Ground) -> String) -> Operation {
-    Operation { name, prepare: file, hidden: &[], by_root: true, act, forgets: false }
+    Operation { name, prepare: file, hidden: &[], by_root: true, act, forgets: false, lasts: false }
 }
 
 /// After which a successor's successor, and the keeper's, are looked at more closely.
@@ -54,10 +56,12 @@ const fn hidden(
     hidden: &'static [&'static str],
     act: fn(&Ground) -> String,
 ) -> Operation {
-    Operation { name, prepare: nothing, hidden, by_root: false, act, forgets: false }
+    Operation { name, prepare: nothing, hidden, by_root: false, act, forgets: false, lasts: false }
 }
 
 pub const ALL: &[Operation] = &[
+    // What takes longest comes first.
+    UPGRADE,
     hidden("lookup, getattr", &["f"], |g| {
         said(fs::metadata(g.at("f")).map(|m| (m.len(), m.uid(), m.mode())))
     }),
@@ -280,25 +284,6 @@ pub const ALL: &[Operation] = &[
         }
         POD.run(|| said(fs::read_to_string(g.at("f"))))
     }),
-    of_root("upgrade", |g| {
-        let open = || File::options().read(true).write(true).open(g.at("f"));
-        let before = POD.run(open).unwrap();
-        let locked = ofd(&before, libc::F_WRLCK, false);
-        let is_over = AtomicBool::new(false);
-        let (upgraded, meanwhile) = thread::scope(|scope| {
-            let opening = scope.spawn(|| POD.run(|| opened_again_and_again(open, &is_over)));
-            // Where somebody dies it may come to nothing; never is that the end of it.
-            let upgraded = (0..UPGRADES).any(|_| g.permfs("upgrade"));
-            is_over.store(true, Ordering::Relaxed);
-            (upgraded, opening.join().unwrap())
-        });
-        let written = POD.run(|| said(before.write_at(b"XY", 2)) + &said(fs::write(g.at("g"), "new")));
-        // What is written may pass the processes by; what is synchronised does not.
-        let used = |file: File| file.write_at(b"XY", 2).and_then(|_| file.sync_all());
-        let held: io::Result<Vec<()>> = meanwhile.into_iter().map(|file| file.and_then(used)).collect();
-        let other = POD.run(open).unwrap();
-        locked + &said(upgraded) + &written + &said(held.map(drop)) + &ofd(&other, libc::F_WRLCK, false)
-    }),
     Operation {
         name: "forgets",
         prepare: nothing,
@@ -306,8 +291,32 @@ pub const ALL: &[Operation] = &[
         by_root: false,
         act: |g| (0..3).map(|n| said(fs::write(g.at(&format!("f{n}")), "x"))).collect(),
         forgets: true,
+        lasts: false,
     },
 ];
+
+/// Another program takes over, under a held lock and while files are opened.
+const UPGRADE: Operation = Operation { lasts: true, ..of_root("upgrade", upgrade) };
+
+fn upgrade(g: &Ground) -> String {
+    let open = || File::options().read(true).write(true).open(g.at("f"));
+    let before = POD.run(open).unwrap();
+    let locked = ofd(&before, libc::F_WRLCK, false);
+    let is_over = AtomicBool::new(false);
+    let (upgraded, meanwhile) = thread::scope(|scope| {
+        let opening = scope.spawn(|| POD.run(|| opened_again_and_again(open, &is_over)));
+        // Where somebody dies it may come to nothing; never is that the end of it.
+        let upgraded = (0..UPGRADES).any(|_| g.permfs("upgrade"));
+        is_over.store(true, Ordering::Relaxed);
+        (upgraded, opening.join().unwrap())
+    });
+    let written = POD.run(|| said(before.write_at(b"XY", 2)) + &said(fs::write(g.at("g"), "new")));
+    // What is written may pass the processes by; what is synchronised does not.
+    let used = |file: File| file.write_at(b"XY", 2).and_then(|_| file.sync_all());
+    let held: io::Result<Vec<()>> = meanwhile.into_iter().map(|file| file.and_then(used)).collect();
+    let other = POD.run(open).unwrap();
+    locked + &said(upgraded) + &written + &said(held.map(drop)) + &ofd(&other, libc::F_WRLCK, false)
+}
 
 /// How often an upgrade is asked for until one comes about.
 const UPGRADES: usize = 3;

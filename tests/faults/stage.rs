@@ -18,13 +18,18 @@ use crate::live::{Backing, Mount, POD};
 use crate::operations::Operation;
 
 /// How long what is left may take to go: the kernel closes and forgets behind its callers' backs.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a command may take, which may wait for somebody who has died.
-const COMMAND: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long `permfs` may take to do something to a mount. Where somebody dies at that, perhaps nobody ever answers it.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(8);
 /// How long one operation may take, deaths included.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(120);
+/// How long the last of the deaths may be waited for: those that follow a first one come while a successor begins, beside fifteen other
+/// mounts.
+const DEATHS_COME: Duration = Duration::from_millis(500);
 /// Nothing comes after this long without a point.
-const QUIET: Duration = Duration::from_millis(15);
+pub const QUIET: Duration = Duration::from_millis(15);
+/// The same where it is found out which points are passed: what is not seen then is not tried.
+pub const ALL_IS_SEEN: Duration = Duration::from_millis(150);
 
 pub struct Stage {
     pub points: Points,
@@ -58,7 +63,7 @@ impl Ground {
             if let Some(status) = client.try_wait().unwrap() {
                 return status.success();
             }
-            if begun.elapsed() > COMMAND {
+            if begun.elapsed() > CLIENT_PATIENCE {
                 client.kill().unwrap();
             }
             sleep(Duration::from_millis(1));
@@ -99,8 +104,13 @@ impl Stage {
         stage
     }
 
-    /// Does it with these deaths on the way: what came of it, how many were died, and the points passed since.
-    pub fn run(&mut self, operation: &Operation, deaths: &[(&str, u64)]) -> (String, u64, Vec<String>) {
+    /// Does it with these deaths on the way: what came of it, how many were died, and the points passed since, until none is for so long.
+    pub fn run(
+        &mut self,
+        operation: &Operation,
+        deaths: &[(&str, u64)],
+        quiet: Duration,
+    ) -> (String, u64, Vec<String>) {
         self.round += 1;
         let name = format!("d{}", self.round);
         let ground = Ground {
@@ -126,7 +136,7 @@ impl Stage {
         if operation.forgets {
             fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
         }
-        self.settle_after(u64::try_from(deaths.len()).unwrap());
+        self.settle_after(u64::try_from(deaths.len()).unwrap(), quiet);
         let died = self.points.died();
         self.points.arm(&[]);
         let passed = self.points.recorded();
@@ -138,14 +148,14 @@ impl Stage {
     /// Waits until no point has been passed for a moment.
     fn settle(&self) {
         self.points.record();
-        self.quiet();
+        self.quiet(QUIET);
         let _ = self.points.recorded();
     }
 
-    fn quiet(&self) {
+    fn quiet(&self, quiet: Duration) {
         let mut count = self.points.count();
         let mut since = Instant::now();
-        while since.elapsed() < QUIET {
+        while since.elapsed() < quiet {
             sleep(Duration::from_millis(1));
             if self.points.count() != count {
                 (count, since) = (self.points.count(), Instant::now());
@@ -154,16 +164,16 @@ impl Stage {
     }
 
     /// The same, once all deaths have been died; or long enough that none will be any more.
-    fn settle_after(&self, deaths: u64) {
+    fn settle_after(&self, deaths: u64, quiet: Duration) {
         let begun = Instant::now();
-        while self.points.died() < deaths && begun.elapsed() < Duration::from_millis(150) {
+        while self.points.died() < deaths && begun.elapsed() < DEATHS_COME {
             sleep(Duration::from_millis(1));
         }
         if deaths > 0 {
             // Who died is followed by somebody.
             let _ = fs::metadata(self.mount.at("nothing"));
         }
-        self.quiet();
+        self.quiet(quiet);
     }
 
     /// Complaints of what is left on the export: whatever is still held there, a descriptor, a registered file, has an inode.

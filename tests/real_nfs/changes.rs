@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::live::POD;
 use super::live::mount::permfs;
 use super::runner::Scenario;
 use super::served::Served;
-use super::stage::{Outage, Stage, WHOSE_GROUPS};
+use super::stage::{Outage, PATIENCE, Stage, WHOSE_GROUPS, wait_until};
 
 pub const SCENARIOS: &[Scenario] = &[Scenario {
     name: "takeover: names that were being changed while the server was away are shown as they are",
@@ -131,9 +131,11 @@ fn names_are_shown_as_they_are(stage: &Stage) {
     }
     let served = Served { target: stage.pod(""), permfs };
     let (stop, faults) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let done: Vec<_> = CHORES.iter().chain(CHORES).map(|_| AtomicU64::new(0)).collect();
     thread::scope(|scope| {
         for (number, (what, chore)) in CHORES.iter().chain(CHORES).enumerate() {
-            let (stop, faults, directory) = (&stop, &faults, stage.pod(format!("{number}")));
+            let (stop, faults, done) = (&stop, &faults, &done[number]);
+            let directory = stage.pod(format!("{number}"));
             let at_server = stage.server(format!("{number}"));
             scope.spawn(move || {
                 let work = || {
@@ -148,6 +150,7 @@ fn names_are_shown_as_they_are(stage: &Stage) {
                                 .push(format!("{what} in {number}: {fault}; at the server {there:?}"));
                             return;
                         }
+                        done.fetch_add(1, Ordering::Relaxed);
                     }
                 };
                 POD.run(work);
@@ -155,6 +158,11 @@ fn names_are_shown_as_they_are(stage: &Stage) {
         }
         for _ in 0..OUTAGES {
             sleep(WORK);
+            // A request at which three workers die is refused: none may meet a second outage.
+            let counts = || done.iter().map(|done| done.load(Ordering::Relaxed)).collect::<Vec<_>>();
+            let before = counts();
+            let all_went_on = || counts().iter().zip(&before).all(|(now, before)| *now > before + 1);
+            let _ = wait_until(PATIENCE, || all_went_on() || !faults.lock().unwrap().is_empty());
             let _outage = Outage::cut();
             for _ in 0..KILLED {
                 sleep(Duration::from_millis(300));

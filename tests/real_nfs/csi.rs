@@ -20,7 +20,7 @@ use tonic::Code;
 use super::csi_room::{Node, RULES, capability, capability_with, done_as_pod, sanity, text};
 use super::machine::Version;
 use super::runner::Scenario;
-use super::stage::{Outage, SERVER_ADDRESS, Stage, mount_table, within};
+use super::stage::{Outage, PATIENCE, SERVER_ADDRESS, Stage, mount_table, wait_until, within};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -48,6 +48,10 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// The longest that kubelet should wait for a pod to go.
 const GOING: Duration = Duration::from_secs(60);
+/// Within which mount.nfs is given up: after 55 s by the host's design (`host/stage.rs`), and kubelet asks again after 120 s.
+const GIVEN_UP: Duration = Duration::from_secs(100);
+/// What is answered at once: where a question is put to the server that is gone, the answer takes 30 s.
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 /// A volume's attributes: the stage's directory on the server.
 fn attributes(stage: &Stage) -> HashMap<String, String> {
@@ -235,7 +239,7 @@ fn without_server(stage: &Stage) {
     let local = node.target("local");
     node.calls.publish(node.request("other", &local)).unwrap();
     let outage = Outage::cut();
-    let told = within(Duration::from_secs(15), "stats", || node.calls.stats("vol", &target).unwrap());
+    let told = within(PATIENCE, "stats", || node.calls.stats("vol", &target).unwrap());
     assert!(told.volume_condition.unwrap().abnormal);
     within(GOING, "unpublish", || node.calls.unpublish("vol", &target).unwrap());
     within(GOING, "unstage", || unstage(&node, "vol", &staging));
@@ -244,7 +248,9 @@ fn without_server(stage: &Stage) {
     assert_eq!(node.processes(&target), [], "left behind");
     assert_eq!(node.left().len(), 1, "the other's: {:?}", node.left());
     fs::write(node.export().join("from-below"), "undisturbed").unwrap();
-    assert!(!node.calls.stats("other", &local).unwrap().volume_condition.unwrap().abnormal);
+    // As Kubernetes does it, again and again: on a busy machine the host does not come to look within its 3 s.
+    let is_well = || !node.calls.stats("other", &local).unwrap().volume_condition.unwrap().abnormal;
+    wait_until(PATIENCE, is_well).expect("the other is well");
     let seen = super::live::POD.run(|| fs::read_to_string(local.join("from-below")).unwrap());
     assert_eq!(seen, "undisturbed");
     drop(outage);
@@ -264,16 +270,14 @@ fn tried_again(stage: &Stage) {
     let outage = Outage::cut();
     std::thread::sleep(Duration::from_secs(4));
     let refused = |pod: &str| node.calls.publish(request(pod)).unwrap_err().code();
-    assert_eq!(within(Duration::from_secs(40), "publish", || refused("one")), Code::Unavailable);
+    assert_eq!(within(PATIENCE, "publish", || refused("one")), Code::Unavailable);
     for pod in ["one", "other", "one"] {
-        assert_eq!(within(Duration::from_secs(3), "publish again", || refused(pod)), Code::Unavailable);
-        within(Duration::from_secs(3), "unpublish", || {
-            node.calls.unpublish("vol", &node.target(pod)).unwrap()
-        });
+        assert_eq!(within(AT_ONCE, "publish again", || refused(pod)), Code::Unavailable);
+        within(AT_ONCE, "unpublish", || node.calls.unpublish("vol", &node.target(pod)).unwrap());
     }
     node.has_waiting_threads(1..=1);
     drop(outage);
-    let target = within(GOING, "publish when it is back", || {
+    let target = within(GIVEN_UP, "publish when it is back", || {
         loop {
             match node.calls.publish(request("one")) {
                 Ok(_) => break node.target("one"),
@@ -297,12 +301,15 @@ fn stage_ends(stage: &Stage) {
         volume_capability: Some(capability()),
         volume_context: attributes(stage),
     };
-    within(GOING, "stage", || node.calls.stage(request).unwrap_err());
-    within(Duration::from_secs(3), "unstage", || unstage(&node, "vol", &staging));
+    within(GIVEN_UP, "stage", || node.calls.stage(request).unwrap_err());
+    within(AT_ONCE, "unstage", || unstage(&node, "vol", &staging));
     assert!(node.mounts().is_empty() && node.ledger() == 0, "{:?}", node.mounts());
     node.has_waiting_threads(0..=0);
-    let still = std::process::Command::new("pgrep").args(["-x", "mount.nfs"]).output();
-    assert!(still.is_ok_and(|still| still.stdout.is_empty()), "mount.nfs goes on");
+    let is_gone = || {
+        let still = std::process::Command::new("pgrep").args(["-x", "mount.nfs"]).output();
+        still.is_ok_and(|still| still.stdout.is_empty())
+    };
+    wait_until(AT_ONCE, is_gone).expect("mount.nfs is gone");
     drop(outage);
 }
 

@@ -12,7 +12,7 @@ use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
 use super::live::{AIRFLOW, POD, errno};
 use super::runner::Scenario;
-use super::stage::{Pods, Stage, wait_until};
+use super::stage::{PATIENCE, Pods, Stage, wait_until};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -142,7 +142,7 @@ fn full_export(stage: &Stage) {
         assert_eq!(error, Errno::ENOSPC, "{finish:?}");
         POD.run(|| fs::remove_file(pods.at("f")).unwrap());
         // A v3 server keeps a file open for some seconds that was just written.
-        wait_until(Duration::from_secs(20), || room() > 7 << 20).expect("the server frees what is removed");
+        wait_until(PATIENCE, || room() > 7 << 20).expect("the server frees what is removed");
     }
     POD.run(|| fs::write(pods.at("g"), vec![1; 1 << 20]).unwrap());
     assert_eq!(fs::metadata("/srv/nfs/small/g").unwrap().len(), 1 << 20, "with room again, it works again");

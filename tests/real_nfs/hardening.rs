@@ -1,15 +1,13 @@
 //! What the mount's processes have given up does not stand in the way of NFS, nor of a successor there.
 
 use std::fs;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::live::POD;
-use super::live::mount::permfs;
 use super::runner::Scenario;
-use super::stage::{Pods, Stage, wait_until};
+use super::stage::{PATIENCE, Pods, Stage, status_of, wait_until};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -53,15 +51,14 @@ fn succeeded(stage: &Stage) {
     let [second, _] = processes_of(&pods);
     assert_ne!(first, second);
     // It answers `permfs status` a moment before it has given up the last.
-    wait_until(Duration::from_secs(5), || said(second, "Seccomp_filters") == "4").expect("held to the same");
+    wait_until(PATIENCE, || said(second, "Seccomp_filters") == "4").expect("held to the same");
     stage.belongs_to_the_service_account("moved", 0o664);
 }
 
 /// Worker and keeper.
 fn processes_of(pods: &Pods) -> [i32; 2] {
-    let output = permfs().args(["status", "--json"]).arg(pods.at("")).output().unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    ["pid", "keeper_pid"].map(|key| status[0][key].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap())
+    let status = status_of(&pods.at(""));
+    ["pid", "keeper_pid"].map(|key| status[key].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap())
 }
 
 /// A word of proc_pid_status(5).

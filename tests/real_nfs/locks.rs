@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 
 use super::live::{AIRFLOW, OWNER, POD, Who};
 use super::runner::Scenario;
-use super::stage::{Stage, wait_until, within};
+use super::stage::{PATIENCE, Stage, wait_until, within};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -34,9 +34,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "locks: byte ranges that do not touch do not exclude each other", run: ranges },
 ];
-
-/// Long enough for a lock to come round: a waiting NFS client asks again at growing intervals.
-const PATIENCE: Duration = Duration::from_secs(35);
 
 fn locks_exclude(stage: &Stage) {
     let other = stage.mount_again(AIRFLOW);
@@ -58,7 +55,7 @@ fn locks_exclude(stage: &Stage) {
         );
         drop(holder);
         let free = || Locker::attempt(POD, kind, &other.at("f")) == Outcome::Held;
-        wait_until(Duration::from_secs(5), free).unwrap_or_else(|()| panic!("{kind:?} is not let go"));
+        wait_until(PATIENCE, free).unwrap_or_else(|()| panic!("{kind:?} is not let go"));
     }
 }
 
@@ -95,7 +92,7 @@ fn waiting_can_be_interrupted(stage: &Stage) {
         let holder = Locker::holding(POD, kind, &stage.pod("f"));
         let mut waiter = Locker::waiting(POD, kind, &stage.pod("f"));
         assert!(!waiter.has_it_within(Duration::from_millis(500)), "{kind:?}: it is held");
-        let ended = within(Duration::from_secs(5), "SIGTERM", || waiter.end(Signal::SIGTERM));
+        let ended = within(PATIENCE, "SIGTERM", || waiter.end(Signal::SIGTERM));
         assert_eq!(ended, Some(Signal::SIGTERM), "{kind:?}");
         drop(holder);
         let free = || Locker::attempt(POD, kind, &stage.pod("f")) == Outcome::Held;

@@ -161,7 +161,7 @@ fn remove_what_is_in_use(stage: &Stage) {
         fs::remove_file(stage.pod("open/f")).unwrap();
         fs::write(stage.pod("full/f"), "").unwrap();
         for name in ["open", "full"] {
-            within(Duration::from_secs(1), "a refusal", || {
+            within(Duration::from_secs(5), "a refusal", || {
                 assert_eq!(errno(fs::remove_dir(stage.pod(name))), Errno::ENOTEMPTY);
                 let refused = errno(fs::rename(stage.pod("other"), stage.pod(name)));
                 assert!(matches!(refused, Errno::ENOTEMPTY | Errno::EEXIST), "{refused}");

@@ -13,19 +13,21 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
+use tempfile::TempDir;
 
-use super::live::mount::permfs;
-use super::live::{OWNER, POD, TRANSPARENT, Who};
+use super::live::{AIRFLOW, OWNER, POD, TRANSPARENT, Who};
 use super::machine::Version;
 use super::runner::Scenario;
-use super::stage::Stage;
+use super::stage::{Pods, Stage, status_of};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -54,8 +56,15 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// How often each thing is done.
 const ROUNDS: u32 = 40;
-/// What may come beside it in all rounds together: revalidations that fall due, as they do on the bare mount.
+/// What may come beside it in all rounds together.
 const BESIDE: u64 = 12;
+/// What the kernel believes of a directory for a second falls due once a second: of the mount's root, and of the directory.
+const DUE_PER_SECOND: u64 = 2;
+/// The least of so many tries counts. What the kernel believes for as long as one call takes, it asks for once more where the machine
+/// stands still in the middle of that call: a busy one adds requests, and takes none away.
+const TRIES: usize = 6;
+/// How long nobody asks for anything before all that was asked is counted.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// Whether a thing that is done makes a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,10 +73,13 @@ enum Does {
     NoName,
 }
 
+/// Something that is done in a directory, in the so-manieth round.
+type Work<'a> = &'a (dyn Fn(&Path, u32) + Sync);
+
 /// Requests by operation.
 type Calls = BTreeMap<String, u64>;
 
-/// Of all NFS mounts together; there is one.
+/// Of all NFS mounts together; one is in use.
 fn calls() -> Calls {
     let text = fs::read_to_string("/proc/self/mountstats").unwrap();
     let mut calls = Calls::new();
@@ -81,12 +93,18 @@ fn calls() -> Calls {
 }
 
 /// What `ROUNDS` of `work` in `directory` cost, done as `who`.
-fn cost(who: Who, directory: &Path, work: &(dyn Fn(&Path, u32) + Sync)) -> Calls {
+fn cost(who: Who, directory: &Path, work: Work<'_>) -> Calls {
     let before = calls();
     who.run(|| (0..ROUNDS).for_each(|round| work(directory, round)));
     // RELEASE comes after close has returned, and with it CLOSE.
-    thread::sleep(Duration::from_millis(300));
     let mut after = calls();
+    loop {
+        thread::sleep(QUIET);
+        match calls() {
+            now if now == after => break,
+            now => after = now,
+        }
+    }
     for (operation, count) in &mut after {
         *count -= before.get(operation).copied().unwrap_or(0);
     }
@@ -95,23 +113,34 @@ fn cost(who: Who, directory: &Path, work: &(dyn Fn(&Path, u32) + Sync)) -> Calls
 }
 
 fn about_what_bare_asks(stage: &Stage) {
-    ["bare", "pod"].into_iter().for_each(|side| stage_directory(stage, side));
-    let (bare, pods) = (stage.client("bare"), stage.pod("pod"));
+    let lasting = Lasting::mount(stage);
+    ["bare", "pod"].into_iter().for_each(|side| lasting.stage_directory(stage, side));
+    let (bare, pods) = (lasting.bare("bare"), lasting.pods.at("pod"));
     let (v4, passes_through) = (stage.variant.version == Version::V4_2, stage.has("passthrough"));
-    let mut failures = Vec::new();
-    let mut compare = |what: &str, does: Does, work: &(dyn Fn(&Path, u32) + Sync)| {
-        let native = cost(OWNER, &bare, work);
-        let ours = cost(POD, &pods, work);
-        let (theirs, here) = (native.values().sum::<u64>(), ours.values().sum::<u64>());
-        println!("{what}: {theirs} on the bare mount, {here} through permfs: {native:?} {ours:?}");
-        let opened = what.contains("close") || what == "append";
-        let looks = u64::from(does == Does::MakeName);
-        let sizes = u64::from(what == "append" && v4);
-        let opens = u64::from(opened && v4 && passes_through);
-        if here > theirs + u64::from(ROUNDS) * (looks + opens + sizes) + BESIDE {
-            failures.push(what.to_owned());
+    let mut beyond = BTreeMap::<&str, u64>::new();
+    for _ in 0..TRIES {
+        each_operation(v4, &mut |what, does, work| {
+            let native = cost(OWNER, &bare, work);
+            let ours = cost(POD, &pods, work);
+            let (theirs, here) = (native.values().sum::<u64>(), ours.values().sum::<u64>());
+            println!("{what}: {theirs} on the bare mount, {here} through permfs: {native:?} {ours:?}");
+            let opened = what.contains("close") || what == "append";
+            let looks = u64::from(does == Does::MakeName);
+            let sizes = u64::from(what == "append" && v4);
+            let opens = u64::from(opened && v4 && passes_through);
+            let expected = theirs + u64::from(ROUNDS) * (looks + opens + sizes) + BESIDE;
+            let least = beyond.entry(what).or_insert(u64::MAX);
+            *least = (*least).min(here.saturating_sub(expected));
+        });
+        if beyond.values().all(|least| *least == 0) {
+            return;
         }
-    };
+    }
+    panic!("so many more requests than by the bare mount: {beyond:?}");
+}
+
+/// What is compared, one after the other; nothing is left of it.
+fn each_operation(v4: bool, compare: &mut dyn FnMut(&'static str, Does, Work<'_>)) {
     let renamed = |directory: &Path, round: u32| directory.join(format!("to-{round}"));
     // The first few that make a name are looked up.
     let makes = if v4 { Does::NoName } else { Does::MakeName };
@@ -137,17 +166,61 @@ fn about_what_bare_asks(stage: &Stage) {
     compare("mkdir", Does::NoName, &|directory, round| fs::create_dir(name(directory, round)).unwrap());
     compare("list", Does::NoName, &|directory, _| assert!(fs::read_dir(directory).unwrap().count() >= 40));
     compare("rmdir", Does::NoName, &|directory, round| fs::remove_dir(name(directory, round)).unwrap());
-    assert!(failures.is_empty(), "more requests than by the bare mount: {failures:?}");
 }
 
+/// Makes a directory, which both sides have seen then: neither pays for finding it.
 fn stage_directory(stage: &Stage, name: &str) {
+    make_directory(stage, name);
+    fs::metadata(stage.client(name)).unwrap();
+    POD.run(|| fs::metadata(stage.pod(name)).unwrap());
+}
+
+fn make_directory(stage: &Stage, name: &str) {
     fs::create_dir(stage.server(name)).unwrap();
     std::os::unix::fs::chown(stage.server(name), Some(2001), Some(2001)).unwrap();
     // Setgid is handed down, so that nobody has to set it.
     fs::set_permissions(stage.server(name), fs::Permissions::from_mode(0o2775)).unwrap();
-    // Seen by both sides, so that neither pays for finding it.
-    fs::metadata(stage.client(name)).unwrap();
-    POD.run(|| fs::metadata(stage.pod(name)).unwrap());
+}
+
+/// The stage's directory, mounted once more so that nothing falls due of what an NFS client knows: what is asked then is asked for
+/// what is done, however long that takes. With a client's ordinary 3 s the attributes of all files fall due at once, on one side or
+/// on the other.
+struct Lasting {
+    pods: Pods,
+    room: TempDir,
+}
+
+impl Lasting {
+    fn mount(stage: &Stage) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let options = format!("vers={},nosharecache,actimeo=3600", stage.variant.version.option());
+        let mounted = Command::new("mount.nfs")
+            .arg(stage.nfs_source(stage.directory()))
+            .arg(room.path())
+            .args(["-o", &options])
+            .output()
+            .unwrap();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        Self { pods: Pods::mount(room.path(), AIRFLOW), room }
+    }
+
+    fn bare(&self, name: &str) -> PathBuf {
+        self.room.path().join(name)
+    }
+
+    fn stage_directory(&self, stage: &Stage, name: &str) {
+        make_directory(stage, name);
+        fs::metadata(self.bare(name)).unwrap();
+        POD.run(|| fs::metadata(self.pods.at(name)).unwrap());
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        let _ = self.pods.unmount(&[]);
+        let _ = umount2(self.room.path(), MntFlags::MNT_DETACH);
+    }
 }
 
 /// Whoever walks through a directory that was just changed may be judged by what was known; stat(2) has the truth, before as well as
@@ -251,7 +324,7 @@ fn an_open_finds_what_it_was_to_make(stage: &Stage) {
             }
             open(&pods.join(name), flags | OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o664))
         });
-        let looked = calls()["LOOKUP"] - begin.get("LOOKUP").copied().unwrap_or(0);
+        let looked = calls().get("LOOKUP").copied().unwrap_or(0) - begin.get("LOOKUP").copied().unwrap_or(0);
         assert!(stage.variant.version == Version::V3 || looked < 90, "{name}: {looked} lookups");
         fd
     };
@@ -338,11 +411,7 @@ fn write_to(fd: &OwnedFd, bytes: &[u8]) -> Result<usize, Errno> {
 fn asks_once_who_may(stage: &Stage) {
     stage_directory(stage, "asks");
     let pods = stage.pod("asks");
-    let asked = || {
-        let status = permfs().args(["status", "--json"]).arg(stage.pod("")).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-        status[0]["counters"]["by_opcode"]["getattr"].as_u64().unwrap_or(0)
-    };
+    let asked = || status_of(&stage.pod(""))["counters"]["by_opcode"]["getattr"].as_u64().unwrap_or(0);
     let named = |prefix: &str, round: u32| pods.join(format!("{prefix}-{round}"));
     let works: [(&str, &(dyn Fn(u32) + Sync)); 4] = [
         ("mkdir", &|round| fs::create_dir(named("a", round)).unwrap()),
@@ -350,17 +419,26 @@ fn asks_once_who_may(stage: &Stage) {
         ("rmdir", &|round| fs::remove_dir(named("b", round)).unwrap()),
         ("unlink", &|round| fs::remove_file(named("file", round)).unwrap()),
     ];
-    POD.run(|| {
-        (0..ROUNDS).for_each(|round| {
-            mknod(&named("file", round), SFlag::S_IFREG, Mode::S_IRWXU, 0).unwrap();
+    let mut least = BTreeMap::<&str, u64>::new();
+    for _ in 0..TRIES {
+        POD.run(|| {
+            (0..ROUNDS).for_each(|round| {
+                mknod(&named("file", round), SFlag::S_IFREG, Mode::S_IRWXU, 0).unwrap();
+            });
         });
-    });
-    for (what, work) in works {
-        let before = asked();
-        POD.run(|| (0..ROUNDS).for_each(work));
-        let count = asked() - before;
-        assert!(count <= u64::from(ROUNDS) + BESIDE, "{what}: {count} in {ROUNDS} rounds");
+        for (what, work) in works {
+            let (before, begun) = (asked(), Instant::now());
+            POD.run(|| (0..ROUNDS).for_each(work));
+            let (count, took) = (asked() - before, begun.elapsed());
+            println!("{what}: {count} in {ROUNDS} rounds, {took:?}");
+            let count = count.saturating_sub(DUE_PER_SECOND * took.as_secs());
+            least.entry(what).and_modify(|least| *least = count.min(*least)).or_insert(count);
+        }
+        if least.values().all(|count| *count <= u64::from(ROUNDS) + BESIDE) {
+            return;
+        }
     }
+    panic!("so many in {ROUNDS} rounds: {least:?}");
 }
 
 fn list(directory: &Path) -> Vec<OsString> {
@@ -375,25 +453,28 @@ fn name(directory: &Path, round: u32) -> PathBuf {
 }
 
 fn hot(stage: &Stage) {
-    stage_directory(stage, "hot");
-    POD.run(|| (0..ROUNDS).for_each(|n| fs::write(stage.pod(format!("hot/{n}")), [3; 4096]).unwrap()));
+    let lasting = Lasting::mount(stage);
+    lasting.stage_directory(stage, "hot");
+    let (bare, pods) = (lasting.bare("hot"), lasting.pods.at("hot"));
+    POD.run(|| (0..ROUNDS).for_each(|n| fs::write(name(&pods, n), [3; 4096]).unwrap()));
     let walk = |directory: &Path, _| {
         let found: Vec<_> =
             fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).collect();
         assert_eq!(found.len(), 40);
     };
-    cost(POD, &stage.pod("hot"), &walk);
-    let made = cost(POD, &stage.pod("hot"), &walk);
+    cost(POD, &pods, &walk);
+    let made = cost(POD, &pods, &walk);
+    println!("hot walk: {made:?}");
     assert!(made.values().sum::<u64>() <= BESIDE, "a walk: {made:?}");
     // With a delegation an open asks the server for nothing; v3 and a server that gives none are asked as by the bare mount.
     let read = |directory: &Path, round: u32| {
-        let mut file = File::open(directory.join(format!("{round}"))).unwrap();
+        let mut file = File::open(name(directory, round)).unwrap();
         assert_eq!(file.read(&mut [0; 4096]).unwrap(), 4096);
     };
-    cost(OWNER, &stage.client("hot"), &read);
-    let native = cost(OWNER, &stage.client("hot"), &read);
-    cost(POD, &stage.pod("hot"), &read);
-    let ours = cost(POD, &stage.pod("hot"), &read);
+    cost(OWNER, &bare, &read);
+    let native = cost(OWNER, &bare, &read);
+    cost(POD, &pods, &read);
+    let ours = cost(POD, &pods, &read);
     println!("hot open, read, close: {native:?} on the bare mount, {ours:?} through permfs");
     assert!(ours.values().sum::<u64>() <= native.values().sum::<u64>() + BESIDE, "{ours:?}, not {native:?}");
 }

@@ -16,7 +16,7 @@ use super::machine::Variant;
 use super::stage::Stage;
 
 /// The longest that a scenario may take. The slowest, twenty kills, takes 105 s on a machine with nothing else to do.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 /// The exit status of a scenario that has nothing to do on its variant; its reason is the last line of what it says.
 const LEFT_OUT: u8 = 77;
 /// How much of a failed scenario's output is shown.

@@ -27,6 +27,9 @@ const SERVER: &str = "/srv/nfs";
 /// The server's address inside the machine.
 pub const SERVER_ADDRESS: &str = "10.97.0.2";
 
+/// How long what comes by itself may take, on a machine of one slow core that others use as well.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Why a scenario is left out where the server looks up groups.
 pub const WHOSE_GROUPS: &str = "who looks up groups changes nothing about it";
 
@@ -61,9 +64,7 @@ impl Stage {
 
     /// Whether `permfs status` names this among the mount's features.
     pub fn has(&self, feature: &str) -> bool {
-        let output = permfs().args(["status", "--json"]).arg(self.pod("")).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        status[0]["features"].as_array().unwrap().iter().any(|name| name == feature)
+        status_of(&self.pod(""))["features"].as_array().unwrap().iter().any(|name| name == feature)
     }
 
     /// A path as the pods see it.
@@ -122,7 +123,7 @@ impl Stage {
     #[track_caller]
     pub fn server_comes_to_have(&self, path: impl AsRef<Path>, names: &[&str]) {
         let path = path.as_ref();
-        wait_until(Duration::from_secs(3), || self.names_at_server(path) == names)
+        wait_until(PATIENCE, || self.names_at_server(path) == names)
             .unwrap_or_else(|()| panic!("{:?} at the server, not {names:?}", self.names_at_server(path)));
     }
 
@@ -214,6 +215,21 @@ impl Drop for Pods {
         if self.is_mounted() && !self.unmount(&[]).status.success() {
             let _ = umount2(&self.at(""), MntFlags::MNT_DETACH);
         }
+    }
+}
+
+/// `permfs status --json` of the mount there. Asked again until its process answers: one that is not given the CPU within two seconds
+/// is said not to.
+pub fn status_of(target: &Path) -> serde_json::Value {
+    let begin = Instant::now();
+    loop {
+        let output = permfs().args(["status", "--json"]).arg(target).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        if status[0]["state"] == "serving" {
+            return status[0].clone();
+        }
+        assert!(begin.elapsed() < PATIENCE, "{status}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

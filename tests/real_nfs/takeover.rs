@@ -11,7 +11,7 @@ use super::live::mount::{permfs, runtime_dir};
 use super::machine::Version;
 use super::runner::Scenario;
 use super::served::{Blow, Served, assert_unharmed};
-use super::stage::{Outage, Stage, WHOSE_GROUPS, wait_until};
+use super::stage::{Outage, PATIENCE, Stage, WHOSE_GROUPS, wait_until};
 use super::takeover_room::{Load, Options, Who};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -39,11 +39,11 @@ pub const SCENARIOS: &[Scenario] = &[
 const POD: Who = Who::new(50000, 0);
 /// The longest that anybody may wait, with eight workers and a server on one slow core that others use as well. It is 0.6 s in twenty kills
 /// of a release build, on a quiet machine.
-const PAUSE: Duration = Duration::from_secs(8);
-/// How long the server is away.
+const PAUSE: Duration = Duration::from_secs(30);
+/// How long the server is away, at least.
 const AWAY: Duration = Duration::from_secs(20);
 /// Within which another worker serves although the server is away, whatever the one before it waits for.
-const SUCCEEDED: Duration = Duration::from_secs(8);
+const SUCCEEDED: Duration = Duration::from_secs(30);
 /// Bytes of a long answer, and of what the kernel looks for at a time.
 const LONG: usize = 1 << 20;
 const PAGE: usize = 4096;
@@ -113,7 +113,7 @@ fn killed_over_long_answers(stage: &Stage) {
             let counts = || [0, 1, 2].map(|reader: usize| read[reader].load(Ordering::Relaxed));
             let before = counts();
             let all_read_on = || counts().iter().zip(before).all(|(now, before)| *now > before + 4);
-            let read_on = wait_until(AWAY, all_read_on).is_ok();
+            let read_on = wait_until(PATIENCE, all_read_on).is_ok();
             if read_on {
                 served.kill_worker();
             }
@@ -141,13 +141,13 @@ fn killed_while_the_server_is_away(stage: &Stage) {
     let outage = Outage::cut();
     let begun = Instant::now();
     sleep(Duration::from_secs(1));
-    // The second one finds what the first has left, and what was held up since.
+    // The second one finds what the first has left, and what was held up since. The server stays away until both are succeeded.
     for _ in 0..2 {
         let killed = Instant::now();
         served.kill_worker();
         let took = killed.elapsed();
         println!("another worker served after {took:?}");
-        assert!(took < SUCCEEDED && begun.elapsed() < AWAY, "it took {took:?}");
+        assert!(took < SUCCEEDED, "it took {took:?}");
         sleep(Duration::from_secs(1));
     }
     sleep(AWAY.saturating_sub(begun.elapsed()));

@@ -16,8 +16,8 @@ use super::journal::{Journal, Outcome};
 use super::neighbour::Neighbour;
 
 /// How long the trace of a closed file may stay: RELEASE comes after close returns, and until then an NFS client keeps
-/// a removed file under a name of its own.
-const LINGERING: Duration = Duration::from_secs(5);
+/// a removed file under a name of its own. Counted from when it is first seen: whatever shows it may have waited for a server itself.
+const LINGERING: Duration = Duration::from_secs(60);
 /// How such names begin.
 const SILLY: &str = ".nfs";
 /// New files: group-writable, so that the modes hold under rules that insist on it.
@@ -130,10 +130,10 @@ impl Desk {
 
     /// Whether the object at `path` comes to have this many names: one that was closed and removed may linger.
     pub fn comes_to_have_names(&self, path: &Path, expected: u64) -> Outcome {
-        let begun = Instant::now();
+        let mut seen = None;
         loop {
             let found = self.stat(path)?.nlink();
-            if found == expected || begun.elapsed() > LINGERING {
+            if found == expected || seen.get_or_insert_with(Instant::now).elapsed() > LINGERING {
                 return self.journal.same("number of names", path, found, expected);
             }
             sleep(Duration::from_millis(20));
@@ -156,10 +156,10 @@ impl Desk {
 
 /// Removes an empty directory; where names of closed files linger in it, in a moment.
 pub fn remove_directory(journal: &Journal, path: &Path) -> Outcome {
-    let begun = Instant::now();
+    let mut seen = None;
     while journal.may("rmdir", path, libc::ENOTEMPTY, || fs::remove_dir(path))?.is_none() {
         let (names, lingering) = names(journal, path)?;
-        if !names.is_empty() || begun.elapsed() > LINGERING {
+        if !names.is_empty() || seen.get_or_insert_with(Instant::now).elapsed() > LINGERING {
             let what = format!("not empty: {names:?}, lingering names: {lingering}");
             return Err(journal.fault("rmdir", path, &what));
         }
