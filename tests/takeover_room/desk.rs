@@ -17,7 +17,7 @@ use super::neighbour::Neighbour;
 
 /// How long the trace of a closed file may stay: RELEASE comes after close returns, and until then an NFS client keeps
 /// a removed file under a name of its own.
-const LINGERING: Duration = Duration::from_secs(5);
+const LINGERING: Duration = Duration::from_secs(60);
 /// How such names begin.
 const SILLY: &str = ".nfs";
 /// New files: group-writable, so that the modes hold under rules that insist on it.
