@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use live::mapping::with_shared_mapping;
 use live::requests::Requests;
+use live::waits::until;
 use live::{Mount, OWNER, POD, ROOT, Who};
 
 /// Several identities, each shown as itself; `data` as asked for.
@@ -261,11 +262,7 @@ fn passthrough_ends_with_the_last_close_and_leaves_nothing_registered() {
     // As many descriptors as before: what was registered was taken back.
     let daemon = mount.daemon();
     let open = || fs::read_dir(format!("/proc/{daemon}/fd")).unwrap().count();
-    let settled = (0..100).any(|_| {
-        sleep(Duration::from_millis(20));
-        open() < 40
-    });
-    assert!(settled, "{} descriptors", open());
+    until("no descriptors are left", || open() < 40);
 }
 
 #[test]

@@ -5,10 +5,11 @@
 mod live;
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Error, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
+use live::waits::until;
 use live::{AIRFLOW, Mount, POD, ROOT, TRANSPARENT, errno};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -424,20 +425,20 @@ fn a_file_of_mode_0400_can_be_written_through_the_descriptor_that_made_it() {
     });
 }
 
-/// With FUSE_ATOMIC_O_TRUNC the daemon truncates before the kernel sees that the file is a program that runs.
 /// Starts a program that was just written. ETXTBSY for a moment is another test's fork, which has our descriptor until its exec.
 fn run(command: &mut std::process::Command) -> std::process::Child {
-    for _ in 0..100 {
-        match command.spawn() {
-            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
-            started => return started.unwrap(),
+    let mut started = command.spawn();
+    until("the program is not busy any more", || {
+        let is_busy = |error: &Error| error.kind() == ErrorKind::ExecutableFileBusy;
+        if started.as_ref().is_err_and(is_busy) {
+            started = command.spawn();
         }
-    }
-    panic!("{command:?} is busy for ever");
+        !started.as_ref().is_err_and(is_busy)
+    });
+    started.unwrap()
 }
 
+/// With FUSE_ATOMIC_O_TRUNC the daemon truncates before the kernel sees that the file is a program that runs.
 #[test]
 fn a_program_that_runs_is_not_emptied_by_an_open_that_truncates() {
     let mount = Mount::of(AIRFLOW);

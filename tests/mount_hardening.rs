@@ -10,6 +10,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use live::waits::{PATIENCE, until};
 use live::{AIRFLOW, Mount, POD, ROOT, TRANSPARENT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,8 +19,6 @@ use nix::unistd::Pid;
 /// SYS_RESOURCE, MKNOD, SETFCAP.
 const NEEDED: [u32; 12] = [0, 1, 2, 3, 4, 6, 7, 19, 21, 24, 27, 31];
 const SYS_RESOURCE: u32 = 24;
-/// How long a successor may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn keeper_reserve_and_worker_have_the_capabilities_of_a_mount_and_no_others() {
@@ -46,7 +45,9 @@ fn all_are_filtered_and_every_thread_that_serves_is_held_to_a_list() {
     let (keeper, worker) = (filters(mount.keeper()), filters(mount.daemon()));
     assert_eq!((keeper, worker), (1, 4));
     for thread in fs::read_dir(format!("/proc/{}/task", mount.daemon())).unwrap() {
-        let said = Said::read(&thread.unwrap().path().join("status").display().to_string());
+        // Who has just answered `permfs status` ends meanwhile.
+        let Ok(said) = fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
+        let said = Said(parse(&said));
         assert_eq!(said.word("Seccomp_filters"), "4", "thread {}", said.word("Name"));
     }
 }
@@ -102,19 +103,11 @@ fn a_new_keeper_is_held_to_the_same_and_takes_the_mount_down_in_the_end() {
     let mount = Mount::of(AIRFLOW);
     let keeper = mount.keeper();
     kill(Pid::from_raw(keeper.try_into().unwrap()), Signal::SIGKILL).unwrap();
-    let begun = Instant::now();
-    while mount.keeper() == keeper {
-        assert!(begun.elapsed() < PATIENCE, "no new keeper");
-        sleep(Duration::from_millis(10));
-    }
+    until("a new keeper", || mount.keeper() != keeper);
     let said = Said::of(mount.keeper());
     assert_eq!((said.word("Seccomp_filters"), said.word("NoNewPrivs")), ("1", "1"));
     kill(Pid::from_raw(mount.keeper().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    let begun = Instant::now();
-    while mount.mount_line().is_some() {
-        assert!(begun.elapsed() < PATIENCE, "still mounted");
-        sleep(Duration::from_millis(10));
-    }
+    until("it is unmounted", || mount.mount_line().is_none());
 }
 
 #[test]
@@ -190,11 +183,7 @@ struct Said(BTreeMap<String, String>);
 
 impl Said {
     fn of(process: u32) -> Self {
-        Self::read(&format!("/proc/{process}/status"))
-    }
-
-    fn read(path: &str) -> Self {
-        Self(parse(&fs::read_to_string(path).unwrap()))
+        Self(parse(&fs::read_to_string(format!("/proc/{process}/status")).unwrap()))
     }
 
     fn word(&self, key: &str) -> &str {

@@ -8,9 +8,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use live::mount::permfs;
+use live::mount::{permfs, unmount_when_idle};
+use live::waits::until;
 use live::{AIRFLOW, Mount, POD, TRANSPARENT, errno};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -128,13 +128,9 @@ fn a_mount_whose_process_died_can_be_unmounted_and_mounted_again() {
     let mut mount = Mount::of(AIRFLOW);
     // All of them at once: keeper, reserve and worker are one process group.
     killpg(keeper(&mount), Signal::SIGKILL).unwrap();
-    let begun = Instant::now();
-    while fs::metadata(mount.at("x")).map_err(|error| error.raw_os_error()).err()
-        != Some(Some(libc::ENOTCONN))
-    {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the mount of a dead process still answers");
-        thread::sleep(Duration::from_millis(20));
-    }
+    until("the mount of a dead process answers no more", || {
+        fs::metadata(mount.at("x")).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    });
     assert!(mount.unmount(&[]).status.success());
     assert!(mount.mount_line().is_none());
     mount.mount(AIRFLOW);
@@ -162,7 +158,7 @@ fn a_second_mount_of_the_same_export_sees_what_the_first_wrote() {
         OpenOptions::new().append(true).open(other_target.join("f")).unwrap().write_all(b" second").unwrap();
         assert_eq!(fs::read_to_string(one.at("f")).unwrap(), "first second");
     });
-    assert!(permfs().arg("unmount").arg(&other_target).status().unwrap().success());
+    unmount_when_idle(&other_target);
 }
 
 #[test]
@@ -220,12 +216,9 @@ fn what_changes_on_the_export_shows_when_the_timeout_is_over() {
     assert!(POD.run(|| fs::metadata(mount.at("g")).unwrap().is_dir()));
 }
 
-/// The process that serves the mount, as `status --json` names it.
+/// The process that serves the mount.
 fn daemon(mount: &Mount) -> Pid {
-    let output = permfs().arg("status").arg(mount.target()).arg("--json").output().unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("status --json is JSON");
-    let pid = status[0]["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {status}"));
-    Pid::from_raw(i32::try_from(pid).unwrap())
+    Pid::from_raw(i32::try_from(mount.daemon()).unwrap())
 }
 
 fn keeper(mount: &Mount) -> Pid {
@@ -234,11 +227,7 @@ fn keeper(mount: &Mount) -> Pid {
 
 /// Waits until a process has ended.
 fn gone(pid: Pid) {
-    let begun = Instant::now();
-    while kill(pid, None).is_ok() && !is_zombie(pid) {
-        assert!(begun.elapsed() < Duration::from_secs(5), "process {pid} is still there");
-        thread::sleep(Duration::from_millis(20));
-    }
+    until(&format!("process {pid} is gone"), || kill(pid, None).is_err() || is_zombie(pid));
 }
 
 /// Where nobody reaps it (a container without an init), a process that ended stays listed.

@@ -6,9 +6,10 @@ mod live;
 mod takeover_room;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use live::connection::abort;
+use live::waits::until;
 use live::{AIRFLOW, Backing, Mount, TRANSPARENT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -63,28 +64,27 @@ fn a_mount_that_does_not_answer_any_more_is_told_and_not_waited_for() {
     drop(served);
     told(&report, "has not returned for");
     // The workers go on to their end, in this process.
-    while fs::read_dir(mount.at("room/load")).is_ok_and(|mut entries| entries.any(|entry| worker(entry.ok())))
-    {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the workers have ended", || {
+        !fs::read_dir(mount.stored("room/load")).unwrap().any(|entry| worker(&entry.unwrap()))
+    });
 }
 
 #[test]
 fn a_broken_connection_is_told() {
     let mount = Mount::on(Backing::Tmpfs, AIRFLOW);
-    let device = fs::metadata(mount.target()).unwrap().dev();
     let load = Load::start(options(&mount));
     std::thread::sleep(Duration::from_millis(300));
-    abort(device);
+    abort(&mount.target()).unwrap();
     told(&load.finish(), "Transport endpoint is not connected");
 }
 
 #[track_caller]
 fn finds_nothing_wrong(rules: &str, backing: Backing) {
     let mount = Mount::on(backing, rules);
-    let report = options(&mount).run(A_WHILE);
-    report.assert_clean();
-    assert!(report.total() > 1_000, "{}", report.to_json());
+    let load = Load::start(options(&mount));
+    std::thread::sleep(A_WHILE);
+    until("the load gets on", || load.operations() > 1_000);
+    load.finish().assert_clean();
     assert_eq!(fs::read_dir(mount.source()).unwrap().count(), 1, "only the load's room is left");
 }
 
@@ -100,8 +100,8 @@ fn told(report: &Report, words: &str) {
     assert!(report.faults.iter().any(|fault| fault.contains(words)), "{}", report.faults.join("\n"));
 }
 
-fn worker(entry: Option<fs::DirEntry>) -> bool {
-    entry.is_some_and(|entry| entry.file_name().to_string_lossy().starts_with("worker-"))
+fn worker(entry: &fs::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with("worker-")
 }
 
 /// The mount's process is stopped until this is dropped.
@@ -120,15 +120,4 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         kill(self.0, Signal::SIGCONT).unwrap();
     }
-}
-
-/// Ends the connection of the FUSE file system with this device number, as fusectl does.
-fn abort(device: u64) {
-    let room = tempfile::tempdir().unwrap();
-    let (none, flags) = (None::<&str>, nix::mount::MsFlags::empty());
-    nix::mount::mount(Some("fusectl"), room.path(), Some("fusectl"), flags, none).unwrap();
-    let minor = nix::sys::stat::minor(device);
-    let aborted = fs::write(room.path().join(minor.to_string()).join("abort"), "1");
-    nix::mount::umount2(room.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
-    aborted.unwrap();
 }

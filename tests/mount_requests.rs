@@ -205,8 +205,13 @@ fn a_mount_at_rest_has_no_requests_and_takes_no_time() {
         let rest = text.rsplit(") ").next().unwrap().split(' ').map(str::to_owned).collect::<Vec<_>>();
         rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap()
     };
-    let before = ticks();
-    sleep(Duration::from_secs(2));
-    // Hundredths of a second.
-    assert!(ticks() - before <= 2, "{} ticks in two seconds", ticks() - before);
+    // In hundredths of a second. Where others keep the processors busy, what went before comes to its end late, and the hypervisor's time is
+    // counted as ours: who works at rest does so in each of these.
+    let took = || {
+        let before = ticks();
+        sleep(Duration::from_secs(2));
+        ticks() - before
+    };
+    let least = (0..10).map(|_| took()).find(|took| *took <= 2);
+    assert!(least.is_some(), "more than two ticks in each two seconds");
 }

@@ -30,7 +30,8 @@ fn an_inode_costs_a_few_hundred_bytes_and_a_large_tree_no_time_to_mount() {
     let begin = Instant::now();
     mount.mount(TRANSPARENT);
     // Ten milliseconds where nobody else is at work.
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(mount.status()["counters"]["inodes"], 1, "the root is known, and nothing else is looked at");
     let before = memory(mount.daemon());
     let mut seen = 0;
     for directory in fs::read_dir(mount.target()).unwrap() {

@@ -1,9 +1,11 @@
 //! A mount that runs as a service outlives the service: all its processes are killed at once, and the service that is started in
 //! their place goes on with what the manager has kept. What cannot be had again is refused.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod live;
+#[path = "takeover_room/served.rs"]
+mod served;
 mod store_room;
 mod takeover_room;
 
@@ -15,10 +17,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use live::waits::until;
 use live::{AIRFLOW, Backing, Mount};
 use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, getpgid};
 use permfs::state::layout::LAYOUT;
 use rustix::fs::FlockOperation;
+use served::processes_of_the_group;
 use store_room::{Manager, Service};
 use takeover_room::fcntl::{self, Owner};
 use takeover_room::{Load, Options, Who};
@@ -74,11 +79,7 @@ impl Stage {
         self.mount.unmount_when_idle();
         assert!(service.end().success());
         assert!(self.mount.mount_line().is_none());
-        let begun = Instant::now();
-        while !self.manager.kept().is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(5), "still kept: {:?}", self.manager.kept());
-            sleep(Duration::from_millis(5));
-        }
+        until("nothing is kept", || self.manager.kept().is_empty());
     }
 }
 
@@ -200,11 +201,8 @@ fn a_lock_that_is_lost_costs_its_holder_the_file_until_that_is_opened_anew() {
             service.kill();
             let service = stage.start().ready();
             // The kernel is told a moment later.
-            let begun = Instant::now();
-            while errno(holder.write_at(b"stolen", 0)) != libc::EIO {
-                assert!(begun.elapsed() < Duration::from_secs(5), "{kind} {more}: it may go on");
-                sleep(Duration::from_millis(2));
-            }
+            let refused = || errno(holder.write_at(b"stolen", 0)) == libc::EIO;
+            until(&format!("{kind} {more}: its holder may not go on"), refused);
             assert_eq!(errno(holder.read_at(&mut [0; 4], 0)), libc::EIO, "{kind} {more}");
             assert_eq!(errno(other.write_at(b"x", 9)), libc::EIO, "whoever had it open");
             assert_eq!(errno(fcntl::lock(&holder, Owner::OpenFile, 0, 4)), libc::EIO);
@@ -235,11 +233,7 @@ fn what_is_mounted_below_source_is_kept_as_well() {
         file.write_all_at(b"before", 0).unwrap();
         file
     });
-    let begun = Instant::now();
-    while !stage.manager.kept().contains(&"permfs-mount-1".to_owned()) {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", stage.manager.kept());
-        sleep(Duration::from_millis(10));
-    }
+    until("the one below is kept", || stage.manager.kept().contains(&"permfs-mount-1".to_owned()));
     service.kill();
     let service = stage.start().ready();
     file.write_all_at(b"after", 6).unwrap();
@@ -264,11 +258,9 @@ fn a_keeper_or_worker_that_dies_alone_is_no_affair_of_the_managers() {
                 let _ = waitpid(process, None);
             }
         }
-        let begun = Instant::now();
-        while !is_served_by_others(&stage, worker, keeper) {
-            assert!(begun.elapsed() < Duration::from_secs(10));
-            sleep(Duration::from_millis(10));
-        }
+        until("others serve and keep", || is_served_by_others(&stage, worker, keeper));
+        // Else the next kill would leave nobody to keep it.
+        until("another is in reserve", || processes_of_the_mount(&stage) == 3);
         POD.run(|| fs::write(stage.at("f"), "x").unwrap());
     }
     stage.mount.unmount_when_idle();
@@ -279,6 +271,12 @@ fn is_served_by_others(stage: &Stage, worker: u32, keeper: u32) -> bool {
     let Ok(status) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { return false };
     let is_new = |key: &str, old: u32| status[0][key].as_u64().is_some_and(|new| new != u64::from(old));
     status[0]["state"] == "serving" && is_new("pid", worker) && is_new("keeper_pid", keeper)
+}
+
+/// Keeper, reserve and worker: all of the mount's process group.
+fn processes_of_the_mount(stage: &Stage) -> usize {
+    let keeper = Pid::from_raw(i32::try_from(stage.mount.keeper()).unwrap());
+    processes_of_the_group(getpgid(Some(keeper)).unwrap())
 }
 
 #[test]
@@ -337,14 +335,8 @@ fn a_memory_that_cannot_be_read_is_refused_with_what_to_do() {
 /// What a start says that fails.
 #[track_caller]
 fn refused_with(service: Service) -> String {
-    let begun = service.said().len();
-    let log = |service: &Service| service.said()[begun..].to_owned();
-    let ends = Instant::now();
-    while !log(&service).contains("permfs unmount") {
-        assert!(ends.elapsed() < Duration::from_secs(10), "{}", log(&service));
-        sleep(Duration::from_millis(5));
-    }
-    let said = log(&service);
+    until("it says what to do", || service.said_itself().contains("permfs unmount"));
+    let said = service.said_itself();
     assert!(!service.end().success());
     said
 }

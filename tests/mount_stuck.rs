@@ -11,22 +11,30 @@ use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use live::connection::{abort, waiting};
 use live::mount::permfs;
+use live::waits::until;
 use live::{AIRFLOW, Backing, Mount, POD, TRANSPARENT};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Within which the mount answers beside a process that cannot end: its keeper looks once a second,
-/// and its successor may close for another one what was left.
-const SOON: Duration = Duration::from_secs(5);
-/// Within which everything is through once nothing is in the way.
-const HEALED: Duration = Duration::from_secs(10);
+/// Within which the mount answers beside a process that cannot end, on a machine that is busy: its keeper looks once a second,
+/// and its successor may close for another one what was left. What waits for a server is not done before that is healed.
+const SOON: Duration = Duration::from_secs(20);
+/// When the servers are healed for which somebody waits who should not.
+const HEALED: Duration = Duration::from_secs(30);
+/// Within which `permfs status` answers (README).
+const ANSWERED: Duration = Duration::from_secs(5);
+
+/// One at a time: a process that another test starts has this one's files open until it executes something, and waits to close them
+/// where that hangs.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A mount `pods` whose export has a directory `fine/` of its own, and on `hung/` a second mount, which has a third one on
 /// `hung/in/`. Either can be stopped. A request that the second one has read and does not answer is waited for by the kernel
@@ -40,10 +48,12 @@ struct Stage {
     /// Where the pods' mount says who serves it. Nobody is started to be asked while something hangs: a new process begins by closing
     /// its copies of all open files.
     record: PathBuf,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Stage {
     fn new() -> Self {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let beneath = format!(
             "{TRANSPARENT}\n[profile.transparent.cache]\ndata = \"none\"\n[profile.transparent.locks]\nscope = \"node\"\n"
         );
@@ -58,7 +68,7 @@ impl Stage {
         pods.mount(&format!("{AIRFLOW}\n[profile.airflow.cache]\ndata = \"page\"\nattr_timeout = \"1h\"\n"));
         let servers = [second.daemon(), third.daemon()];
         let record = live::mount::runtime_dir().join(pods.keeper().to_string()).join("mount.json");
-        Self { pods, second, third, servers, record }
+        Self { pods, second, third, servers, record, _turn }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -141,32 +151,6 @@ impl Drop for Stage {
     }
 }
 
-/// Does something with the directory that the kernel has for the connection of a FUSE mount (Documentation/filesystems/fuse.rst).
-fn connection<T>(target: &Path, act: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let line = mounts.lines().find(|line| line.split(' ').nth(4) == target.to_str());
-    let minor = line.and_then(|line| line.split(' ').nth(2)?.split(':').nth(1)).unwrap_or_default();
-    let all = tempfile::tempdir()?;
-    mount(Some("none"), all.path(), Some("fusectl"), MsFlags::empty(), None::<&str>)?;
-    let done = act(&all.path().join(minor));
-    umount2(all.path(), MntFlags::MNT_DETACH)?;
-    done
-}
-
-/// Ends the connection of a FUSE mount.
-fn abort(target: &Path) -> std::io::Result<()> {
-    connection(target, |connection| fs::write(connection.join("abort"), "1"))
-}
-
-/// How many requests of a FUSE mount have no answer.
-fn waiting(target: &Path) -> usize {
-    connection(target, |connection| fs::read_to_string(connection.join("waiting")))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
-}
-
 fn bind(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
@@ -193,15 +177,6 @@ fn states(process: u32) -> Vec<u8> {
     tasks.filter_map(|task| state(task.ok()?)).collect()
 }
 
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < HEALED, "not so: {what}");
-        sleep(Duration::from_millis(10));
-    }
-}
-
 fn lock(file: &File, kind: i32) {
     let kind = libc::c_short::try_from(kind).unwrap();
     let whole = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
@@ -220,6 +195,10 @@ fn a_thread_that_waits_for_a_page_that_its_successor_must_fill_keeps_nobody_from
     lock(&file, libc::F_UNLCK);
     // A read asks for attributes that the kernel does not know.
     file.metadata().unwrap();
+    // A close that is under way would be taken for the READ.
+    for mount in [&stage.pods, &stage.second] {
+        until("nothing is under way", || waiting(&mount.target()) == 0);
+    }
     stop(stage.servers[0]);
     // A READ that nobody answers: its pages are locked.
     let (reader, locker) = (Arc::clone(&file), file);
@@ -271,8 +250,10 @@ fn a_worker_that_the_server_holds_on_to_is_succeeded_and_its_requests_are_done_o
     let mut dies = shell("WAIT; exec cat \"$1\"/never");
     // The first one opens its file.
     sleep(Duration::from_secs(1));
+    until("nothing is under way", || waiting(&stage.third.target()) == 0);
     stop(stage.servers[1]);
     fs::write(&go, "").unwrap();
+    until("the second one has read what it cannot answer", || waiting(&stage.third.target()) > 0);
     sleep(Duration::from_secs(1));
     // From now on it does not see either that those whom it serves are dying.
     stop(stage.servers[0]);
@@ -286,7 +267,7 @@ fn a_worker_that_the_server_holds_on_to_is_succeeded_and_its_requests_are_done_o
     let begin = Instant::now();
     let status = permfs().args(["status", "--json"]).arg(stage.pods.target()).output().unwrap();
     assert!(String::from_utf8_lossy(&status.stdout).contains("serving"), "{status:?}");
-    assert!(begin.elapsed() < SOON);
+    assert!(begin.elapsed() < ANSWERED);
     dies.kill().unwrap();
     until("a killed caller goes away", || dies.try_wait().unwrap().is_some());
     assert!(callers.iter_mut().all(|caller| caller.try_wait().unwrap().is_none()), "they wait");

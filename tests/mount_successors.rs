@@ -8,8 +8,6 @@ mod live;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use live::mount::permfs;
 use live::{AIRFLOW, Backing, Mount, Who};
@@ -121,11 +119,7 @@ fn status(mount: &Mount) -> Option<(u32, u32)> {
 
 #[track_caller]
 fn until(holds: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "nobody took over");
-        sleep(Duration::from_millis(5));
-    }
+    live::waits::until("somebody takes over", holds);
 }
 
 fn live_control(mount: &Mount) -> std::path::PathBuf {

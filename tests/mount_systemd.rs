@@ -56,10 +56,8 @@ fn a_mount_that_loses_its_keeper_stays_the_unit_that_it_was() {
     let mut log =
         live::POD.run(|| OpenOptions::new().append(true).create(true).open(machine.at("log")).unwrap());
     for line in 0..3 {
-        let keeper = machine.show("MainPID");
         machine.kill_main();
         writeln!(log, "line {line}").unwrap();
-        until("another process is the main one", || !["0", &keeper].contains(&&*machine.show("MainPID")));
     }
     assert_eq!((&*machine.show("ActiveState"), &*machine.show("NRestarts")), ("active", "0"));
     assert_eq!(machine.show("NFileDescriptorStore"), KEPT, "kept as before");
@@ -77,7 +75,6 @@ fn who_unmounts_by_hand_ends_the_unit_also_after_its_keeper_was_killed() {
     let machine = Machine::with(AIRFLOW);
     machine.start();
     machine.kill_main();
-    until("another process is the main one", || machine.show("MainPID") != "0");
     machine.unmount();
     until("the unit ends", || machine.show("ActiveState") == "inactive");
     std::thread::sleep(Duration::from_secs(1));

@@ -4,11 +4,13 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod connection;
 pub mod mapping;
 pub mod mount;
 pub mod requests;
 pub mod stat;
 pub mod tree;
+pub mod waits;
 pub mod who;
 
 pub use mount::{Backing, Mount};

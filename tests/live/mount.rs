@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
-/// How long a mount may stay in use by what a test has left behind.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::waits::PATIENCE;
 
 /// What the export lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,16 +126,31 @@ impl Mount {
 
     /// The process that serves the mount.
     pub fn daemon(&self) -> u32 {
-        let output = permfs().args(["status", "--json"]).arg(self.target()).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        status[0]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+        self.pid("pid")
     }
 
     /// The process that keeps the mount.
     pub fn keeper(&self) -> u32 {
-        let output = permfs().args(["status", "--json"]).arg(self.target()).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        status[0]["keeper_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+        self.pid("keeper_pid")
+    }
+
+    fn pid(&self, key: &str) -> u32 {
+        self.status()[key].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+    }
+
+    /// What `permfs status --json` tells of it, once its process answers. One that has just begun may answer requests already, and
+    /// this not yet: until then the one before it is told.
+    pub fn status(&self) -> serde_json::Value {
+        let begun = Instant::now();
+        loop {
+            let output = permfs().args(["status", "--json"]).arg(self.target()).output().unwrap();
+            let status = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default();
+            if status[0]["state"] == "serving" {
+                return status[0].clone();
+            }
+            assert!(begun.elapsed() < PATIENCE, "{status} {}", String::from_utf8_lossy(&output.stderr));
+            sleep(Duration::from_millis(10));
+        }
     }
 
     /// The directory that is exported.
@@ -169,22 +183,9 @@ impl Mount {
         permfs().arg("unmount").arg(self.target()).args(arguments).output().expect("permfs runs")
     }
 
-    /// `permfs unmount`, again while it is in use: a child that another test's thread has just forked holds a copy of
-    /// every open file until it executes something.
+    /// [`unmount_when_idle`] of this mount.
     pub fn unmount_when_idle(&self) {
-        let begun = Instant::now();
-        loop {
-            let output = self.unmount(&[]);
-            if output.status.success() {
-                return;
-            }
-            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(
-                complaint.contains("busy") && begun.elapsed() < PATIENCE,
-                "permfs unmount failed: {complaint}"
-            );
-            sleep(Duration::from_millis(20));
-        }
+        unmount_when_idle(&self.target());
     }
 
     /// This mount's line of /proc/self/mounts; none where it is not mounted.
@@ -204,6 +205,24 @@ impl Drop for Mount {
         for directory in self.below.iter().rev() {
             let _ = umount2(directory, MntFlags::MNT_DETACH);
         }
+    }
+}
+
+/// `permfs unmount`, again while it is in use: a child that another test's thread has just forked holds a copy of every open file
+/// until it executes something.
+pub fn unmount_when_idle(target: &Path) {
+    let begun = Instant::now();
+    loop {
+        let output = permfs().arg("unmount").arg(target).output().expect("permfs runs");
+        if output.status.success() {
+            return;
+        }
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            complaint.contains("busy") && begun.elapsed() < PATIENCE,
+            "permfs unmount failed: {complaint}"
+        );
+        sleep(Duration::from_millis(20));
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::mount::{Mount, permfs};
+use super::connection::waiting;
+use super::mount::Mount;
+use super::waits::until;
 
 /// Counts from the moment it is made.
 pub struct Requests<'a> {
@@ -40,10 +42,10 @@ impl Made {
     }
 }
 
+/// Once all are counted that were made: nobody waits for the RELEASE of a close, and the daemon may not have read it yet.
 fn counted(mount: &Mount) -> BTreeMap<String, u64> {
-    let output = permfs().args(["status", "--json"]).arg(mount.target()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let kinds = &status[0]["counters"]["by_opcode"];
+    until("no request is under way", || waiting(&mount.target()) == 0);
+    let status = mount.status();
+    let kinds = &status["counters"]["by_opcode"];
     kinds.as_object().unwrap().iter().map(|(kind, count)| (kind.clone(), count.as_u64().unwrap())).collect()
 }

@@ -20,8 +20,7 @@ use nix::unistd::Pid;
 use permfs::sys::{descriptors, passing};
 
 use crate::live::mount::permfs;
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::live::waits::PATIENCE;
 
 /// The manager of one service: a thread with a table of open files of its own. Its children must have no file of the mount open that
 /// they are to serve, as those of the test's other threads would: to close one they would wait for themselves.
@@ -51,8 +50,9 @@ pub struct Service {
     main: Child,
     log: PathBuf,
     seen: Arc<Mutex<Seen>>,
-    /// Messages before it was started.
+    /// Messages, and bytes of the log, before it was started.
     before: usize,
+    log_before: usize,
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
@@ -100,15 +100,17 @@ impl Manager {
         let mut words = vec![program.get_program().to_owned(), "mount".into(), "--foreground".into()];
         words.extend([source.into(), target.into(), "--config".into(), config.into()]);
         let told_in = log.clone();
-        let (main, before) = self.on_its_thread(move |seen| {
+        let (main, before, log_before) = self.on_its_thread(move |seen| {
             seen.forget_what_has_ended();
             let names: Vec<_> = seen.kept.iter().map(|kept| kept.name.as_str()).collect();
             command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
-            command.stderr(OpenOptions::new().create(true).append(true).open(told_in).unwrap());
+            let log = OpenOptions::new().create(true).append(true).open(told_in).unwrap();
+            let log_before = usize::try_from(log.metadata().unwrap().len()).unwrap();
+            command.stderr(log);
             let (script, _open) = seen.begin();
-            (command.arg("-c").arg(script).args(words).spawn().unwrap(), seen.told.len())
+            (command.arg("-c").arg(script).args(words).spawn().unwrap(), seen.told.len(), log_before)
         });
-        Service { main, log, seen: Arc::clone(&self.seen), before }
+        Service { main, log, seen: Arc::clone(&self.seen), before, log_before }
     }
 
     fn on_its_thread<T: Send + 'static>(&self, act: impl FnOnce(&mut Seen) -> T + Send + 'static) -> T {
@@ -129,15 +131,23 @@ fn work(path: &Path, seen: &Mutex<Seen>, errands: &Receiver<Errand>) {
     let socket = UnixDatagram::bind(path).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
     loop {
-        while let Ok((words, fds)) = passing::receive(socket.as_fd(), 4096) {
-            lock(seen).hear(&String::from_utf8(words).unwrap(), fds);
-        }
+        hear_all(&socket, seen);
         match errands.try_recv() {
-            Ok(errand) => errand(),
+            Ok(errand) => {
+                // What was said before it: the last words of a service that was killed are not the next one's.
+                hear_all(&socket, seen);
+                errand();
+            }
             Err(TryRecvError::Empty) => {}
             // What it keeps is open in its own table alone.
             Err(TryRecvError::Disconnected) => return lock(seen).kept.clear(),
         }
+    }
+}
+
+fn hear_all(socket: &UnixDatagram, seen: &Mutex<Seen>) {
+    while let Ok((words, fds)) = passing::receive(socket.as_fd(), 4096) {
+        lock(seen).hear(&String::from_utf8(words).unwrap(), fds);
     }
 }
 
@@ -200,6 +210,11 @@ impl Service {
     /// What it has logged, it and those before it.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// What it has logged, and nobody before it.
+    pub fn said_itself(&self) -> String {
+        self.said()[self.log_before..].to_owned()
     }
 
     /// kill -9 of all its processes at once; returns when they are gone.

@@ -14,7 +14,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::live::mount::{permfs, require_root_and_fuse};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A systemd begins, and a unit has a minute and a half to start.
+const PATIENCE: Duration = Duration::from_secs(120);
 const UNIT: &str = "permfs@test";
 /// Whatever the unit asks for beside itself.
 const TARGETS: [&str; 8] =
@@ -107,9 +108,21 @@ impl Machine {
         assert!(self.run(&["kill", "--signal=KILL", UNIT]).status.success());
     }
 
-    /// kill -9 of the process that systemd takes for the main one.
+    /// kill -9 of the process that systemd takes for the main one, once another is in reserve for it, which one that has just taken its
+    /// place need not have yet. Returns when systemd knows the next one.
+    #[track_caller]
     pub fn kill_main(&self) {
+        until("keeper, reserve and worker are there", || self.processes() >= 3);
+        let keeper = self.show("MainPID");
         assert!(self.run(&["kill", "--signal=KILL", "--kill-who=main", UNIT]).status.success());
+        until("another process is the main one", || !["0", &keeper].contains(&&*self.show("MainPID")));
+    }
+
+    /// How many the unit has.
+    fn processes(&self) -> usize {
+        let group = self.show("ControlGroup");
+        let own = own_cgroup(self.room.path()).join(group.trim_start_matches('/'));
+        fs::read_to_string(own.join("cgroup.procs")).unwrap_or_default().lines().count()
     }
 
     /// One property of the unit.

@@ -14,9 +14,9 @@ use nix::unistd::{Pid, getpgid};
 use super::takeover_room::{Load, Report};
 
 /// How long a successor may take to say that it serves, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the load may take to get on between two blows.
-const PROGRESS: Duration = Duration::from_secs(60);
+const PROGRESS: Duration = Duration::from_secs(120);
 
 /// A mount, and the program that is asked of it.
 pub struct Served {
@@ -32,7 +32,7 @@ pub struct Pids {
 }
 
 /// What grows where something is left behind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vitals {
     /// Open files of the worker.
     pub open_files: usize,
@@ -85,7 +85,10 @@ impl Served {
 
     /// kill -9 of the keeper; returns when another one keeps. The worker goes on.
     pub fn kill_keeper(&self) {
-        let before = self.wait_for(|_| true);
+        // One that has just taken another's place may have nobody in reserve yet: who kills that one kills the mount.
+        let has_reserve =
+            |pids: &Pids| getpgid(Some(pids.keeper)).is_ok_and(|group| processes_of_the_group(group) >= 3);
+        let before = self.wait_for(has_reserve);
         kill(before.keeper, Signal::SIGKILL).unwrap();
         let after = self.wait_for(|pids| pids.keeper != before.keeper);
         assert_eq!(after.worker, before.worker, "the worker goes on");
@@ -115,11 +118,22 @@ impl Served {
         }
     }
 
-    /// Once the kernel has forgotten what it need not know.
+    /// Once the kernel has forgotten what it need not know, and nothing changes any more: forgets and closes are sent in the
+    /// background.
     pub fn vitals(&self) -> Vitals {
         fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
-        // Forgets are sent in the background.
-        sleep(Duration::from_millis(500));
+        let what_changes = |vitals: &Vitals| (vitals.processes, vitals.inodes, vitals.open);
+        let (begun, mut latest) = (Instant::now(), self.look());
+        loop {
+            sleep(Duration::from_millis(500));
+            let before = std::mem::replace(&mut latest, self.look());
+            if what_changes(&before) == what_changes(&latest) || begun.elapsed() > PATIENCE {
+                return latest;
+            }
+        }
+    }
+
+    fn look(&self) -> Vitals {
         let pids = self.wait_for(|_| true);
         let status = self.status().expect("it has just answered");
         let count = |name: &str| status["counters"][name].as_u64().expect("a counter");
@@ -155,7 +169,11 @@ pub fn assert_unharmed(served: &Served, report: &Report, pause: Duration, before
     report.assert_clean();
     let (kind, worst) = report.worst_pause();
     assert!(worst < pause, "a {kind} took {worst:?} under seed {}", report.seed);
-    let after = served.vitals();
+    let (begun, mut after) = (Instant::now(), served.vitals());
+    // What nobody waits for may come late where others keep the processors busy.
+    while !is_flat(before, after) && begun.elapsed() < PATIENCE {
+        after = served.vitals();
+    }
     println!("{} operations, worst pause {worst:?} ({kind}); {before:?} -> {after:?}", report.total());
     assert_flat(before, after);
 }
@@ -163,11 +181,15 @@ pub fn assert_unharmed(served: &Served, report: &Report, pause: Duration, before
 /// Nothing has grown between two rests.
 #[track_caller]
 pub fn assert_flat(before: Vitals, after: Vitals) {
-    assert!(after.open_files <= before.open_files + SLACK_FILES, "{before:?} -> {after:?}");
-    assert_eq!(after.processes, before.processes, "processes of the mount");
-    assert!(after.inodes <= before.inodes + SLACK_INODES, "{before:?} -> {after:?}");
-    assert_eq!(after.open, before.open, "open files");
-    assert!(after.memory <= before.memory + SLACK_MEMORY, "{before:?} -> {after:?}");
+    assert!(is_flat(before, after), "{before:?} -> {after:?}");
+}
+
+fn is_flat(before: Vitals, after: Vitals) -> bool {
+    after.open_files <= before.open_files + SLACK_FILES
+        && after.processes == before.processes
+        && after.inodes <= before.inodes + SLACK_INODES
+        && after.open == before.open
+        && after.memory <= before.memory + SLACK_MEMORY
 }
 
 /// Descriptors that are cached: 64 of listings, one for each of at most 64 threads, and those of directories in use.
@@ -178,10 +200,12 @@ const SLACK_INODES: u64 = 8;
 const SLACK_MEMORY: u64 = 32 * 1024;
 
 /// Those that have ended are not counted: it is init's to take note of them, when it likes.
-fn processes_of_the_group(group: Pid) -> usize {
+pub fn processes_of_the_group(group: Pid) -> usize {
     let stats = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         entry.file_name().to_str()?.parse::<u32>().ok()?;
-        fs::read_to_string(entry.path().join("stat")).ok()
+        // Of a process that is in the middle of an execve(2) anything else cannot be read, and who asks waits with it.
+        let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
+        comm.starts_with("permfs").then(|| fs::read_to_string(entry.path().join("stat")).ok())?
     });
     let belongs = |stat: &String| {
         // After the name in parentheses: state, parent, group.
