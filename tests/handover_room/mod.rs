@@ -20,7 +20,8 @@ use crate::live::AIRFLOW;
 
 /// One node at a time: a pause is to be the mount's, not another load's.
 static TURN: Mutex<()> = Mutex::new(());
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what must come may take. A mount that was not taken over is tried again after half a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A node with an export of 2001:2001.
 pub struct Node {
