@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use handover_room::{Container, Node, until};
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
+use nix::unistd::Pid;
 use permfs::state::layout::LAYOUT;
 use permfs::sys::{descriptors, passing};
 use takeover_room::fcntl::{Owner, lock, unlock};
@@ -168,10 +170,14 @@ fn a_container_that_is_killed_while_it_takes_a_mount_over_leaves_it_to_the_old_o
     let meeting = node.claim().join("handover");
     let load = under_load(&target);
     for _ in 0..5 {
+        // Or it may be through with it by the time it is killed, and nobody would be left. Nothing is started while the keeper stands
+        // still: a child would wait to close what the load has open.
+        let keeper = old.process(&serving(&node, &target)["keeper_pid"]);
+        stop(keeper);
         let next = node.start(ENOUGH);
-        // The worker has yet to stop.
         until("it waits for the old keeper", || meeting.exists());
         next.kill();
+        kill(keeper, Signal::SIGCONT).unwrap();
         until("somebody serves", || node.upgrades(&target) == Some(0));
         progress(&load);
         until("the old host answers", || node.host().ready().is_ok());
@@ -179,6 +185,14 @@ fn a_container_that_is_killed_while_it_takes_a_mount_over_leaves_it_to_the_old_o
     finish(load);
     node.host().unpublish(target).unwrap();
     old.kill();
+}
+
+/// Returns when the process, which has one thread, stands still.
+fn stop(process: Pid) {
+    kill(process, Signal::SIGSTOP).unwrap();
+    until("it stands still", || {
+        fs::read_to_string(format!("/proc/{process}/stat")).unwrap().contains(") T ")
+    });
 }
 
 /// How far a new side gets that is then gone.

@@ -187,6 +187,20 @@ impl Container {
         enter
     }
 
+    /// The process that has this number in it.
+    pub fn process(&self, inside: &serde_json::Value) -> Pid {
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(self.init());
+        let is_it = |&pid: &i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            numbers.is_some_and(|numbers| numbers.ends_with(&format!("\t{inside}"))) && namespace(pid) == own
+        };
+        let names = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        let all = names.filter_map(|name| name.to_str()?.parse().ok());
+        Pid::from_raw(all.into_iter().find(is_it).expect("it is there"))
+    }
+
     /// SIGTERM, as kubelet sends it to a container's first process.
     pub fn ask_to_end(&self) {
         kill(Pid::from_raw(self.init()), Signal::SIGTERM).unwrap();
