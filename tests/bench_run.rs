@@ -8,11 +8,12 @@ mod live;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use bench_room::{Room, assert_empty, bench, complaint};
 use live::mount::permfs;
-use live::{AIRFLOW, Mount, TRANSPARENT};
+use live::{AIRFLOW, Mount, TRANSPARENT, copy_program};
 use serde_json::Value;
 
 /// Rows that need no waiting, for tests of something else.
@@ -85,7 +86,7 @@ fn a_pod_that_cannot_reach_the_source_measures_the_mount_alone() {
     fs::set_permissions(room.source(), fs::Permissions::from_mode(0o700)).unwrap();
     // A copy, since a pod's user may not pass through the directories to the one under test.
     let program = room.file("permfs");
-    fs::copy(permfs().get_program(), &program).unwrap();
+    copy_program(Path::new(permfs().get_program()), &program);
     let gate = room.file("gate.toml");
     fs::write(&gate, "append = 0.1\n").unwrap();
     let mut command = Command::new(&program);

@@ -15,6 +15,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_permfs");
+/// How long what must come may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who makes a mount namespace copies the mounts of all tests, which then end later than they should: that test is alone.
 static MOUNTS: RwLock<()> = RwLock::new(());
@@ -22,6 +24,8 @@ static MOUNTS: RwLock<()> = RwLock::new(());
 enum Beside {
     Others(#[expect(unused)] RwLockReadGuard<'static, ()>),
     Nobody(#[expect(unused)] RwLockWriteGuard<'static, ()>),
+    /// A first place of the same test has its turn.
+    Another,
 }
 
 /// An export of 2001:2001 and a place to mount it. Whatever is still mounted at the end is detached.
@@ -37,6 +41,12 @@ impl Place {
 
     fn alone() -> Self {
         Self::beside(Beside::Nobody(MOUNTS.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Another one for the same test, dropped before the first. To ask for a second turn would be to wait for who waits to be alone,
+    /// and they for the first.
+    fn another(&self) -> Self {
+        Self::beside(Beside::Another)
     }
 
     fn beside(beside: Beside) -> Self {
@@ -116,7 +126,7 @@ fn is_mounted(path: &Path) -> bool {
 fn eventually(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{what} did not come");
+        assert!(begin.elapsed() < PATIENCE, "{what} did not come");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -124,6 +134,16 @@ fn eventually(what: &str, condition: impl Fn() -> bool) {
 fn is_alive(pid: i32) -> bool {
     // A zombie's parent may be slow to collect it.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Returns when every thread stands still: until then one may answer.
+fn stop(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    eventually("the stop of every thread", || {
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(|thread| {
+            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
+        })
+    });
 }
 
 #[test]
@@ -239,13 +259,14 @@ fn a_stopped_process_is_told_and_taken_down() {
     let place = Place::new();
     place.mount();
     let pid = place.pid();
-    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    stop(pid);
     let begin = Instant::now();
     assert_eq!(place.status()[0]["state"], "not answering");
     assert!(begin.elapsed() < Duration::from_secs(5));
     place.done(&["unmount", "target"]);
     place.assert_nothing_is_left();
-    assert!(!is_alive(pid));
+    // Killed: it lets go of its files a moment before it is a zombie.
+    eventually("the end of the process", || !is_alive(pid));
 }
 
 #[test]
@@ -253,12 +274,7 @@ fn whoever_waits_for_a_stopped_process_is_named_and_let_go() {
     let place = Place::new();
     place.mount();
     let pid = place.pid();
-    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
-    eventually("the stop of every thread", || {
-        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(|thread| {
-            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
-        })
-    });
+    stop(pid);
     let mut user = Command::new("ls").arg(place.path("target/name")).stderr(Stdio::null()).spawn().unwrap();
     let said = || place.refused(&["unmount", "target"]);
     let waits = format!("pid {} (ls) waits for the answer", user.id());
@@ -318,10 +334,11 @@ fn a_signal_ends_a_mount_in_use_too() {
 /// next one.
 #[test]
 fn a_process_that_is_late_leaves_the_next_mount_alone() {
-    let (first, second) = (Place::new(), Place::new());
+    let first = Place::new();
+    let second = first.another();
     first.mount();
     let pid = first.pid();
-    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    stop(pid);
     // umount(8) would look at the mount point, and wait.
     nix::mount::umount(&first.path("target")).unwrap();
     second.mount();

@@ -146,7 +146,9 @@ fn without_privilege_a_mount_is_refused() {
     let place = Place::new();
     let run = fs::canonicalize(BINARY).unwrap();
     let copy = place.path("permfs");
-    fs::copy(run, &copy).unwrap();
+    // By another process: where this one has it open for writing, so has for a moment every child that another thread forks,
+    // and execve(2) says ETXTBSY.
+    assert!(Command::new("cp").args([&run, &copy]).status().unwrap().success());
     let mut command = Command::new(&copy);
     // The temporary directory is root's own: hand it over.
     std::os::unix::fs::chown(place.path(""), Some(65534), Some(65534)).unwrap();

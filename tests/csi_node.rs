@@ -11,9 +11,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use csi_room::{Node, RULES, as_pod, capability_with, done_as_pod, text};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use permfs::csi::spec::volume_capability::access_mode::Mode;
 use tonic::Code;
+
+/// How long what must come may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_pod_writes_as_its_own_id_and_the_export_has_the_mapped_one() {
@@ -67,7 +70,7 @@ fn killing_the_plugin_ten_times_disturbs_no_writer() {
     let target = node.target("one");
     node.calls.publish(node.request("vol", &target)).unwrap();
     let script = format!(
-        "i=0; while [ $i -lt 100000 ] && [ ! -e {0}/stop ]; do echo $i >> {0}/log || exit 9; i=$((i+1)); done",
+        "i=0; while [ ! -e {0}/stop ]; do echo $i >> {0}/log || exit 9; i=$((i+1)); done",
         target.display()
     );
     let mut writer = Command::new("setpriv")
@@ -83,7 +86,7 @@ fn killing_the_plugin_ten_times_disturbs_no_writer() {
         let begin = Instant::now();
         let now = || fs::read_to_string(export.join("log")).map_or(0, |text| text.lines().count());
         while now() <= before {
-            assert!(begin.elapsed() < Duration::from_secs(10), "the writer stands still after kill {round}");
+            assert!(begin.elapsed() < PATIENCE, "the writer stands still after kill {round}");
             sleep(Duration::from_millis(5));
         }
         before = now();
@@ -140,13 +143,7 @@ fn a_crashed_daemon_touches_its_own_volume_alone_and_unpublish_ends() {
     }
     node.crash_daemon(&one);
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", other.display()));
-    let wait = Instant::now();
-    let condition = loop {
-        let condition = node.calls.stats("vol-1", &one).unwrap().volume_condition.unwrap();
-        if condition.abnormal || wait.elapsed() > Duration::from_secs(5) {
-            break condition;
-        }
-    };
+    let condition = node.calls.stats("vol-1", &one).unwrap().volume_condition.unwrap();
     assert!(condition.abnormal && condition.message.contains("ended"), "{condition:?}");
     node.calls.unpublish("vol-1", &one).unwrap();
     assert!(!one.exists());
@@ -160,7 +157,6 @@ fn a_volume_whose_daemon_crashed_is_shown_again_by_the_next_publish() {
     let request = node.request("vol", &target);
     node.calls.publish(request.clone()).unwrap();
     node.crash_daemon(&target);
-    sleep(Duration::from_millis(200));
     node.calls.publish(request).unwrap();
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));
     assert_eq!(node.status().len(), 1);
@@ -171,7 +167,7 @@ fn unpublish_and_stats_end_where_the_daemon_is_stopped() {
     let node = Node::new();
     let target = node.target("one");
     node.calls.publish(node.request("vol", &target)).unwrap();
-    kill(node.daemon(&target), Signal::SIGSTOP).unwrap();
+    csi_room::stop(node.daemon(&target));
     let begin = Instant::now();
     for _ in 0..3 {
         let condition = node.calls.stats("vol", &target).unwrap().volume_condition.unwrap();
@@ -377,7 +373,7 @@ fn changed_rules_reach_the_volumes_that_are_shown_and_a_bad_file_leaves_them_as_
     let within = |what: &str, holds: &dyn Fn() -> bool| {
         let begin = Instant::now();
         while !holds() {
-            assert!(begin.elapsed() < Duration::from_secs(40), "{what} does not come:\n{}", node.logs());
+            assert!(begin.elapsed() < PATIENCE, "{what} does not come:\n{}", node.logs());
             sleep(Duration::from_millis(100));
         }
     };
@@ -570,7 +566,6 @@ fn a_mount_of_which_nothing_is_known_is_kept_where_it_answers_and_made_anew_wher
         assert!(!csi_room::is_gone(process), "it served");
     }
     node.crash_daemon(&target);
-    sleep(Duration::from_millis(300));
     node.forget();
     node.calls.publish(request).unwrap();
     done_as_pod(50000, 0, "", &format!("echo hi > {}/file", target.display()));

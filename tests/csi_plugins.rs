@@ -5,16 +5,19 @@
 mod csi_room;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use csi_room::{Node, done_as_pod};
 use nix::sys::signal::{Signal, kill};
 use tonic::Code;
 
-/// An address that nobody has.
+/// An address that nobody has: each of the node's own is asked for a free port once, so that no other test is given the same.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU8 = AtomicU8::new(2);
+    let own = Ipv4Addr::new(127, 0, 0, NEXT.fetch_add(1, Ordering::Relaxed));
+    TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
 }
 
 fn asked(address: SocketAddr, request: &str) -> String {
@@ -41,7 +44,7 @@ fn two_plugins_on_one_host_do_everything_once() {
                 for calls in [&node.calls, &second.calls] {
                     let target = node.target(&pod.to_string());
                     let request = node.request("vol", &target);
-                    scope.spawn(move || match calls.publish(request) {
+                    scope.spawn(move || match calls.publish_once(request) {
                         Ok(_) => {}
                         Err(refused) => assert_eq!(refused.code(), Code::Aborted, "{refused:?}"),
                     });
@@ -83,7 +86,7 @@ fn prometheus_is_told_of_every_volume_and_of_a_process_that_does_not_answer() {
     assert!(told.contains("operation=\"create\"} 1\n"), "{told}");
 
     let process = node.daemon(&stuck);
-    kill(process, Signal::SIGSTOP).unwrap();
+    csi_room::stop(process);
     let begin = Instant::now();
     let told = metrics(address);
     kill(process, Signal::SIGCONT).unwrap();
@@ -129,6 +132,6 @@ fn a_client_whose_header_never_ends_is_hung_up_on_though_it_keeps_sending() {
         if connection.write_all(b"x: y\r\n").is_err() {
             break;
         }
-        assert!(begin.elapsed() < Duration::from_secs(10), "still listened to");
+        assert!(begin.elapsed() < Duration::from_secs(30), "still listened to");
     }
 }

@@ -300,7 +300,7 @@ fn wait_for(fs: &Fs, handle: FileHandleId, lock: &LockRequest, id: u64) -> mpsc:
     answered
 }
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 const A_MOMENT: Duration = Duration::from_millis(50);
 
 #[test]

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use handover_room::{Container, Node, until};
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
+use nix::unistd::Pid;
 use permfs::state::layout::LAYOUT;
 use permfs::sys::{descriptors, passing};
 use takeover_room::fcntl::{Owner, lock, unlock};
@@ -142,7 +144,9 @@ fn a_container_that_cannot_take_a_mount_over_leaves_it_to_the_old_one_and_says_w
     // The old container is to end, and cannot yet.
     old.ask_to_end();
     progress(&load);
-    assert!(!old.has_ended() && node.log().contains("RLIMIT_NOFILE"), "{}", node.log());
+    // By the new host: a moment after its process.
+    until("the log says so", || node.log().contains("RLIMIT_NOFILE"));
+    assert!(!old.has_ended());
     next.kill();
     // It is the node's host again.
     until("a host answers", || node.host().ready().is_ok());
@@ -166,10 +170,14 @@ fn a_container_that_is_killed_while_it_takes_a_mount_over_leaves_it_to_the_old_o
     let meeting = node.claim().join("handover");
     let load = under_load(&target);
     for _ in 0..5 {
+        // Or it may be through with it by the time it is killed, and nobody would be left. Nothing is started while the keeper stands
+        // still: a child would wait to close what the load has open.
+        let keeper = old.process(&serving(&node, &target)["keeper_pid"]);
+        stop(keeper);
         let next = node.start(ENOUGH);
-        // The worker has yet to stop.
         until("it waits for the old keeper", || meeting.exists());
         next.kill();
+        kill(keeper, Signal::SIGCONT).unwrap();
         until("somebody serves", || node.upgrades(&target) == Some(0));
         progress(&load);
         until("the old host answers", || node.host().ready().is_ok());
@@ -177,6 +185,14 @@ fn a_container_that_is_killed_while_it_takes_a_mount_over_leaves_it_to_the_old_o
     finish(load);
     node.host().unpublish(target).unwrap();
     old.kill();
+}
+
+/// Returns when the process, which has one thread, stands still.
+fn stop(process: Pid) {
+    kill(process, Signal::SIGSTOP).unwrap();
+    until("it stands still", || {
+        fs::read_to_string(format!("/proc/{process}/stat")).unwrap().contains(") T ")
+    });
 }
 
 /// How far a new side gets that is then gone.
@@ -198,10 +214,13 @@ fn a_new_side_may_die_at_any_step_and_the_old_one_goes_on() {
     let load = under_load(&target);
     for step in [Step::IsAsked, Step::IsCalled, Step::HasSome, Step::HasAll].repeat(3) {
         progress(&load);
-        let before = node.status(&target).unwrap()["pid"].clone();
+        let before = serving(&node, &target)["pid"].clone();
         come_as_far_as(step, &claim);
-        until("another worker serves", || node.status(&target).is_some_and(|status| status["pid"] != before));
-        let status = node.status(&target).unwrap();
+        let mut status = serving(&node, &target);
+        until("another worker serves", || {
+            status = serving(&node, &target);
+            status["pid"] != before
+        });
         assert!(status["upgrade_failed"].is_string() && status["counters"]["upgrades"] == 0, "{status}");
         held.assert_whole();
     }
@@ -216,10 +235,10 @@ fn a_version_that_cannot_read_the_state_is_refused_before_anything_stops() {
     let node = Node::new();
     let old = node.first();
     let target = node.publish("pod");
-    let before = node.status(&target).unwrap()["pid"].clone();
+    let before = serving(&node, &target)["pid"].clone();
     let answer = ask(&node.claim(), r#"{"ask":"hand_over","path":"/x","version":"9","layouts":[999]}"#);
     assert!(answer.contains("refused") && answer.contains("cannot read"), "{answer}");
-    assert_eq!(node.status(&target).unwrap()["pid"], before);
+    assert_eq!(serving(&node, &target)["pid"], before);
     node.host().unpublish(target).unwrap();
     old.kill();
 }
@@ -318,6 +337,17 @@ impl Held {
 fn under_load(target: &Path) -> Load {
     let directory = target.join("load");
     Load::start(Options { who: Some(POD), ..Options::new(directory) })
+}
+
+/// What the mount says of itself. Nothing for as long as its worker has no time for it.
+#[track_caller]
+fn serving(node: &Node, target: &Path) -> serde_json::Value {
+    let mut status = None;
+    until("the mount answers", || {
+        status = node.status(target);
+        status.is_some()
+    });
+    status.unwrap()
 }
 
 /// Lets the load get on.

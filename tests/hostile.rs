@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use live::tree::listing;
-use live::{AIRFLOW, Mount, OWNER, POD, ROOT, TRANSPARENT, Who, errno};
+use live::{AIRFLOW, Mount, OWNER, POD, ROOT, TRANSPARENT, Who, copy_program, errno};
 use nix::errno::Errno;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, XattrFlags,
@@ -274,7 +274,7 @@ fn a_directory_that_was_moved_out_of_the_export_leads_no_further() {
 fn a_suid_program_is_inert() {
     let mount = Mount::of(TRANSPARENT);
     ROOT.run(|| {
-        fs::copy("/usr/bin/id", mount.at("id")).unwrap();
+        copy_program(Path::new("/usr/bin/id"), &mount.at("id"));
         chown(mount.at("id"), Some(0), Some(0)).unwrap();
         fs::set_permissions(mount.at("id"), Permissions::from_mode(0o6755)).unwrap();
     });

@@ -226,8 +226,11 @@ mod tests {
         }
     }
 
+    /// How long what must come may take on a busy machine.
+    const LONG: Duration = Duration::from_secs(60);
+
     fn status(path: &Path) -> io::Result<Report> {
-        ask(path, &Ask::Status, CONTROL_PATIENCE)
+        ask(path, &Ask::Status, LONG)
     }
 
     #[test]
@@ -237,7 +240,7 @@ mod tests {
         let (end, ended) = channel();
         serve(listen(&path).unwrap(), Desk(Mutex::new(ended))).unwrap();
         let asked = path.clone();
-        let reload = thread::spawn(move || ask::<Reloaded>(&asked, &Ask::Reload, CONTROL_PATIENCE));
+        let reload = thread::spawn(move || ask::<Reloaded>(&asked, &Ask::Reload, LONG));
         let _silent = UnixStream::connect(&path).unwrap();
         let mut talker = UnixStream::connect(&path).unwrap();
         talker.write_all(b"{\"ask\":\"sing\"}\n").unwrap();
@@ -257,8 +260,16 @@ mod tests {
         let path = dir.path().join("control");
         serve(listen(&path).unwrap(), Desk(Mutex::new(channel().1))).unwrap();
         let crowd: Vec<_> = (0..MAX_CONVERSATIONS * 2).map(|_| UnixStream::connect(&path).unwrap()).collect();
-        thread::sleep(CONTROL_PATIENCE + Duration::from_millis(500));
-        assert_eq!(status(&path).unwrap(), report());
+        let begin = std::time::Instant::now();
+        // Hung up on, until some of the crowd are.
+        let told = loop {
+            match status(&path) {
+                Err(error) if begin.elapsed() > LONG => panic!("{error}"),
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+                Ok(told) => break told,
+            }
+        };
+        assert_eq!(told, report());
         drop(crowd);
     }
 
@@ -268,7 +279,7 @@ mod tests {
         let path = dir.path().join("control");
         let _listener = UnixListener::bind(&path).unwrap();
         let begin = std::time::Instant::now();
-        assert!(status(&path).is_err());
-        assert!(begin.elapsed() < CONTROL_PATIENCE * 2);
+        assert!(ask::<Report>(&path, &Ask::Status, CONTROL_PATIENCE).is_err());
+        assert!(begin.elapsed() < LONG);
     }
 }

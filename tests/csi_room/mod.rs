@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use permfs::csi::spec::controller_client::ControllerClient;
@@ -23,6 +25,7 @@ use permfs::csi::spec::node_client::NodeClient;
 use permfs::csi::spec::volume_capability::access_mode::Mode;
 use permfs::csi::spec::volume_capability::{AccessMode, AccessType, MountVolume};
 use permfs::csi::spec::*;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -38,7 +41,7 @@ gid = [ { pod = 0, nfs = 2001 } ]
 group_write = true
 setgid = true
 ";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Clients of one plugin's socket. Blocking, as a test reads best.
 pub struct Calls {
@@ -83,23 +86,33 @@ impl Calls {
         self.run(self.node().node_stage_volume(request))
     }
 
+    /// As kubelet does it.
     pub fn publish(&self, request: NodePublishVolumeRequest) -> Result<NodePublishVolumeResponse, Status> {
+        until_its_turn(|| self.publish_once(request.clone()))
+    }
+
+    /// Whatever else is under way for the target.
+    pub fn publish_once(
+        &self,
+        request: NodePublishVolumeRequest,
+    ) -> Result<NodePublishVolumeResponse, Status> {
         self.run(self.node().node_publish_volume(request))
     }
 
-    /// As kubelet does it: again, where another call for the target is under way. A host that begins anew has such of its own.
+    /// As kubelet does it.
     pub fn unpublish(&self, volume_id: &str, target: &Path) -> Result<NodeUnpublishVolumeResponse, Status> {
+        until_its_turn(|| self.unpublish_once(volume_id, target))
+    }
+
+    /// Whatever else is under way for the target.
+    pub fn unpublish_once(
+        &self,
+        volume_id: &str,
+        target: &Path,
+    ) -> Result<NodeUnpublishVolumeResponse, Status> {
         let request =
             NodeUnpublishVolumeRequest { volume_id: volume_id.to_owned(), target_path: text(target) };
-        let begin = Instant::now();
-        loop {
-            match self.run(self.node().node_unpublish_volume(request.clone())) {
-                Err(status) if status.code() == Code::Aborted && begin.elapsed() < PATIENCE => {
-                    sleep(Duration::from_millis(50));
-                }
-                outcome => return outcome,
-            }
-        }
+        self.run(self.node().node_unpublish_volume(request))
     }
 
     pub fn stats(&self, volume_id: &str, path: &Path) -> Result<NodeGetVolumeStatsResponse, Status> {
@@ -121,6 +134,20 @@ impl Calls {
 
     pub fn ready(&self) -> Result<bool, Status> {
         self.run(self.identity().probe(ProbeRequest {})).map(|probed| probed.ready.unwrap())
+    }
+}
+
+/// Calls again where another call for the target is under way. A host that begins anew looks at each of its volumes, and so does one
+/// that is told new rules.
+fn until_its_turn<T>(call: impl Fn() -> Result<T, Status>) -> Result<T, Status> {
+    let begin = Instant::now();
+    loop {
+        match call() {
+            Err(status) if status.code() == Code::Aborted && begin.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(50));
+            }
+            outcome => return outcome,
+        }
     }
 }
 
@@ -212,13 +239,21 @@ impl Node {
         self.crash_host();
     }
 
-    /// kill -9 to all that serves a mount, however one starts another.
+    /// kill -9 to all that serves a mount, however one starts another. Returns when they are gone with all that they had open: until
+    /// then the mount may wait for them, and passes for served.
     pub fn crash_daemon(&self, target: &Path) {
         let begin = Instant::now();
         while let [first, ..] = self.processes(target)[..] {
             assert!(begin.elapsed() < PATIENCE, "{first} lives");
-            for process in self.processes(target) {
-                let _ = kill(process, Signal::SIGKILL);
+            let held: Vec<_> = self.processes(target).into_iter().filter_map(held).collect();
+            for process in &held {
+                let _ = pidfd_send_signal(process, rustix::process::Signal::KILL);
+            }
+            for process in &held {
+                let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+                let left = PATIENCE.saturating_sub(begin.elapsed()).as_secs();
+                let ended = poll(&mut polled, PollTimeout::try_from(left * 1000).unwrap()).unwrap();
+                assert_eq!(ended, 1, "it does not end");
             }
         }
     }
@@ -322,7 +357,7 @@ impl Node {
             if expected.contains(&waiting) {
                 return;
             }
-            assert!(begin.elapsed() < Duration::from_secs(3), "{waiting} threads wait, not {expected:?}");
+            assert!(begin.elapsed() < PATIENCE, "{waiting} threads wait, not {expected:?}");
             sleep(Duration::from_millis(10));
         }
     }
@@ -386,6 +421,27 @@ impl Drop for Node {
         for place in self.mounts().iter().rev() {
             let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);
         }
+    }
+}
+
+/// A descriptor of a process that has not ended; it becomes readable when it has.
+fn held(process: Pid) -> Option<OwnedFd> {
+    let process = rustix::process::Pid::from_raw(process.as_raw())?;
+    pidfd_open(process, PidfdFlags::empty()).ok()
+}
+
+/// SIGSTOP. Returns when every thread stands still: until then one may answer.
+pub fn stop(process: Pid) {
+    kill(process, Signal::SIGSTOP).unwrap();
+    let stands_still = || {
+        fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten().all(|thread| {
+            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
+        })
+    };
+    let begin = Instant::now();
+    while !stands_still() {
+        assert!(begin.elapsed() < PATIENCE, "{process} does not stop");
+        sleep(Duration::from_millis(5));
     }
 }
 

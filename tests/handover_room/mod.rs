@@ -20,7 +20,8 @@ use crate::live::AIRFLOW;
 
 /// One node at a time: a pause is to be the mount's, not another load's.
 static TURN: Mutex<()> = Mutex::new(());
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what must come may take. A mount that was not taken over is tried again after half a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A node with an export of 2001:2001.
 pub struct Node {
@@ -184,6 +185,20 @@ impl Container {
         enter.args(["--mount", "--pid", "--target", &self.init().to_string()]);
         enter.arg(node.permfs().get_program()).env("PERMFS_RUNTIME_DIR", node.room.path().join("run"));
         enter
+    }
+
+    /// The process that has this number in it.
+    pub fn process(&self, inside: &serde_json::Value) -> Pid {
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(self.init());
+        let is_it = |&pid: &i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            numbers.is_some_and(|numbers| numbers.ends_with(&format!("\t{inside}"))) && namespace(pid) == own
+        };
+        let names = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        let all = names.filter_map(|name| name.to_str()?.parse().ok());
+        Pid::from_raw(all.into_iter().find(is_it).expect("it is there"))
     }
 
     /// SIGTERM, as kubelet sends it to a container's first process.

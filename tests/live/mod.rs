@@ -51,6 +51,13 @@ pub const OWNER: Who = Who::new(2001, 2001);
 /// Root on the node.
 pub const ROOT: Who = Who::new(0, 0);
 
+/// Copies a program that is to be run, by another process: where this one has it open for writing, so has for a moment every child
+/// that another thread forks, and execve(2) says ETXTBSY.
+pub fn copy_program(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").args([from, to]).status().unwrap();
+    assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
+}
+
 /// The names in a directory, as ls(1) has them. Opening a directory asks the daemon for nothing, so a refusal comes with the
 /// first name.
 pub fn list(directory: impl AsRef<std::path::Path>) -> std::io::Result<Vec<std::ffi::OsString>> {
