@@ -5,10 +5,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The longest that a refused lock waits for closes to end: a hung server must not hold a request that does not wait.
+/// The longest that a refused lock waits for closes to end, in pauses: a hung server must not hold a request that does not wait, and
+/// where the machine stands still nobody comes to close anything meanwhile.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Until another thread has begun with the close that it has read.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// How many closes are under way.
 #[derive(Debug, Default)]
@@ -51,10 +55,11 @@ impl Releases {
 
     /// Waits a moment for the closes that are under way, also for one that another thread has only just read.
     pub(super) fn settle(&self) {
-        let begin = Instant::now();
-        thread::sleep(Duration::from_micros(200));
-        while self.under_way.load(Ordering::Acquire) > 0 && begin.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_micros(100));
+        thread::sleep(FIRST_PAUSE);
+        let mut paused = FIRST_PAUSE;
+        while !self.is_quiet() && paused < PATIENCE {
+            thread::sleep(PAUSE);
+            paused += PAUSE;
         }
     }
 }
