@@ -29,11 +29,13 @@ entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 /// glibc answers pathconf(_PC_LINK_MAX) from a table of filesystem types, where FUSE has no limit and ext4 65,000.
 const LINK_MAX: &str = "link::link_count_max";
 
-/// All that Linux has, mmap reads and writes as often as plain ones.
+/// All that Linux has, mmap reads and writes as often as plain ones. Nothing of no length: posix_fallocate(3) of that is EINVAL on every
+/// file system, and fsx says that it is not supported.
 const FSX_CONFIG: &str = "
 flen = 1048576
 
 [opsize]
+min = 1
 max = 65536
 
 [weights]
