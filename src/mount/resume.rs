@@ -134,8 +134,8 @@ impl Left {
         self
     }
 
-    /// Keeps it until it is over. `serves` is called once nothing stands in the way of that any more: a worker waits to serve, and
-    /// a process is in reserve. Until then nothing is taken down; this process keeps `more` open for itself.
+    /// Keeps it until it is over. `serves` is called once a worker serves, or in an upgrade waits for nothing else, and then a process is
+    /// in reserve. Until then nothing is taken down; this process keeps `more` open for itself.
     ///
     /// # Errors
     /// Why no worker can begin.
@@ -159,6 +159,8 @@ impl Left {
         };
         let store = Store::of_this_process(recipe.in_background);
         let charge = Kept::new(work, &claim, Some(mounted.device), store);
+        // Else nobody is left of those before, and nobody can go back to them.
+        let is_upgrade = state.is_upgrading();
         let keeper = Keeper::begin(&charge, &state, &signals::handled(), &own);
         let Ok(Some(mut keeper)) = keeper else {
             tracing::error!("no worker of this program can begin; the one before it goes on");
@@ -170,12 +172,16 @@ impl Left {
             claim.leave();
             return Err(format!("no worker of the new program can begin: {why}"));
         };
-        keeper.ensure_reserve();
-        // Not in what was in reserve: that comes to here as the keeper, once there is nothing left to decide.
-        if state.is_upgrading() {
-            fault::point!("upgrade: before it is final");
-            state.end_upgrade();
-            fault::point!("upgrade: it is final");
+        if is_upgrade {
+            keeper.ensure_reserve();
+            // Not in what was in reserve: that comes to here as the keeper, once there is nothing left to decide.
+            if state.is_upgrading() {
+                fault::point!("upgrade: before it is final");
+                state.end_upgrade();
+                fault::point!("upgrade: it is final");
+                serves(&mut keeper);
+            }
+        } else {
             serves(&mut keeper);
         }
         Keeping::new(&mut keeper, mounted, &state).keep();
