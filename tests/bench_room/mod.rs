@@ -54,9 +54,11 @@ impl Room {
 }
 
 pub fn bench(source: &Path, target: &Path, options: &[&str]) -> Command {
-    let mut command = permfs();
+    // Whoever runs the tests may be run by nohup(1), and a SIGHUP that is ignored stays so.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(permfs().get_program());
     command.arg("bench").args([source, target]).args(options);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
