@@ -13,7 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use live::AIRFLOW;
-use systemd_room::{Machine, until};
+use live::waits::until;
+use systemd_room::Machine;
 use takeover_room::{Load, Options, Who};
 
 /// The pod of the airflow rules.

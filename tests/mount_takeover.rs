@@ -23,8 +23,8 @@ use takeover_room::{Load, Options, Who};
 /// The pod of the airflow rules.
 const POD: Who = Who::new(50000, 0);
 /// The longest that anybody may wait. A takeover takes some hundredths of a second; on two cores that others use as well, eight threads wait
-/// for each other for up to a second without any, and the machine may stand still for another. A request that is lost waits for ever.
-const PAUSE: Duration = Duration::from_secs(10);
+/// for each other for up to a second without any.
+const PAUSE: Duration = Duration::from_secs(3);
 /// What the load does between two blows.
 const OPERATIONS: u64 = 1_500;
 static TURN: Mutex<()> = Mutex::new(());

@@ -45,7 +45,8 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Serves until the mount is over: true; or it cannot be served: false. Calls `begun` once requests are answered.
+    /// Serves until the mount is over: true; or it cannot be served: false. Calls `begun` once requests are answered; in
+    /// an upgrade once they can be.
     pub(super) fn serve(&self, begun: &mut dyn FnMut()) -> bool {
         self.confinement.of_a_worker();
         let mut begun = Some(begun);

@@ -7,8 +7,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -17,11 +15,10 @@ use permfs::host::Client;
 use permfs::host::protocol::{Choice, Order, Publish, Rules, Share};
 
 use crate::live::AIRFLOW;
+use crate::live::waits::until;
 
 /// One node at a time: a pause is to be the mount's, not another load's.
 static TURN: Mutex<()> = Mutex::new(());
-/// How long what must come may take. A mount that was not taken over is tried again after half a minute.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A node with an export of 2001:2001.
 pub struct Node {
@@ -252,14 +249,5 @@ impl Drop for Node {
         for place in ours.iter().rev() {
             let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);
         }
-    }
-}
-
-#[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
-        sleep(Duration::from_millis(5));
     }
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that takes a moment where nobody else is at work. Whatever is later than that does not come at all.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that takes a moment where nobody else is at work. A unit of systemd may
+/// take a minute and a half to start, and a mount that was not taken over is tried again after half a minute.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until it is so.
 #[track_caller]

@@ -147,12 +147,12 @@ fn goes_on(stage: &Stage) {
     });
 }
 
-/// Whether it works within the `entry_timeout` of a second, and what a busy machine needs beside it. An NFS v3 client itself may believe
-/// for half a minute that a name is absent, unless somebody looks at the directory, as a person would.
+/// Whether it works within the `entry_timeout` of a second and some. An NFS v3 client itself may believe for half a
+/// minute that a name is absent, unless somebody looks at the directory, as a person would.
 #[track_caller]
 fn comes_back(stage: &Stage, what: &str, works: impl Fn() -> bool) {
     let list = || POD.run(|| fs::read_dir(stage.pod("")).unwrap().count());
-    wait_until(Duration::from_secs(20), || list() > 0 && works())
+    wait_until(Duration::from_secs(3), || list() > 0 && works())
         .unwrap_or_else(|()| panic!("{what} does not work again"));
 }
 

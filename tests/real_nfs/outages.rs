@@ -40,10 +40,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Within which whoever asks about a mount, takes it down, or kills somebody in it, is through: 5 s (README), to which
-/// tests/mount_outages.rs holds it. An unmount may need 4.5 s of them by its design, and here it has one slow core that others use as
-/// well. What hangs does so for as long as the outage lasts, which these tests decide.
-const ANSWERED: Duration = Duration::from_secs(25);
+/// Within which whoever asks about a mount, takes it down, or kills somebody in it, is through (README).
+const ANSWERED: Duration = Duration::from_secs(5);
 /// The outage that everybody waits for.
 const CUT: Duration = Duration::from_secs(30);
 /// How long after the server's return a client may take: it tries again at growing intervals.

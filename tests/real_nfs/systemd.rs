@@ -5,10 +5,11 @@
 
 use std::fs;
 
+use super::live::waits::until;
 use super::live::{AIRFLOW, POD};
 use super::runner::Scenario;
 use super::stage::{Stage, WHOSE_GROUPS};
-use super::systemd_room::{Machine, until};
+use super::systemd_room::Machine;
 
 pub const SCENARIOS: &[Scenario] = &[Scenario {
     name: "systemd: the unit mounts an export by its name, outlives its keeper, and stops",

@@ -39,11 +39,11 @@ pub const SCENARIOS: &[Scenario] = &[
 const POD: Who = Who::new(50000, 0);
 /// The longest that anybody may wait, with eight workers and a server on one slow core that others use as well. It is 0.6 s in twenty kills
 /// of a release build, on a quiet machine.
-const PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(8);
 /// How long the server is away, at least.
 const AWAY: Duration = Duration::from_secs(20);
 /// Within which another worker serves although the server is away, whatever the one before it waits for.
-const SUCCEEDED: Duration = Duration::from_secs(30);
+const SUCCEEDED: Duration = Duration::from_secs(8);
 /// Bytes of a long answer, and of what the kernel looks for at a time.
 const LONG: usize = 1 << 20;
 const PAGE: usize = 4096;

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::live::mount::{permfs, require_root_and_fuse};
+use crate::live::waits::{PATIENCE, until};
 
-/// A systemd begins, and a unit has a minute and a half to start.
-const PATIENCE: Duration = Duration::from_secs(120);
 const UNIT: &str = "permfs@test";
 /// Whatever the unit asks for beside itself.
 const TARGETS: [&str; 8] =
@@ -260,14 +259,4 @@ fn remove(cgroup: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir(cgroup)
-}
-
-/// Waits until it is so.
-#[track_caller]
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        sleep(Duration::from_millis(20));
-    }
 }
