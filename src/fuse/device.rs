@@ -78,9 +78,11 @@ pub(crate) enum Received {
 }
 
 impl Device {
-    /// The pipe by which the requests of this slot are to come, if they are.
+    /// The pipe by which the requests of this slot are to come, if they are. The one for the calling thread's answers comes with it:
+    /// later the thread acts for a pod, who may have none of that size.
     pub(crate) fn way(&self, slot: &Slot) -> Option<Way> {
         let way = self.pins_slowly.then(|| slot.way(PIPE_CAPACITY))?;
+        ANSWERS.with(|answers| _ = answers.get_or_init(pipe_for_answers));
         way.inspect_err(|error| tracing::warn!(%error, "a worker's death may be noticed: there is no pipe for its requests")).ok()
     }
 
@@ -172,10 +174,17 @@ impl Device {
         if !self.pins_slowly {
             return direct();
         }
-        let new = || Pipe::new(PIPE_CAPACITY).ok();
         let pass = |pipe: &Pipe| pipe.pass(pieces, self.as_fd());
-        ANSWERS.with(|answers| answers.get_or_init(new).as_ref().map_or_else(direct, pass))
+        ANSWERS.with(|answers| answers.get_or_init(pipe_for_answers).as_ref().map_or_else(direct, pass))
     }
+}
+
+fn pipe_for_answers() -> Option<Pipe> {
+    Pipe::new(PIPE_CAPACITY)
+        .inspect_err(|error| {
+            tracing::warn!(%error, "a worker's death may be noticed: there is no pipe for its answers");
+        })
+        .ok()
 }
 
 fn received(read: Result<usize, Errno>) -> Result<Received, Errno> {

@@ -3,9 +3,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
 
 use super::live::mount::{permfs, runtime_dir};
 use super::machine::Version;
@@ -110,20 +113,39 @@ fn killed_over_long_answers(stage: &Stage) {
                 }
             });
         }
-        let all_survived = (0..KILLED_OVER_ANSWERS).all(|_| {
-            // A request at which three workers die is refused.
-            let counts = || [0, 1, 2].map(|reader: usize| read[reader].load(Ordering::Relaxed));
-            let before = counts();
-            let all_read_on = || counts().iter().zip(before).all(|(now, before)| *now > before + 4);
-            let read_on = wait_until(PATIENCE, all_read_on).is_ok();
-            if read_on {
-                served.kill_worker();
-            }
-            read_on
-        });
+        let all_have_pipes = || served.pids().is_some_and(|pids| have_their_pipes(pids.worker));
+        let have_pipes = wait_until(PATIENCE, all_have_pipes).is_ok();
+        let all_survived = have_pipes
+            && (0..KILLED_OVER_ANSWERS).all(|_| {
+                // A request at which three workers die is refused.
+                let counts = || [0, 1, 2].map(|reader: usize| read[reader].load(Ordering::Relaxed));
+                let before = counts();
+                let all_read_on = || counts().iter().zip(before).all(|(now, before)| *now > before + 4);
+                let read_on = wait_until(PATIENCE, all_read_on).is_ok();
+                if read_on {
+                    served.kill_worker();
+                }
+                read_on
+            });
         over.store(true, Ordering::Relaxed);
+        assert!(have_pipes, "a pipe is missing");
         assert!(all_survived, "they read on");
     });
+}
+
+/// Whether every thread that serves has a pipe for its requests and one for its answers. Who had acted for a pod before its first long
+/// answer could not make one.
+fn have_their_pipes(worker: Pid) -> bool {
+    let names = |what: &str| {
+        fs::read_dir(format!("/proc/{worker}/{what}")).unwrap().map(|entry| entry.unwrap().path())
+    };
+    let serves = |task: &PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("fuse-worker"))
+    };
+    let is_pipe =
+        |fd: &PathBuf| fs::read_link(fd).is_ok_and(|what| what.to_string_lossy().starts_with("pipe:"));
+    let (threads, ends) = (names("task").filter(serves).count(), names("fd").filter(is_pipe).count());
+    threads > 0 && ends >= 4 * threads
 }
 
 /// The load's workers are processes: nobody who starts one while the server is away may have a file of the mount open.
