@@ -1,5 +1,6 @@
 //! Regular files: opening, making, and what is done through an open one.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, openat};
@@ -27,7 +28,7 @@ pub(super) fn open(who: &Credentials, node: &Node, flags: OFlag) -> Result<File,
     let flags = flags.difference(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW) | ALWAYS;
     act_as(who)?;
     let fd = reopen(node.as_fd(), flags)?;
-    Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+    Ok(File::new(fd, node.mount, flags))
 }
 
 /// Where a server refuses root as well, that is the answer.
@@ -36,7 +37,7 @@ pub(super) fn open_to_lock(who: &Credentials, node: &Node, flags: OFlag) -> Resu
         Err(refused @ (Errno::EACCES | Errno::EPERM)) => {
             act_as_root()?;
             let fd = reopen(node.as_fd(), flags | ALWAYS).map_err(|_also| refused)?;
-            Ok(File { fd, mount: node.mount, writable: is_writable(flags) })
+            Ok(File::new(fd, node.mount, flags))
         }
         opened => opened,
     }
@@ -62,7 +63,7 @@ pub(super) fn open_name(
         return Err(Errno::ESTALE);
     }
     let attr = attr::stored(&stat, id.mount)?;
-    Ok((File { fd, mount: id.mount, writable: is_writable(flags) }, attr))
+    Ok((File::new(fd, id.mount, flags), attr))
 }
 
 /// What `fd` refers to, opened anew.
@@ -93,7 +94,7 @@ pub(super) fn create(
     // O_NONBLOCK stays: to a regular file it means nothing.
     // Not necessarily the parent's: the name may be a mount point by now.
     let mount = mounts.place(who, fd.as_fd(), &stat)?.mount;
-    let file = File { fd, mount, writable: is_writable(flags) };
+    let file = File::new(fd, mount, flags);
     let made = identify_as(mounts, &file, &stat)?;
     Ok((file, made))
 }
@@ -102,11 +103,24 @@ pub(super) fn tmpfile(who: &Credentials, parent: &Node, flags: OFlag, mode: NewM
     let mode = make_as(who, mode)?;
     let flags = flags.difference(OFlag::O_CREAT) | OFlag::O_TMPFILE | ALWAYS;
     let fd = openat(parent, c".", flags, mode)?;
-    Ok(File { fd, mount: parent.mount, writable: is_writable(flags) })
+    Ok(File::new(fd, parent.mount, flags))
+}
+
+/// What passes the page cache by (O_DIRECT) does so by memory of this process: whoever waits for the server may be killed, and
+/// the call goes on without them, from or into that very memory. `buffer` is another worker's by then, who may have another
+/// request in it.
+pub(super) fn read(file: &File, buffer: &mut [u8], from: u64) -> Result<usize, Errno> {
+    if !file.direct {
+        return fill(file, buffer, from);
+    }
+    let mut own = vec![0; buffer.len()];
+    let length = fill(file, &mut own, from)?;
+    buffer[..length].copy_from_slice(&own[..length]);
+    Ok(length)
 }
 
 /// Goes on after a short read, since the kernel takes one for the end of the file and fills up with zeros.
-pub(super) fn read(file: &File, buffer: &mut [u8], from: u64) -> Result<usize, Errno> {
+fn fill(file: &File, buffer: &mut [u8], from: u64) -> Result<usize, Errno> {
     let start = offset(from)?;
     let mut done = 0;
     while done < buffer.len() {
@@ -120,7 +134,8 @@ pub(super) fn read(file: &File, buffer: &mut [u8], from: u64) -> Result<usize, E
     Ok(done)
 }
 
-/// The local kernel looks at the writing thread, not at the opener, to decide whether suid and sgid go.
+/// The local kernel looks at the writing thread, not at the opener, to decide whether suid and sgid go. As for O_DIRECT, see
+/// [`read`].
 pub(super) fn write(
     who: &Credentials,
     file: &File,
@@ -129,9 +144,10 @@ pub(super) fn write(
     how: WriteHow,
 ) -> Result<usize, Errno> {
     let at = offset(at)?;
+    let data = if file.direct { Cow::Owned(data.to_vec()) } else { Cow::Borrowed(data) };
     act_as(who)?;
     let flags = WriteFlags { append: how.append, data_sync: how.data_sync, sync: how.sync };
-    let put = || io::pwrite(file.as_fd(), data, at, flags);
+    let put = || io::pwrite(file.as_fd(), &data, at, flags);
     match how.suid {
         SuidBits::AsOpener => put(),
         SuidBits::Clear => capabilities::lowered(Capabilities::FSETID, put)?,
@@ -178,8 +194,4 @@ pub(super) fn copy_range(
 ) -> Result<usize, Errno> {
     let (mut from_offset, mut to_offset) = (offset(from_offset)?, offset(to_offset)?);
     Ok(copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?)
-}
-
-pub(super) fn is_writable(flags: OFlag) -> bool {
-    flags.intersection(OFlag::O_ACCMODE) != OFlag::O_RDONLY
 }

@@ -58,6 +58,16 @@ pub struct File {
     fd: OwnedFd,
     mount: MountIndex,
     writable: bool,
+    /// O_DIRECT.
+    direct: bool,
+}
+
+impl File {
+    /// One that was opened with these flags.
+    fn new(fd: OwnedFd, mount: MountIndex, flags: OFlag) -> Self {
+        let writable = flags.intersection(OFlag::O_ACCMODE) != OFlag::O_RDONLY;
+        Self { fd, mount, writable, direct: flags.contains(OFlag::O_DIRECT) }
+    }
 }
 
 impl AsFd for Node {
@@ -97,7 +107,7 @@ impl BackingFs for PosixBacking {
         Ok(Node { fd, mount })
     }
     fn adopt_file(&self, fd: OwnedFd, mount: MountIndex, flags: OFlag) -> Result<File, Errno> {
-        Ok(File { fd, mount, writable: files::is_writable(flags) })
+        Ok(File::new(fd, mount, flags))
     }
 
     fn resolve(&self, who: &Credentials, id: &ObjectId) -> Result<Node, Errno> {
