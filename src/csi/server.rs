@@ -145,8 +145,13 @@ async fn run(options: Options) -> Result<(), PluginError> {
     let mounter = Arc::new(host);
     let services = Services { controller, node: node.then_some((node_id, selinux_context)) };
     tracing::info!(socket = %path.display(), controller, node, "the CSI plugin serves");
+    let until_left = async {
+        until_stop().await;
+        // While this plugin still answers: then nobody else has taken the place, and what stands there is its own.
+        let _ = fs::remove_file(&path);
+    };
     let serving = router(mounter, rules, services)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until_stop());
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until_left);
     let parting = async {
         until_stop().await;
         tokio::time::sleep(PARTING_PATIENCE).await;
@@ -155,7 +160,6 @@ async fn run(options: Options) -> Result<(), PluginError> {
         outcome = serving => outcome.map_err(|error| PluginError::Server(error.to_string())),
         () = parting => Ok(()),
     };
-    let _ = fs::remove_file(&path);
     tracing::info!("the CSI plugin ends; the mounts stay");
     outcome
 }

@@ -218,6 +218,27 @@ impl Node {
         self.plugin = start_plugin(self.room.path(), "csi.sock", &[]);
     }
 
+    /// SIGTERM, and a new one as soon as it may have the place. Returns when the old one has ended, and how.
+    pub fn succeed_plugin(&mut self) -> std::process::ExitStatus {
+        kill(Pid::from_raw(i32::try_from(self.plugin.id()).unwrap()), Signal::SIGTERM).unwrap();
+        let mut old = loop {
+            let new = spawn_plugin(self.room.path(), "csi.sock", &[]);
+            let old = std::mem::replace(&mut self.plugin, new);
+            // One that finds the place taken ends at once.
+            sleep(Duration::from_millis(500));
+            if self.plugin.try_wait().unwrap().is_none() {
+                break old;
+            }
+            self.plugin = old;
+        };
+        old.wait().unwrap()
+    }
+
+    /// Where the plugin answers.
+    pub fn socket(&self) -> PathBuf {
+        self.room.path().join("csi.sock")
+    }
+
     /// Another one, beside the first and on the same host.
     pub fn second_plugin(&self, arguments: &[&str]) -> Second {
         let process = start_plugin(self.room.path(), "second.sock", arguments);
@@ -530,8 +551,14 @@ fn start_host(room: &Path, contained: bool) -> Child {
 }
 
 fn start_plugin(room: &Path, socket: &str, arguments: &[&str]) -> Child {
+    let plugin = spawn_plugin(room, socket, arguments);
+    answers(&room.join(socket));
+    plugin
+}
+
+fn spawn_plugin(room: &Path, socket: &str, arguments: &[&str]) -> Child {
     let socket = room.join(socket);
-    let plugin = logged(&mut command(room), &room.join("plugin.log"))
+    logged(&mut command(room), &room.join("plugin.log"))
         .args(["csi", "--node-id", "node-1", "--log-level", "trace", "--endpoint"])
         .arg(format!("unix://{}", socket.display()))
         .arg("--config")
@@ -540,9 +567,7 @@ fn start_plugin(room: &Path, socket: &str, arguments: &[&str]) -> Child {
         .arg(room.join("host.sock"))
         .args(arguments)
         .spawn()
-        .unwrap();
-    answers(&socket);
-    plugin
+        .unwrap()
 }
 
 fn logged<'a>(command: &'a mut Command, log: &Path) -> &'a mut Command {
