@@ -1,4 +1,4 @@
-//! What a plugin does beside answering calls: it stands beside others, and tells Prometheus of its node. Needs root and
+//! What a plugin does beside answering calls: it stands beside others, makes room for the next one, and tells Prometheus of its node. Needs root and
 //! /dev/fuse, and fails without.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -6,10 +6,11 @@ mod csi_room;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use csi_room::{Node, done_as_pod};
+use csi_room::{Calls, Node, done_as_pod};
 use nix::sys::signal::{Signal, kill};
 use tonic::Code;
 
@@ -134,4 +135,15 @@ fn a_client_whose_header_never_ends_is_hung_up_on_though_it_keeps_sending() {
         }
         assert!(begin.elapsed() < Duration::from_secs(30), "still listened to");
     }
+}
+
+/// As two pods of the plugin overlap where one is deleted by force: the old one had taken the new one's socket with it.
+#[test]
+fn a_plugin_that_ends_leaves_its_successor_the_socket() {
+    let mut node = Node::new();
+    // Somebody is connected and says nothing, so that it takes its time to end.
+    let _silent = UnixStream::connect(node.socket()).unwrap();
+    let ended = node.succeed_plugin();
+    assert!(ended.success());
+    assert!(Calls::new(node.socket()).ready().unwrap(), "who connects anew finds the successor");
 }
