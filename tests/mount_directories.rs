@@ -136,6 +136,41 @@ fn a_position_that_was_told_can_be_sought() {
     });
 }
 
+/// Linux completes a listing that was broken off with what whoever reads next is given, and shows it to whoever goes back in that.
+#[test]
+fn who_goes_back_in_a_listing_is_not_shown_what_somebody_else_has_seen_before() {
+    let mount = Mount::of(AIRFLOW);
+    POD.run(|| {
+        for name in 0..500 {
+            fs::write(mount.at(format!("with-a-name-of-some-length-{name}")), "x").unwrap();
+        }
+        let first = fs::read_dir(mount.target()).unwrap().nth(5).unwrap().unwrap();
+        fs::remove_file(first.path()).unwrap();
+        let directory = File::open(mount.target()).unwrap();
+        let all = rest_of(&directory);
+        assert_eq!(all.len(), 500 - 1 + 2);
+        for at in (0..all.len()).step_by(50) {
+            rustix::fs::seek(&directory, SeekFrom::Start(all[at].1)).unwrap();
+            let rest = rest_of(&directory);
+            let other: Vec<_> = rest.iter().filter(|entry| !all[at + 1..].contains(entry)).collect();
+            assert!(other.is_empty(), "after entry {at} there is now {other:?}");
+            assert_eq!(rest.len(), all.len() - at - 1, "after entry {at}");
+        }
+    });
+}
+
+/// The names from where the directory stands, and the place after each.
+fn rest_of(directory: &File) -> Vec<(String, u64)> {
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.unwrap();
+        found.push((entry.file_name().to_str().unwrap().to_owned(), entry.next_entry_cookie()));
+    }
+    found
+}
+
 #[test]
 fn what_is_not_removed_is_still_listed_while_the_rest_is() {
     const FILES: usize = 5_000;

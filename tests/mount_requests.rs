@@ -174,6 +174,28 @@ fn a_walk_through_what_is_not_known_brings_attributes_with_the_names() {
     assert!(made.of("lookup") <= 150, "{made:?}");
 }
 
+/// Of a listing that is not complete the kernel must not be made to forget anything: it would never keep that directory's again.
+#[test]
+fn a_listing_that_was_broken_off_does_not_keep_later_ones_from_costing_nothing() {
+    let cache = "[profile.airflow.cache]\nattr_timeout = \"900ms\"\nentry_timeout = \"60s\"\n";
+    let mount = Alone::mounted(|| Mount::of(&format!("{AIRFLOW}{cache}")));
+    let directory = mount.source().join("d");
+    fs::create_dir(&directory).unwrap();
+    (0..500).for_each(|n| fs::write(directory.join(format!("with-a-name-of-some-length-{n}")), b"").unwrap());
+    let list = || assert_eq!(fs::read_dir(mount.at("d")).unwrap().count(), 500);
+    POD.run(|| {
+        assert!(fs::read_dir(mount.at("d")).unwrap().next().is_some());
+        // Now the directory's attributes are asked for anew.
+        sleep(Duration::from_secs(1));
+        // With these two, what was left of the one that was broken off is out of the way.
+        list();
+        list();
+    });
+    // Where one of them comes late, the kernel is made to forget what it has, and is given it anew.
+    let costs: Vec<_> = (0..10).map(|_| cost(&mount, 1, |_| list())).collect();
+    assert!(costs.iter().any(|made| made.of("readdir") + made.of("readdirplus") == 0), "{costs:?}");
+}
+
 #[test]
 fn an_open_and_a_close_for_reading_cost_one_request_that_is_waited_for() {
     let mount = mount("auto");

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::inode::{Inode, LONG_AGO};
+use super::inode::Inode;
 use super::inodes::lock;
 use super::visit::Visit;
 use super::{CallerId, DirEntry, DirSink, Errno, Filesystem, Name, NodeId};
@@ -21,6 +21,9 @@ use crate::sys::sync::Mutex;
 
 /// Listings that were begun and not read to the end, per mount: each keeps a descriptor.
 const MAX_LISTINGS: usize = 64;
+
+/// A tenth of a second, in milliseconds.
+const TENTH: u128 = 100;
 
 /// The listings under way, the one that was read last at the end.
 #[derive(Debug)]
@@ -33,8 +36,11 @@ struct Listing<B: BackingFs> {
     node: NodeId,
     /// As whom the directory was opened.
     reader: Credentials,
-    /// Where it goes on.
-    next: u64,
+    /// The places after the names that were given last. It goes on at one of them: a reader whose buffer was smaller has not
+    /// taken all.
+    places: Vec<u64>,
+    /// Whether it began at the first name.
+    whole: bool,
     /// When it was last read from; what it has read ahead is no younger.
     since: Instant,
     dir: B::Dir,
@@ -48,14 +54,20 @@ impl<B: BackingFs> Default for Listings<B> {
 
 impl<B: BackingFs> Listings<B> {
     /// One that goes on at this place, if it is not older than that.
-    fn take(&self, node: NodeId, reader: &Credentials, next: u64, oldest: Duration) -> Option<B::Dir> {
+    fn take(
+        &self,
+        node: NodeId,
+        reader: &Credentials,
+        place: u64,
+        oldest: Duration,
+    ) -> Option<(B::Dir, bool)> {
         let mut begun = lock(&self.begun);
-        let at = begun
-            .iter()
-            .rposition(|listing| (listing.node, listing.next) == (node, next) && listing.reader == *reader)?;
+        let at = begun.iter().rposition(|listing| {
+            listing.node == node && listing.reader == *reader && listing.places.contains(&place)
+        })?;
         let listing = begun.remove(at)?;
         drop(begun);
-        (listing.since.elapsed() <= oldest).then_some(listing.dir)
+        (listing.since.elapsed() <= oldest).then_some((listing.dir, listing.whole))
     }
 
     fn keep(&self, listing: Listing<B>) {
@@ -127,20 +139,17 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// The kernel is given the attributes of a directory anew: what it has listed of it may be older.
     pub(super) fn forget_listing(&self, policy: &Policy, directory: &Inode<B>) {
-        let Some(listed) = directory.listed() else { return };
-        let age = Duration::from_millis(100) * self.moment().saturating_sub(listed);
         // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
-        if (listed == LONG_AGO || age >= policy.cache().attr_timeout)
-            && let Some(kernel) = self.kernel.get()
+        if let Some(kernel) = self.kernel.get()
+            && directory.listed.has_aged(self.moment(), patience(policy))
         {
-            directory.forget_listed();
             kernel.forget_content(directory.id);
         }
     }
 
     /// Tenths of a second since the mount, and one.
     pub(super) fn moment(&self) -> u32 {
-        u32::try_from(self.since.elapsed().as_millis() / 100).unwrap_or(u32::MAX - 1) + 1
+        u32::try_from(self.since.elapsed().as_millis() / TENTH).unwrap_or(u32::MAX - 1) + 1
     }
 
     /// Gives `each` the entries from `from` on, until it breaks off or the directory ends.
@@ -157,25 +166,37 @@ impl<B: BackingFs> Filesystem<B> {
         } else {
             self.listings.take(at.inode.id, &who, from, at.policy.cache().attr_timeout)
         };
-        let dir = match begun {
-            Some(dir) => dir,
-            None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
+        let (dir, whole) = match begun {
+            Some(begun) => begun,
+            None => (self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?, from == 0),
         };
-        let mut next = None;
+        if from == 0 {
+            at.inode.listed.begins(self.moment(), patience(&at.policy));
+        }
+        let mut places = Vec::new();
+        let mut is_end = true;
         self.backing.read_dir(&dir, from, &mut |raw| {
+            is_end = false;
             let place = raw.next;
             let taken = each(raw);
             if taken.is_continue() {
-                next = Some(place);
+                places.push(place);
             }
             taken
         })?;
-        at.inode.set_listed(self.moment());
-        if let Some(next) = next {
+        if is_end
+            && whole
+            && at.inode.listed.ends(self.moment())
+            && let Some(kernel) = self.kernel.get()
+        {
+            kernel.forget_content(at.inode.id);
+        }
+        if !places.is_empty() {
             self.listings.keep(Listing {
                 node: at.inode.id,
                 reader: who.into_owned(),
-                next,
+                places,
+                whole,
                 since: Instant::now(),
                 dir,
             });
@@ -193,6 +214,11 @@ impl<B: BackingFs> Filesystem<B> {
         let found = self.backing.find(who, at.node(self).ok()?, name).ok()?;
         self.enter(at, name, found).ok()
     }
+}
+
+/// For how many tenths of a second a listing is believed.
+fn patience(policy: &Policy) -> u32 {
+    u32::try_from(policy.cache().attr_timeout.as_millis() / TENTH).unwrap_or(u32::MAX)
 }
 
 /// Gives an entry to the sink if it fits; the lookup is spent only then.

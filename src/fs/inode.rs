@@ -4,13 +4,13 @@
 //! but a convenience that can be opened again. Who enters and forgets inodes is the table ([`super::inodes`]).
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::NodeId;
 use super::content::OpenContent;
 use super::handles::OpenFile;
 use super::inodes::lock;
+use super::listed::Listed;
 use super::lock_table::LockTable;
 use super::places::Place;
 use super::walks::Changes;
@@ -19,9 +19,6 @@ use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
 use crate::state::State;
 use crate::state::table::RecordId;
 use crate::sys::sync::Mutex;
-
-/// The moment of a listing that was given before this process began.
-pub(super) const LONG_AGO: u32 = u32::MAX;
 
 /// An object that the kernel knows.
 #[derive(Debug)]
@@ -43,8 +40,8 @@ pub(crate) struct Inode<B: BackingFs> {
     state: Arc<State>,
     /// Where in the tree of path rules it lies; kept only where there are path rules.
     pub(super) place: Mutex<Option<Box<Place<B>>>>,
-    /// When the kernel was given a listing of this directory; 0 where it has none.
-    listed: AtomicU32,
+    /// What the kernel has of the listing of a directory.
+    pub(super) listed: Listed,
     live: OnceLock<Box<Live<B>>>,
 }
 
@@ -98,7 +95,7 @@ impl<B: BackingFs> Inode<B> {
             record,
             state,
             place: Mutex::new(None),
-            listed: AtomicU32::new(0),
+            listed: Listed::default(),
             live: OnceLock::new(),
         }
     }
@@ -119,21 +116,6 @@ impl<B: BackingFs> Inode<B> {
     #[inline]
     pub(super) fn saw_owner(&self, owner: Owner) {
         self.state.inodes.set_owner(self.record, pack(owner));
-    }
-
-    /// The kernel was given a listing of this directory, at a moment that is never 0.
-    pub(super) fn set_listed(&self, moment: u32) {
-        self.listed.store(moment, Ordering::Relaxed);
-    }
-
-    /// When it was, unless [`Self::forget_listed`] has been called since.
-    pub(super) fn listed(&self) -> Option<u32> {
-        Some(self.listed.load(Ordering::Relaxed)).filter(|moment| *moment != 0)
-    }
-
-    /// The kernel has no listing any more.
-    pub(super) fn forget_listed(&self) {
-        self.listed.store(0, Ordering::Relaxed);
     }
 
     /// It may be about to lose its last name, or not (none): how a successor reaches it then.

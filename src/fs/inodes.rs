@@ -16,7 +16,8 @@ use std::sync::{Arc, PoisonError};
 use dashmap::DashMap;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::inode::{Inode, LONG_AGO, pack};
+use super::inode::{Inode, pack};
+use super::listed::Listed;
 use super::{Errno, NodeId};
 use crate::backing::{BackingFs, Found, Identified, MountIndex, ObjectId};
 use crate::policy::FileKind;
@@ -109,7 +110,11 @@ impl<B: BackingFs> InodeTable<B> {
             let pinned = left.pin.and_then(adopt);
             let removed = table.state.inodes.removed(record).and_then(adopt);
             let object = ObjectId { mount, ino: left.ino, handle: left.handle };
-            let inode = Arc::new(Inode::new(id, object, kind, pinned, record, Arc::clone(&table.state)));
+            let mut inode = Inode::new(id, object, kind, pinned, record, Arc::clone(&table.state));
+            if kind == FileKind::Directory {
+                inode.listed = Listed::inherited();
+            }
+            let inode = Arc::new(inode);
             if inode.lost {
                 table.has_lost = true;
                 table.by_id.insert(id, inode);
@@ -117,10 +122,6 @@ impl<B: BackingFs> InodeTable<B> {
             }
             if let Some(node) = removed {
                 let _ = inode.live().removed.set(Arc::new(node));
-            }
-            if kind == FileKind::Directory {
-                // When its listing was given is not known any more.
-                inode.set_listed(LONG_AGO);
             }
             let hash = table.hasher.hash_one(&inode.object);
             table.by_id.insert(id, Arc::clone(&inode));

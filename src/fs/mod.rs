@@ -19,6 +19,7 @@ mod inodes;
 mod io;
 mod lately;
 mod link;
+mod listed;
 mod lock_table;
 mod lock_waiters;
 mod locks;

@@ -66,8 +66,7 @@ impl<B: BackingFs> Filesystem<B> {
             if !keeps_places {
                 inode.forget_place();
             }
-            if inode.listed().is_some() {
-                inode.forget_listed();
+            if inode.listed.is_out_of_date() {
                 kernel.forget_content(inode.id);
             } else {
                 kernel.forget_attributes(inode.id);

@@ -70,6 +70,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// A name in this directory is about to come, go or mean something else.
     pub(super) fn about_to_change(&self, directory: &Inode<B>) {
         self.listings.drop_of(directory.id);
+        directory.listed.changes();
         if self.backing.features().asks_after_changes {
             directory.live().changes.answers.store(CHECKS, Ordering::Relaxed);
         }

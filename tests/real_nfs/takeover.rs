@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::live::mount::{permfs, runtime_dir};
-use super::machine::Version;
 use super::runner::Scenario;
 use super::served::{Blow, Served, assert_unharmed};
 use super::stage::{Outage, PATIENCE, Stage, WHOSE_GROUPS, wait_until};
@@ -55,10 +54,8 @@ const KILLED_OVER_ANSWERS: usize = 12;
 /// What the load does between two blows, on a machine of one slow core.
 const OPERATIONS: u64 = 40;
 
-/// Over NFSv3 who goes back in a listing has now and then been shown names that were removed since (README, "What is left").
 fn options(stage: &Stage, name: &str) -> Options {
-    let forward_only = stage.variant.version == Version::V3;
-    Options { who: Some(POD), forward_only, ..Options::new(stage.pod(name)) }
+    Options { who: Some(POD), ..Options::new(stage.pod(name)) }
 }
 
 fn served(stage: &Stage) -> Served {

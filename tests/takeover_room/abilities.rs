@@ -27,8 +27,6 @@ pub struct Abilities {
     pub copy_range: bool,
     /// What is open stays so without its name, whatever happens to the mount.
     pub removed_files: bool,
-    /// A listing goes on from a place that was told before.
-    pub places: bool,
 }
 
 impl Abilities {
@@ -59,7 +57,6 @@ impl Abilities {
                 fallocate(&file, flags, 0, 4).is_ok()
             },
             removed_files: true,
-            places: true,
         };
         file.write_all_at(b"still writable", 0)?;
         drop((file, target));
@@ -79,7 +76,6 @@ impl Abilities {
             ("punch-hole", self.punch),
             ("copy_file_range", self.copy_range),
             ("removed-files", self.removed_files),
-            ("seekdir", self.places),
         ]
         .into_iter()
         .filter(|(_, there)| !there)

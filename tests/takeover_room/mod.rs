@@ -58,8 +58,6 @@ pub struct Options {
     pub processes: Option<fn() -> Command>,
     /// Holds nothing open that has no name: it is gone with the mount's last process.
     pub names_only: bool,
-    /// Goes back in no listing (seekdir(3)).
-    pub forward_only: bool,
 }
 
 /// A load that is running.
@@ -88,7 +86,6 @@ impl Options {
             patience: Duration::from_secs(60),
             processes: None,
             names_only: false,
-            forward_only: false,
         }
     }
 
@@ -121,7 +118,6 @@ impl Load {
         if options.names_only {
             (abilities.nameless_files, abilities.removed_files) = (false, false);
         }
-        abilities.places = !options.forward_only;
         let mut this =
             Self { begun: Instant::now(), abilities, stop: Arc::default(), crew: Vec::new(), options };
         this.crew = (0..this.options.workers).map(|number| this.member(number)).collect();

@@ -105,7 +105,7 @@ impl LargeDirectory {
         }
         self.moved = self.moving.clone();
         self.rewind(desk, 0)?;
-        if desk.abilities.places && desk.dice.once_in(2) { self.go_back(desk) } else { Ok(()) }
+        if desk.dice.once_in(2) { self.go_back(desk) } else { Ok(()) }
     }
 
     /// Reads all, goes back to some place, and must be given the same rest.
