@@ -32,6 +32,9 @@ impl<B: BackingFs> Filesystem<B> {
             return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
         }
         let at = self.visit_to_look(caller, node)?;
+        if self.shall_not_wait(caller, &at) {
+            return self.as_known(&at);
+        }
         let may_be_a_walk = self.may_be_a_walk(&at.inode);
         if may_be_a_walk && let Some(known) = self.for_a_walk(caller, &at)? {
             return Ok(known);

@@ -41,7 +41,12 @@ impl<B: BackingFs> Filesystem<B> {
     /// The backing's.
     pub fn statfs(&self, caller: CallerId, node: NodeId) -> Result<StatFs, Errno> {
         let at = self.visit_to_look(caller, node)?;
-        self.backing.statfs(at.node(self)?)
+        if self.shall_not_wait(caller, &at) {
+            return Ok(self.known_space(node));
+        }
+        let space = self.backing.statfs(at.node(self)?)?;
+        self.remember_space(at.inode.object.mount, space);
+        Ok(space)
     }
 
     /// Enters what was found or made as `name` in the visited directory.

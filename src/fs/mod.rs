@@ -17,6 +17,7 @@ mod handles;
 mod inode;
 mod inodes;
 mod io;
+mod known;
 mod lately;
 mod link;
 mod listed;
@@ -54,6 +55,8 @@ use dir::Listings;
 use doors::Doors;
 use handles::Handles;
 use inodes::InodeTable;
+use known::Known;
+pub(crate) use known::is_this_nodes_root;
 use lock_waiters::LockWaiters;
 use makers::Makers;
 use names::Names;
@@ -91,6 +94,7 @@ pub struct Filesystem<B: BackingFs> {
     targets: Targets,
     makers: Makers,
     believed: Believed,
+    known: Known,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
     has_birth: bool,
@@ -153,6 +157,7 @@ impl<B: BackingFs> Filesystem<B> {
             targets: Targets::default(),
             makers: Makers::default(),
             believed: Believed::default(),
+            known: Known::default(),
             kernel: OnceLock::new(),
             has_birth,
             since: Instant::now(),

@@ -141,7 +141,8 @@ impl<B: BackingFs> Filesystem<B> {
         self.visit_as(reign, Some(caller), node)
     }
 
-    fn visit_as(
+    /// As `who`, or as the object's owner.
+    pub(super) fn visit_as(
         &self,
         reign: Arc<Reign>,
         who: Option<Arc<Credentials>>,

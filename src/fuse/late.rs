@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::bystander::Bystander;
 use super::decode::Header;
 use super::in_hand::{InHand, Overseer};
 use super::pool::Pool;
@@ -31,7 +32,7 @@ impl Held {
         if let Left::Request(length) = slot.left()
             && let Some(Ok((header, _))) = slot.buffer.get(..length).map(Header::split)
         {
-            in_hand.take(header.request, header.caller.pid);
+            in_hand.take(&header);
         }
         Self { slot, in_hand }
     }
@@ -57,13 +58,15 @@ pub(super) fn wait_for<B: BackingFs>(
     let mut held: Vec<Held> = held.into_iter().map(Held::new).collect();
     let wait = move || {
         let overseer = Overseer::default();
+        let bystander = Bystander::new(Arc::clone(&fs), Arc::clone(pool.device()));
         while !held.is_empty() && !pool.has_ended() {
             for Held { mut slot, .. } in held.extract_if(.., |held| !held.slot.control.is_held()) {
                 slot.arrive();
                 settle(pool.device(), &fs, &mut slot);
                 pool.adopt(slot);
             }
-            let _ = overseer.look(pool.device(), held.iter().map(|held| &held.in_hand));
+            let answer = |looker| bystander.answer(looker);
+            let _ = overseer.look(pool.device(), &answer, held.iter().map(|held| &held.in_hand));
             thread::sleep(LOOK);
         }
     };

@@ -10,6 +10,7 @@
 //!
 //! Not here: what any operation means.
 
+mod bystander;
 mod counters;
 mod crowds;
 mod decode;

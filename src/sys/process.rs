@@ -89,6 +89,20 @@ pub fn is_dying(thread: u32) -> bool {
         || !has_memory(&status) && read("stat").is_ok_and(|stat| ends_by_signal(&stat) == Some(true))
 }
 
+/// Whether a thread is in the pid namespace that /proc here shows, and in none below it, as a container's are. False where nothing is
+/// known of it.
+#[must_use]
+pub fn has_our_pid_namespace(thread: u32) -> bool {
+    thread != 0 && fs::read(format!("/proc/{thread}/status")).is_ok_and(|status| pid_namespaces(&status) == 1)
+}
+
+/// Of proc_pid_status(5): in how many of them the thread has a number (Linux 4.1).
+fn pid_namespaces(status: &[u8]) -> usize {
+    let numbers = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"));
+    let is_digit = |text: &&[u8]| !text.is_empty();
+    numbers.map_or(0, |numbers| numbers.split(|byte| !byte.is_ascii_digit()).filter(is_digit).count())
+}
+
 /// Of proc_pid_status(5): any signal that ends a process without a core is made a SIGKILL of each of its threads.
 fn has_sigkill(status: &[u8]) -> bool {
     let pending = |line: &[u8]| {
@@ -145,6 +159,13 @@ mod tests {
         assert_eq!(ends_by_signal(b"7 (x"), None);
         assert!(!is_dying(std::process::id()) && !is_dying(0));
         assert!(has_memory(&fs::read("/proc/self/status").unwrap()) && !has_memory(b"Name:\tVmSize:\n"));
+    }
+
+    #[test]
+    fn a_thread_of_a_container_has_a_number_in_each_pid_namespace() {
+        assert_eq!(pid_namespaces(b"Name:\tNSpid\nNStgid:\t7\nNSpid:\t4711\t12\nNSpgid:\t7\n"), 2);
+        assert_eq!(pid_namespaces(b"Name:\tx\nPid:\t12\n"), 0);
+        assert!(has_our_pid_namespace(std::process::id()) && !has_our_pid_namespace(0));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod failures;
 mod files;
 mod freshness;
 mod hardening;
+mod kubelet;
 mod load;
 mod locks;
 mod machine;
@@ -65,6 +66,7 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
         locks::SCENARIOS,
         failures::SCENARIOS,
         outages::SCENARIOS,
+        kubelet::SCENARIOS,
         hardening::SCENARIOS,
         takeover::SCENARIOS,
         systemd::SCENARIOS,

@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::bystander::Bystander;
 use super::counters::WorkerCounters;
 use super::crowds::Crowds;
 use super::decode::{Dialect, Header, Request, decode};
@@ -33,6 +34,7 @@ pub(crate) struct Server<B: BackingFs> {
     device: Arc<Device>,
     dialect: Dialect,
     overseer: Overseer,
+    bystander: Bystander<B>,
     crowds: Crowds,
 }
 
@@ -57,7 +59,7 @@ impl<B: BackingFs> Service for Server<B> {
         };
         counters.request(header.opcode);
         if is_answered(header.opcode) {
-            counters.in_hand.take(header.request, header.caller.pid);
+            counters.in_hand.take(&header);
         }
         // What an operation shares with others it leaves whole at every step, so that a panic in it harms nobody else.
         let served = catch_unwind(AssertUnwindSafe(|| self.decoded(&header, body, space, ledger, counters)));
@@ -77,13 +79,19 @@ impl<B: BackingFs> Service for Server<B> {
     }
 
     fn look_around(&self, workers: &[Arc<WorkerCounters>]) -> Looked {
-        self.overseer.look(&self.device, workers.iter().map(|worker| &worker.in_hand))
+        let answer = |looker| self.bystander.answer(looker);
+        let looked = self.overseer.look(&self.device, &answer, workers.iter().map(|worker| &worker.in_hand));
+        if looked.answered == 0 {
+            self.fs.nobody_waits();
+        }
+        looked
     }
 }
 
 impl<B: BackingFs> Server<B> {
     pub(crate) fn new(fs: Arc<Filesystem<B>>, device: Arc<Device>, dialect: Dialect) -> Self {
-        Self { fs, device, dialect, overseer: Overseer::default(), crowds: Crowds::default() }
+        let bystander = Bystander::new(Arc::clone(&fs), Arc::clone(&device));
+        Self { fs, device, dialect, overseer: Overseer::default(), bystander, crowds: Crowds::default() }
     }
 
     fn refuse(&self, header: &Header, ledger: &Ledger<'_>, counters: &WorkerCounters) {
