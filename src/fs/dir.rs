@@ -185,8 +185,7 @@ impl<B: BackingFs> Filesystem<B> {
             taken
         })?;
         if is_end
-            && whole
-            && at.inode.listed.ends(self.moment())
+            && at.inode.listed.ends(self.moment(), whole)
             && let Some(kernel) = self.kernel.get()
         {
             kernel.forget_content(at.inode.id);

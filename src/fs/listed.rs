@@ -20,13 +20,15 @@ enum Has {
     Unknown,
     /// A beginning, given from this moment on.
     Begun(u32),
-    /// The directory has changed since the beginning was given. Whether it is complete then nobody knows: what is added last may have
-    /// gone meanwhile.
+    /// A beginning, and the directory has changed since.
     Outdated,
     /// An old beginning, and behind it what is given now.
     Mixed,
     /// All of it, at this moment.
     Whole(u32),
+    /// All of it, or a beginning: somebody came to the end who need not have begun with it, or what stood where the kernel goes
+    /// on had gone.
+    Perhaps(u32),
 }
 
 const LATEST: u32 = u32::MAX >> 2;
@@ -39,7 +41,8 @@ impl Has {
             (0, 2) => Self::Outdated,
             (0, _) => Self::Mixed,
             (moment, 0) => Self::Begun(moment),
-            (moment, _) => Self::Whole(moment),
+            (moment, 1) => Self::Whole(moment),
+            (moment, _) => Self::Perhaps(moment),
         }
     }
 
@@ -51,6 +54,7 @@ impl Has {
             Self::Mixed => 3,
             Self::Begun(moment) => moment.min(LATEST) << 2,
             Self::Whole(moment) => moment.min(LATEST) << 2 | 1,
+            Self::Perhaps(moment) => moment.min(LATEST) << 2 | 2,
         }
     }
 }
@@ -66,21 +70,23 @@ impl Listed {
         self.becomes(|has| match has {
             Has::Nothing | Has::Whole(_) => Has::Begun(now),
             Has::Begun(since) if now.saturating_sub(since) < patience => has,
-            Has::Begun(_) | Has::Outdated | Has::Mixed | Has::Unknown => Has::Mixed,
+            Has::Begun(_) | Has::Outdated | Has::Mixed | Has::Perhaps(_) | Has::Unknown => Has::Mixed,
         });
     }
 
-    /// Somebody who began at the first name is told that there are no more. Whether the kernel must forget the listing.
-    pub(super) fn ends(&self, now: u32) -> bool {
+    /// Somebody is told that there are no more names, who began with the first one (`whole`) or need not have. Whether the kernel
+    /// must forget the listing.
+    pub(super) fn ends(&self, now: u32, whole: bool) -> bool {
         let had = self.becomes(|has| match has {
-            Has::Begun(_) | Has::Whole(_) => Has::Whole(now),
-            Has::Mixed => Has::Nothing,
-            Has::Nothing | Has::Unknown | Has::Outdated => has,
+            Has::Begun(_) | Has::Whole(_) if whole => Has::Whole(now),
+            Has::Mixed if whole => Has::Nothing,
+            Has::Begun(_) | Has::Outdated | Has::Mixed => Has::Perhaps(now),
+            Has::Nothing | Has::Unknown | Has::Whole(_) | Has::Perhaps(_) => has,
         });
-        had == Has::Mixed
+        whole && had == Has::Mixed
     }
 
-    /// The directory is about to change. A listing that is complete is found to be older by its mtime.
+    /// The directory is about to change. That a complete listing is older is seen by its mtime, and, within a tick, by its age.
     pub(super) fn changes(&self) {
         if let Has::Begun(_) = self.has() {
             self.becomes(|has| if let Has::Begun(_) = has { Has::Outdated } else { has });
@@ -90,7 +96,7 @@ impl Listed {
     /// Whether the kernel must forget the listing, since it was given `patience` ago, or longer.
     pub(super) fn has_aged(&self, now: u32, patience: u32) -> bool {
         let aged = |has| match has {
-            Has::Whole(given) => now.saturating_sub(given) >= patience,
+            Has::Whole(given) | Has::Perhaps(given) => now.saturating_sub(given) >= patience,
             Has::Unknown => true,
             Has::Nothing | Has::Begun(_) | Has::Outdated | Has::Mixed => false,
         };
@@ -113,5 +119,84 @@ impl Listed {
         let update = |code| Some(next(Has::of(code)).code());
         let (Ok(had) | Err(had)) = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
         Has::of(had)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: u32 = 10;
+
+    #[test]
+    fn a_listing_is_forgotten_when_it_has_aged_and_not_before() {
+        let listed = Listed::default();
+        listed.begins(100, PATIENCE);
+        assert!(!listed.has_aged(900, PATIENCE), "it is not complete");
+        assert!(!listed.ends(901, true));
+        assert!(!listed.has_aged(910, PATIENCE));
+        assert!(listed.has_aged(911, PATIENCE));
+        assert!(!listed.has_aged(999, PATIENCE), "it is no more");
+    }
+
+    #[test]
+    fn what_is_put_behind_an_old_beginning_is_forgotten_at_its_end() {
+        let old: [fn(&Listed); 3] = [
+            |listed| listed.begins(80, PATIENCE),
+            |listed| {
+                listed.begins(99, PATIENCE);
+                listed.changes();
+            },
+            |listed| {
+                listed.begins(98, PATIENCE);
+                listed.changes();
+                assert!(!listed.ends(99, true), "its own end");
+            },
+        ];
+        for begin in old {
+            let listed = Listed::default();
+            begin(&listed);
+            listed.begins(100, PATIENCE);
+            assert!(listed.ends(101, true));
+            listed.begins(102, PATIENCE);
+            assert!(!listed.ends(103, true), "the kernel had nothing any more");
+        }
+        let listed = Listed::inherited();
+        listed.begins(1, PATIENCE);
+        assert!(listed.ends(2, true));
+    }
+
+    #[test]
+    fn two_who_read_at_once_are_given_the_same() {
+        let listed = Listed::default();
+        listed.begins(100, PATIENCE);
+        listed.begins(101, PATIENCE);
+        assert!(!listed.ends(102, true) && !listed.ends(103, true));
+    }
+
+    #[test]
+    fn whoever_comes_to_the_end_may_have_completed_it() {
+        let listed = Listed::default();
+        listed.begins(100, PATIENCE);
+        assert!(!listed.ends(101, false));
+        assert!(listed.has_aged(111, PATIENCE));
+        // A change within one tick of the mtime.
+        listed.begins(120, PATIENCE);
+        listed.changes();
+        assert!(!listed.ends(121, true));
+        assert!(listed.has_aged(131, PATIENCE));
+    }
+
+    #[test]
+    fn a_moment_keeps_its_place_beside_the_others() {
+        for has in [Has::Nothing, Has::Unknown, Has::Outdated, Has::Mixed] {
+            assert_eq!(Has::of(has.code()), has);
+        }
+        for moment in [1, 2, LATEST] {
+            for has in [Has::Begun(moment), Has::Whole(moment), Has::Perhaps(moment)] {
+                assert_eq!(Has::of(has.code()), has);
+            }
+        }
+        assert_eq!(Has::of(Has::Whole(u32::MAX).code()), Has::Whole(LATEST));
     }
 }
