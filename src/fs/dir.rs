@@ -39,8 +39,6 @@ struct Listing<B: BackingFs> {
     /// The places after the names that were given last. It goes on at one of them: a reader whose buffer was smaller has not
     /// taken all.
     places: Vec<u64>,
-    /// Whether it began at the first name.
-    whole: bool,
     /// When it was last read from; what it has read ahead is no younger.
     since: Instant,
     dir: B::Dir,
@@ -54,20 +52,14 @@ impl<B: BackingFs> Default for Listings<B> {
 
 impl<B: BackingFs> Listings<B> {
     /// One that goes on at this place, if it is not older than that.
-    fn take(
-        &self,
-        node: NodeId,
-        reader: &Credentials,
-        place: u64,
-        oldest: Duration,
-    ) -> Option<(B::Dir, bool)> {
+    fn take(&self, node: NodeId, reader: &Credentials, place: u64, oldest: Duration) -> Option<B::Dir> {
         let mut begun = lock(&self.begun);
         let at = begun.iter().rposition(|listing| {
             listing.node == node && listing.reader == *reader && listing.places.contains(&place)
         })?;
         let listing = begun.remove(at)?;
         drop(begun);
-        (listing.since.elapsed() <= oldest).then_some((listing.dir, listing.whole))
+        (listing.since.elapsed() <= oldest).then_some(listing.dir)
     }
 
     fn keep(&self, listing: Listing<B>) {
@@ -159,6 +151,9 @@ impl<B: BackingFs> Filesystem<B> {
         from: u64,
         each: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
+        if from == 0 && at.inode.listed.begins(self.moment(), patience(&at.policy)) {
+            self.trails.begin(at.inode.id);
+        }
         let who = self.actor(at, Operation::Open, at.rules())?;
         // 0 is rewinddir(3): a fresh look, not what was read before.
         let begun = if from == 0 {
@@ -166,13 +161,10 @@ impl<B: BackingFs> Filesystem<B> {
         } else {
             self.listings.take(at.inode.id, &who, from, at.policy.cache().attr_timeout)
         };
-        let (dir, whole) = match begun {
-            Some(begun) => begun,
-            None => (self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?, from == 0),
+        let dir = match begun {
+            Some(dir) => dir,
+            None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
         };
-        if from == 0 {
-            at.inode.listed.begins(self.moment(), patience(&at.policy));
-        }
         let mut places = Vec::new();
         let mut is_end = true;
         self.backing.read_dir(&dir, from, &mut |raw| {
@@ -184,8 +176,9 @@ impl<B: BackingFs> Filesystem<B> {
             }
             taken
         })?;
+        let fills = self.trails.go_on(at.inode.id, from, &places);
         if is_end
-            && at.inode.listed.ends(self.moment(), whole)
+            && at.inode.listed.ends(self.moment(), fills)
             && let Some(kernel) = self.kernel.get()
         {
             kernel.forget_content(at.inode.id);
@@ -195,7 +188,6 @@ impl<B: BackingFs> Filesystem<B> {
                 node: at.inode.id,
                 reader: who.into_owned(),
                 places,
-                whole,
                 since: Instant::now(),
                 dir,
             });

@@ -2,23 +2,55 @@
 //! (stat(2), statfs(2)), and would be held by a server that is away for as long as that is: with it, pods could not be deleted.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::inodes::lock;
 use super::visit::Visit;
 use super::{Attributes, CallerId, Errno, Filesystem, NodeId};
 use crate::backing::{BackingFs, Freshness, MountIndex, StatFs};
+use crate::policy::FileKind;
 use crate::sys::process::has_our_pid_namespace;
 use crate::sys::sync::Mutex;
 
 /// Of the export's mounts.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// One more than the mount of which somebody was told this instead of an answer; 0 where that is over.
-    away: AtomicU64,
+    /// Looks at each mount that were answered with this, and have no answer of the server's yet.
+    waiting: Mutex<HashMap<MountIndex, usize>>,
+    /// All of them.
+    all: AtomicUsize,
     /// Space and inodes when they were last asked for.
     space: Mutex<HashMap<MountIndex, StatFs>>,
+}
+
+/// A mount's server lets a look wait, until this is dropped. This node's root is told what is known of its objects at once.
+#[derive(Debug)]
+pub(crate) struct Absence {
+    known: Arc<Known>,
+    mount: MountIndex,
+}
+
+impl Absence {
+    fn new(known: &Arc<Known>, mount: MountIndex) -> Self {
+        *lock(&known.waiting).entry(mount).or_default() += 1;
+        known.all.fetch_add(1, Ordering::Relaxed);
+        Self { known: Arc::clone(known), mount }
+    }
+}
+
+impl Drop for Absence {
+    fn drop(&mut self) {
+        self.known.all.fetch_sub(1, Ordering::Relaxed);
+        let mut waiting = lock(&self.known.waiting);
+        if let Some(looks) = waiting.get_mut(&self.mount) {
+            *looks -= 1;
+            if *looks == 0 {
+                waiting.remove(&self.mount);
+            }
+        }
+    }
 }
 
 /// Where nothing is known of it, nothing is said, as the kernel does for whoever may not ask (`fuse_statfs`).
@@ -33,22 +65,19 @@ const NO_SPACE: StatFs = StatFs {
     name_max: 255,
 };
 
-/// Whether a caller is this node's root, and no pod's. False where that cannot be seen.
+/// Whether a caller is root on this node, and in no container with a pid namespace of its own. False where that cannot be seen. It is
+/// allowed nothing by that.
 pub(crate) fn is_this_nodes_root(caller: CallerId) -> bool {
     caller.uid.is_some_and(|uid| uid.is_root()) && has_our_pid_namespace(caller.pid.0)
 }
 
 impl<B: BackingFs> Filesystem<B> {
-    /// The server of this object lets somebody wait. Until [`Self::nobody_waits`] this node's root is told what is known at once.
-    pub fn keeps_waiting(&self, node: NodeId) {
-        if let Some(inode) = self.inodes.get(node) {
-            self.known.away.store(u64::from(inode.object.mount.0) + 1, Ordering::Relaxed);
-        }
-    }
-
-    /// The last of those for whose sake [`Self::keeps_waiting`] was called has its answer.
-    pub fn nobody_waits(&self) {
-        self.known.away.store(0, Ordering::Relaxed);
+    /// The server lets a look at this object wait. None for a file's attributes, which may take as long as it takes to write
+    /// back what has been written to it.
+    pub(crate) fn keeps_waiting(&self, node: NodeId, for_space: bool) -> Option<Absence> {
+        let inode = self.inodes.get(node)?;
+        let by_itself = for_space || inode.kind == FileKind::Directory;
+        by_itself.then(|| Absence::new(&self.known, inode.object.mount))
     }
 
     /// An object as it was last seen, which is believed for no time. Asks no server where the object is at hand.
@@ -68,8 +97,9 @@ impl<B: BackingFs> Filesystem<B> {
     /// Whether this caller is not to wait for the visited object's server.
     #[inline]
     pub(super) fn shall_not_wait(&self, caller: CallerId, at: &Visit<B>) -> bool {
-        let away = self.known.away.load(Ordering::Relaxed);
-        away != 0 && away == u64::from(at.inode.object.mount.0) + 1 && is_this_nodes_root(caller)
+        self.known.all.load(Ordering::Relaxed) > 0
+            && lock(&self.known.waiting).contains_key(&at.inode.object.mount)
+            && is_this_nodes_root(caller)
     }
 
     pub(super) fn as_known(&self, at: &Visit<B>) -> Result<Attributes, Errno> {

@@ -3,10 +3,13 @@
 //! It fills its listing as long as what it is given goes on where that stands, and reads from it once somebody has come to the
 //! end. A listing that was broken off is never thrown away: whoever reads the directory next completes it, with a beginning
 //! from before. Only who then goes back in the directory (seekdir(3)) is shown that: from the start, it looks at the mtime.
-//! And of one that is not complete no page may be taken away: it is never filled again, nor thrown away, as long as the kernel
-//! knows the directory.
+//! And one that is not complete and loses a page is never filled again, nor thrown away, as long as the kernel knows the
+//! directory: each later listing costs requests. So pages are taken away only where the listing is complete, as far as that is known;
+//! where it is not, as after a process's death, what is shown comes before what it costs.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::trails::Fills;
 
 /// Of one directory.
 #[derive(Debug, Default)]
@@ -26,8 +29,7 @@ enum Has {
     Mixed,
     /// All of it, at this moment.
     Whole(u32),
-    /// All of it, or a beginning: somebody came to the end who need not have begun with it, or what stood where the kernel goes
-    /// on had gone.
+    /// All of it, or a beginning, at this moment.
     Perhaps(u32),
 }
 
@@ -65,25 +67,30 @@ impl Listed {
         Self(AtomicU32::new(Has::Unknown.code()))
     }
 
-    /// The kernel is given the directory's first names; those that it was given up to `patience` ago are as good.
-    pub(super) fn begins(&self, now: u32, patience: u32) {
-        self.becomes(|has| match has {
+    /// The kernel asks for the directory's first names; those that it was given up to `patience` ago are as good. Whether it begins
+    /// anew.
+    pub(super) fn begins(&self, now: u32, patience: u32) -> bool {
+        let had = self.becomes(|has| match has {
+            // It may have asked before somebody else came to the end, and will then go on from what it has.
+            Has::Whole(given) if now.saturating_sub(given) <= 1 => Has::Perhaps(now),
             Has::Nothing | Has::Whole(_) => Has::Begun(now),
             Has::Begun(since) if now.saturating_sub(since) < patience => has,
             Has::Begun(_) | Has::Outdated | Has::Mixed | Has::Perhaps(_) | Has::Unknown => Has::Mixed,
         });
+        matches!(had, Has::Nothing | Has::Whole(_))
     }
 
-    /// Somebody is told that there are no more names, who began with the first one (`whole`) or need not have. Whether the kernel
-    /// must forget the listing.
-    pub(super) fn ends(&self, now: u32, whole: bool) -> bool {
-        let had = self.becomes(|has| match has {
-            Has::Begun(_) | Has::Whole(_) if whole => Has::Whole(now),
-            Has::Mixed if whole => Has::Nothing,
-            Has::Begun(_) | Has::Outdated | Has::Mixed => Has::Perhaps(now),
-            Has::Nothing | Has::Unknown | Has::Whole(_) | Has::Perhaps(_) => has,
+    /// Somebody is told that there are no more names. Whether the kernel must forget the listing.
+    pub(super) fn ends(&self, now: u32, fills: Fills) -> bool {
+        let had = self.becomes(|has| match (has, fills) {
+            (Has::Unknown, _) | (Has::Mixed, Fills::Yes | Fills::Perhaps) => Has::Nothing,
+            (_, Fills::No) | (Has::Nothing | Has::Perhaps(_), _) => has,
+            (Has::Begun(_) | Has::Whole(_), Fills::Yes) => Has::Whole(now),
+            (Has::Whole(_), Fills::Perhaps) => has,
+            // What stood where the kernel goes on may have gone meanwhile; then it has not come to the end.
+            (Has::Outdated, _) | (Has::Begun(_), Fills::Perhaps) => Has::Perhaps(now),
         });
-        whole && had == Has::Mixed
+        had == Has::Unknown || had == Has::Mixed && fills != Fills::No
     }
 
     /// The directory is about to change. That a complete listing is older is seen by its mtime, and, within a tick, by its age.
@@ -131,9 +138,11 @@ mod tests {
     #[test]
     fn a_listing_is_forgotten_when_it_has_aged_and_not_before() {
         let listed = Listed::default();
-        listed.begins(100, PATIENCE);
+        assert!(listed.begins(100, PATIENCE));
         assert!(!listed.has_aged(900, PATIENCE), "it is not complete");
-        assert!(!listed.ends(901, true));
+        assert!(!listed.ends(900, Fills::No));
+        assert!(!listed.has_aged(901, PATIENCE), "nor yet");
+        assert!(!listed.ends(901, Fills::Yes));
         assert!(!listed.has_aged(910, PATIENCE));
         assert!(listed.has_aged(911, PATIENCE));
         assert!(!listed.has_aged(999, PATIENCE), "it is no more");
@@ -142,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_put_behind_an_old_beginning_is_forgotten_at_its_end() {
         let old: [fn(&Listed); 3] = [
-            |listed| listed.begins(80, PATIENCE),
+            |listed| _ = listed.begins(80, PATIENCE),
             |listed| {
                 listed.begins(99, PATIENCE);
                 listed.changes();
@@ -150,40 +159,63 @@ mod tests {
             |listed| {
                 listed.begins(98, PATIENCE);
                 listed.changes();
-                assert!(!listed.ends(99, true), "its own end");
+                assert!(!listed.ends(99, Fills::Yes), "its own end");
             },
         ];
         for begin in old {
-            let listed = Listed::default();
-            begin(&listed);
-            listed.begins(100, PATIENCE);
-            assert!(listed.ends(101, true));
-            listed.begins(102, PATIENCE);
-            assert!(!listed.ends(103, true), "the kernel had nothing any more");
+            for fills in [Fills::Yes, Fills::Perhaps] {
+                let listed = Listed::default();
+                begin(&listed);
+                assert!(!listed.begins(100, PATIENCE));
+                // Between its portions.
+                listed.changes();
+                assert!(!listed.ends(101, Fills::No), "somebody else's end");
+                assert!(listed.ends(101, fills));
+                assert!(listed.begins(102, PATIENCE));
+                assert!(!listed.ends(103, fills), "the kernel had nothing any more");
+            }
         }
+    }
+
+    #[test]
+    fn a_listing_of_a_process_that_has_died_is_forgotten_at_the_first_end_or_look() {
+        for fills in [Fills::Yes, Fills::No, Fills::Perhaps] {
+            assert!(Listed::inherited().ends(1, fills));
+        }
+        assert!(Listed::inherited().has_aged(1, PATIENCE));
         let listed = Listed::inherited();
-        listed.begins(1, PATIENCE);
-        assert!(listed.ends(2, true));
+        assert!(!listed.begins(1, PATIENCE));
+        assert!(listed.ends(2, Fills::Yes));
     }
 
     #[test]
     fn two_who_read_at_once_are_given_the_same() {
         let listed = Listed::default();
+        assert!(listed.begins(100, PATIENCE));
+        assert!(!listed.begins(101, PATIENCE));
+        assert!(!listed.ends(102, Fills::Yes) && !listed.ends(103, Fills::Perhaps));
+        assert!(listed.has_aged(112, PATIENCE));
+    }
+
+    #[test]
+    fn whoever_asked_before_another_came_to_the_end_does_not_keep_the_listing_from_ageing() {
+        let listed = Listed::default();
         listed.begins(100, PATIENCE);
-        listed.begins(101, PATIENCE);
-        assert!(!listed.ends(102, true) && !listed.ends(103, true));
+        listed.ends(101, Fills::Yes);
+        listed.begins(102, PATIENCE);
+        assert!(listed.has_aged(112, PATIENCE));
     }
 
     #[test]
     fn whoever_comes_to_the_end_may_have_completed_it() {
         let listed = Listed::default();
         listed.begins(100, PATIENCE);
-        assert!(!listed.ends(101, false));
+        assert!(!listed.ends(101, Fills::Perhaps));
         assert!(listed.has_aged(111, PATIENCE));
         // A change within one tick of the mtime.
         listed.begins(120, PATIENCE);
         listed.changes();
-        assert!(!listed.ends(121, true));
+        assert!(!listed.ends(121, Fills::Yes));
         assert!(listed.has_aged(131, PATIENCE));
     }
 

@@ -39,6 +39,7 @@ mod replay;
 mod silly;
 mod succession;
 mod targets;
+mod trails;
 mod unasked;
 mod visit;
 mod walks;
@@ -56,7 +57,7 @@ use doors::Doors;
 use handles::Handles;
 use inodes::InodeTable;
 use known::Known;
-pub(crate) use known::is_this_nodes_root;
+pub(crate) use known::{Absence, is_this_nodes_root};
 use lock_waiters::LockWaiters;
 use makers::Makers;
 use names::Names;
@@ -65,6 +66,7 @@ use reign::Reign;
 use releases::Releases;
 pub use succession::Succession;
 use targets::Targets;
+use trails::Trails;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 use walks::Believed;
@@ -87,6 +89,7 @@ pub struct Filesystem<B: BackingFs> {
     names: Names,
     doors: Doors,
     listings: Listings<B>,
+    trails: Trails,
     readers: Readers<B>,
     waiters: LockWaiters<B>,
     releases: Releases,
@@ -94,7 +97,7 @@ pub struct Filesystem<B: BackingFs> {
     targets: Targets,
     makers: Makers,
     believed: Believed,
-    known: Known,
+    known: Arc<Known>,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
     has_birth: bool,
@@ -150,6 +153,7 @@ impl<B: BackingFs> Filesystem<B> {
             names: Names::default(),
             doors: Doors::default(),
             listings: Listings::default(),
+            trails: Trails::default(),
             readers: Readers::default(),
             waiters,
             releases: Releases::default(),
@@ -157,7 +161,7 @@ impl<B: BackingFs> Filesystem<B> {
             targets: Targets::default(),
             makers: Makers::default(),
             believed: Believed::default(),
-            known: Known::default(),
+            known: Arc::default(),
             kernel: OnceLock::new(),
             has_birth,
             since: Instant::now(),

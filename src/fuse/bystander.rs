@@ -9,7 +9,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::device::Device;
 use super::encode;
-use super::in_hand::{Look, Looker};
+use super::in_hand::{Look, Looker, Told};
 use crate::fs::{BackingFs, Errno, Filesystem, is_this_nodes_root};
 
 /// Looks that are answered so at once; who comes beyond that waits for the server.
@@ -28,27 +28,45 @@ impl<B: BackingFs> Bystander<B> {
         Self { fs, device, busy: Arc::default() }
     }
 
-    /// Whether this look will be answered from here: not one of a pod's root, who waits for the server as on NFS itself.
-    pub(super) fn answer(&self, looker: Looker) -> bool {
+    /// Answers this look in a moment. Not one of a pod's root, who waits for the server as on NFS itself; nor one too many, before
+    /// another has been answered.
+    pub(super) fn answer(&self, looker: Looker) -> Told {
         if !is_this_nodes_root(looker.caller) {
-            return false;
+            return Told::Waits;
         }
-        if self.busy.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE {
-            self.busy.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        self.fs.keeps_waiting(looker.node);
-        let (fs, device, busy) = (Arc::clone(&self.fs), Arc::clone(&self.device), Arc::clone(&self.busy));
+        let Some(turn) = Turn::take(&self.busy) else { return Told::NotYet };
+        let absence = self.fs.keeps_waiting(looker.node, looker.look == Look::Space);
+        let (fs, device) = (Arc::clone(&self.fs), Arc::clone(&self.device));
         let answering = move || {
-            // ENOENT: the server has answered meanwhile. What nobody knows has no answer.
-            let _ = fs.enter_thread().and_then(|()| tell(&fs, &device, looker));
-            busy.fetch_sub(1, Ordering::Relaxed);
+            let _turn = turn;
+            let told = fs.enter_thread().and_then(|()| tell(&fs, &device, looker));
+            // ENOENT: the server has answered meanwhile.
+            if let Err(error) = told
+                && error != Errno::ENOENT
+            {
+                tracing::debug!(%error, ?looker, "nothing is known of what this node's root looks at");
+            }
         };
-        let begun = thread::Builder::new().name("fuse-bystander".to_owned()).spawn(answering).is_ok();
-        if !begun {
-            self.busy.fetch_sub(1, Ordering::Relaxed);
+        match thread::Builder::new().name("fuse-bystander".to_owned()).spawn(answering) {
+            Ok(_) => Told::Answered { _absence: absence },
+            Err(_) => Told::NotYet,
         }
-        begun
+    }
+}
+
+/// One of [`MAX_AT_ONCE`], until it is dropped.
+struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    fn take(busy: &Arc<AtomicUsize>) -> Option<Self> {
+        let turn = Self(Arc::clone(busy));
+        (busy.fetch_add(1, Ordering::Relaxed) < MAX_AT_ONCE).then_some(turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -64,4 +82,19 @@ fn tell<B: BackingFs>(fs: &Filesystem<B>, device: &Device, looker: Looker) -> Re
     };
     tracing::debug!(?look, "the server lets this node's root wait, who is told what is known");
     device.answer(request, &answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_answer_at_once_and_one_more_when_one_has_ended() {
+        let busy = Arc::default();
+        let mut turns: Vec<_> = (0..MAX_AT_ONCE).filter_map(|_| Turn::take(&busy)).collect();
+        assert_eq!(turns.len(), MAX_AT_ONCE);
+        assert!(Turn::take(&busy).is_none() && Turn::take(&busy).is_none());
+        turns.pop();
+        assert!(Turn::take(&busy).is_some());
+    }
 }

@@ -80,11 +80,7 @@ impl<B: BackingFs> Service for Server<B> {
 
     fn look_around(&self, workers: &[Arc<WorkerCounters>]) -> Looked {
         let answer = |looker| self.bystander.answer(looker);
-        let looked = self.overseer.look(&self.device, &answer, workers.iter().map(|worker| &worker.in_hand));
-        if looked.answered == 0 {
-            self.fs.nobody_waits();
-        }
-        looked
+        self.overseer.look(&self.device, &answer, workers.iter().map(|worker| &worker.in_hand))
     }
 }
 

@@ -43,7 +43,7 @@ impl Service for Echo {
 
     fn look_around(&self, _workers: &[Arc<WorkerCounters>]) -> Looked {
         let held_up = self.held_up.load(Ordering::Relaxed);
-        Looked { at_work: held_up, held_up, ..Looked::default() }
+        Looked { at_work: held_up, held_up }
     }
 }
 
