@@ -216,6 +216,7 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
         target.set(&self.backing, wanted.kind)?;
         fault::point!("locks: had");
+        self.sees_through(&open, &target, wanted)?;
         self.locked(&open.inode, handle, wanted);
         Ok(())
     }
@@ -286,7 +287,7 @@ impl<B: BackingFs> Filesystem<B> {
     /// A file for an owner's locks: of either kind where the opener may write, else of the kind that `open` allows.
     ///
     /// Locks are the open file's affair: whoever was handed the descriptor may set them, as whom it was opened.
-    fn open_for_locks(&self, open: &OpenFile<B>) -> Result<B::File, Errno> {
+    pub(super) fn open_for_locks(&self, open: &OpenFile<B>) -> Result<B::File, Errno> {
         let node = self.resolve(&open.opener, &open.inode)?;
         let policy = self.reign.load_full();
         let scope = self.scope(&policy, &open.opener, &open.inode);

@@ -21,6 +21,7 @@ mod known;
 mod lately;
 mod link;
 mod listed;
+mod lock_replay;
 mod lock_table;
 mod lock_waiters;
 mod locks;
