@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inode::Inode;
@@ -25,6 +26,9 @@ const MAX_LISTINGS: usize = 64;
 /// A tenth of a second, in milliseconds.
 const TENTH: u128 = 100;
 
+/// Names in a portion, mostly: as many as the kernel takes in a page.
+const PORTION: usize = 128;
+
 /// The listings under way, the one that was read last at the end.
 #[derive(Debug)]
 pub(super) struct Listings<B: BackingFs> {
@@ -38,7 +42,7 @@ struct Listing<B: BackingFs> {
     reader: Credentials,
     /// The places after the names that were given last. It goes on at one of them: a reader whose buffer was smaller has not
     /// taken all.
-    places: Vec<u64>,
+    places: Arc<Vec<u64>>,
     /// When it was last read from; what it has read ahead is no younger.
     since: Instant,
     dir: B::Dir,
@@ -165,7 +169,7 @@ impl<B: BackingFs> Filesystem<B> {
             Some(dir) => dir,
             None => self.as_shown(at, &who, |who| self.backing.opendir(who, at.node(self)?))?,
         };
-        let mut places = Vec::new();
+        let mut places = Vec::with_capacity(PORTION);
         let mut is_end = true;
         self.backing.read_dir(&dir, from, &mut |raw| {
             is_end = false;
@@ -176,6 +180,7 @@ impl<B: BackingFs> Filesystem<B> {
             }
             taken
         })?;
+        let places = Arc::new(places);
         let fills = self.trails.go_on(at.inode.id, from, &places);
         if is_end
             && at.inode.listed.ends(self.moment(), fills)

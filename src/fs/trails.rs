@@ -2,6 +2,7 @@
 //! reader that is, and who reads from elsewhere does not.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::NodeId;
 use super::inodes::lock;
@@ -19,9 +20,29 @@ pub(super) struct Trails(Mutex<VecDeque<Trail>>);
 #[derive(Debug)]
 struct Trail {
     node: NodeId,
-    places: VecDeque<u64>,
+    /// Portion by portion.
+    places: VecDeque<Arc<Vec<u64>>>,
     /// There were more.
     cut: bool,
+}
+
+impl Trail {
+    fn has(&self, place: u64) -> bool {
+        self.places.iter().any(|portion| portion.contains(&place))
+    }
+
+    fn add(&mut self, portion: &Arc<Vec<u64>>) {
+        self.places.push_back(Arc::clone(portion));
+        let mut all: usize = self.places.iter().map(|portion| portion.len()).sum();
+        // The last one stays, however long it is.
+        while all > MAX_PLACES
+            && self.places.len() > 1
+            && let Some(oldest) = self.places.pop_front()
+        {
+            all -= oldest.len();
+            self.cut = true;
+        }
+    }
 }
 
 /// Whether somebody's reading fills the kernel's listing.
@@ -39,7 +60,7 @@ impl Trails {
     }
 
     /// Somebody who reads from this place was told of those.
-    pub(super) fn go_on(&self, node: NodeId, from: u64, places: &[u64]) -> Fills {
+    pub(super) fn go_on(&self, node: NodeId, from: u64, places: &Arc<Vec<u64>>) -> Fills {
         let mut trails = lock(&self.0);
         let at = trails.iter().rposition(|trail| trail.node == node);
         let mut trail = match at.and_then(|at| trails.remove(at)) {
@@ -47,7 +68,7 @@ impl Trails {
             None if from == 0 => Trail { node, places: VecDeque::new(), cut: false },
             None => return Fills::Perhaps,
         };
-        let fills = if from == 0 || trail.places.contains(&from) {
+        let fills = if from == 0 || trail.has(from) {
             Fills::Yes
         } else if trail.cut {
             Fills::Perhaps
@@ -59,10 +80,7 @@ impl Trails {
             return fills;
         }
         if fills == Fills::Yes {
-            trail.places.extend(places);
-            let excess = trail.places.len().saturating_sub(MAX_PLACES);
-            trail.cut |= excess > 0;
-            trail.places.drain(..excess);
+            trail.add(places);
         }
         trails.push_back(trail);
         if trails.len() > MAX_TRAILS {
@@ -76,32 +94,37 @@ impl Trails {
 mod tests {
     use super::*;
 
+    fn told(trails: &Trails, from: u64, places: &[u64]) -> Fills {
+        trails.go_on(NodeId::ROOT, from, &Arc::new(places.to_vec()))
+    }
+
     #[test]
     fn whoever_reads_on_from_what_was_told_fills_the_listing() {
         let trails = Trails::default();
-        assert_eq!(trails.go_on(NodeId::ROOT, 7, &[8]), Fills::Perhaps, "nothing is known");
-        assert_eq!(trails.go_on(NodeId::ROOT, 0, &[1, 2, 3]), Fills::Yes);
-        assert_eq!(trails.go_on(NodeId::ROOT, 2, &[3, 4]), Fills::Yes, "its buffer was smaller");
-        assert_eq!(trails.go_on(NodeId::ROOT, 0, &[1, 2, 3]), Fills::Yes, "another reader");
-        assert_eq!(trails.go_on(NodeId::ROOT, 9, &[]), Fills::No);
-        assert_eq!(trails.go_on(NodeId::ROOT, 4, &[]), Fills::Yes, "to its end");
-        assert_eq!(trails.go_on(NodeId::ROOT, 4, &[]), Fills::Perhaps);
-        trails.go_on(NodeId::ROOT, 0, &[1]);
+        assert_eq!(told(&trails, 7, &[8]), Fills::Perhaps, "nothing is known");
+        assert_eq!(told(&trails, 0, &[1, 2, 3]), Fills::Yes);
+        assert_eq!(told(&trails, 2, &[3, 4]), Fills::Yes, "its buffer was smaller");
+        assert_eq!(told(&trails, 0, &[1, 2, 3]), Fills::Yes, "another reader");
+        assert_eq!(told(&trails, 9, &[]), Fills::No);
+        assert_eq!(told(&trails, 4, &[]), Fills::Yes, "to its end");
+        assert_eq!(told(&trails, 4, &[]), Fills::Perhaps);
+        told(&trails, 0, &[1]);
         trails.begin(NodeId::ROOT);
-        assert_eq!(trails.go_on(NodeId::ROOT, 1, &[2]), Fills::Perhaps);
+        assert_eq!(told(&trails, 1, &[2]), Fills::Perhaps);
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_the_rest_is_in_doubt() {
         let trails = Trails::default();
-        let many: Vec<u64> = (1..=5_000).collect();
-        trails.go_on(NodeId::ROOT, 0, &many);
-        assert_eq!(trails.go_on(NodeId::ROOT, 1, &[]), Fills::Perhaps);
-        assert_eq!(trails.go_on(NodeId::ROOT, 5_000, &[5_001]), Fills::Yes);
+        told(&trails, 0, &(1..=3_000).collect::<Vec<_>>());
+        assert_eq!(told(&trails, 3_000, &(3_001..=6_000).collect::<Vec<_>>()), Fills::Yes);
+        assert_eq!(told(&trails, 1, &[]), Fills::Perhaps);
+        assert_eq!(told(&trails, 6_000, &[6_001]), Fills::Yes);
         for number in 2..=65 {
-            trails.go_on(NodeId(std::num::NonZeroU64::new(number).unwrap()), 0, &[1]);
+            let node = NodeId(std::num::NonZeroU64::new(number).unwrap());
+            trails.go_on(node, 0, &Arc::new(vec![1]));
         }
-        assert_eq!(trails.go_on(NodeId::ROOT, 5_001, &[]), Fills::Perhaps);
+        assert_eq!(told(&trails, 6_001, &[]), Fills::Perhaps);
         assert_eq!(lock(&trails.0).len(), MAX_TRAILS);
     }
 }
