@@ -136,7 +136,8 @@ impl<B: BackingFs> Filesystem<B> {
     /// The kernel is given the attributes of a directory anew: what it has listed of it may be older.
     pub(super) fn forget_listing(&self, policy: &Policy, directory: &Inode<B>) {
         // To make the kernel forget the listing makes it ask for the attributes once more, of a listing that is new by then.
-        if let Some(kernel) = self.kernel.get()
+        if directory.listed.ages()
+            && let Some(kernel) = self.kernel.get()
             && directory.listed.has_aged(self.moment(), patience(policy))
         {
             kernel.forget_content(directory.id);

@@ -100,6 +100,12 @@ impl Listed {
         }
     }
 
+    /// Whether there is anything that ages. One load, at nearly each look at a directory.
+    #[inline]
+    pub(super) fn ages(&self) -> bool {
+        matches!(self.has(), Has::Whole(_) | Has::Perhaps(_) | Has::Unknown)
+    }
+
     /// Whether the kernel must forget the listing, since it was given `patience` ago, or longer.
     pub(super) fn has_aged(&self, now: u32, patience: u32) -> bool {
         let aged = |has| match has {
@@ -107,8 +113,7 @@ impl Listed {
             Has::Unknown => true,
             Has::Nothing | Has::Begun(_) | Has::Outdated | Has::Mixed => false,
         };
-        // One load where nothing is done, as at nearly each look at a directory.
-        aged(self.has()) && aged(self.becomes(|has| if aged(has) { Has::Nothing } else { has }))
+        aged(self.becomes(|has| if aged(has) { Has::Nothing } else { has }))
     }
 
     /// Whether the kernel must forget the listing, since nothing is as it was.

@@ -2,7 +2,7 @@
 //! known may have to be asked for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use zerocopy::{Immutable, IntoBytes};
@@ -11,6 +11,7 @@ use super::device::Device;
 use super::encode;
 use super::in_hand::{Look, Looker, Told};
 use crate::fs::{BackingFs, Errno, Filesystem, is_this_nodes_root};
+use crate::sys::turns::Turn;
 
 /// Looks that are answered so at once; who comes beyond that waits for the server.
 const MAX_AT_ONCE: usize = 16;
@@ -34,7 +35,7 @@ impl<B: BackingFs> Bystander<B> {
         if !is_this_nodes_root(looker.caller) {
             return Told::Waits;
         }
-        let Some(turn) = Turn::take(&self.busy) else { return Told::NotYet };
+        let Some(turn) = Turn::take(&self.busy, MAX_AT_ONCE) else { return Told::NotYet };
         let absence = self.fs.keeps_waiting(looker.node, looker.look == Look::Space);
         let (fs, device) = (Arc::clone(&self.fs), Arc::clone(&self.device));
         let answering = move || {
@@ -54,22 +55,6 @@ impl<B: BackingFs> Bystander<B> {
     }
 }
 
-/// One of [`MAX_AT_ONCE`], until it is dropped.
-struct Turn(Arc<AtomicUsize>);
-
-impl Turn {
-    fn take(busy: &Arc<AtomicUsize>) -> Option<Self> {
-        let turn = Self(Arc::clone(busy));
-        (busy.fetch_add(1, Ordering::Relaxed) < MAX_AT_ONCE).then_some(turn)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 fn tell<B: BackingFs>(fs: &Filesystem<B>, device: &Device, looker: Looker) -> Result<(), Errno> {
     let Looker { request, node, look, .. } = looker;
     fn of<T: IntoBytes + Immutable>(answer: T) -> Vec<u8> {
@@ -82,19 +67,4 @@ fn tell<B: BackingFs>(fs: &Filesystem<B>, device: &Device, looker: Looker) -> Re
     };
     tracing::debug!(?look, "the server lets this node's root wait, who is told what is known");
     device.answer(request, &answer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_answer_at_once_and_one_more_when_one_has_ended() {
-        let busy = Arc::default();
-        let mut turns: Vec<_> = (0..MAX_AT_ONCE).filter_map(|_| Turn::take(&busy)).collect();
-        assert_eq!(turns.len(), MAX_AT_ONCE);
-        assert!(Turn::take(&busy).is_none() && Turn::take(&busy).is_none());
-        turns.pop();
-        assert!(Turn::take(&busy).is_some());
-    }
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::MountFailure;
 use super::reloader::{Reloaded, Standing};
 use super::upgrade::{Program, Upgrading};
+use crate::sys::turns::Turn;
 
 /// How long a process may take to accept, and to answer what needs no work.
 pub const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
@@ -109,7 +110,7 @@ pub fn serve(listener: UnixListener, office: impl Office) -> Result<(), MountFai
     let under_way = Arc::new(AtomicUsize::new(0));
     let accept = move || {
         for connection in listener.incoming().flatten() {
-            let turn = Turn::take(&under_way);
+            let turn = Turn::take(&under_way, MAX_CONVERSATIONS);
             let Some(turn) = turn else { continue };
             let office = Arc::clone(&office);
             let converse = move || {
@@ -124,22 +125,6 @@ pub fn serve(listener: UnixListener, office: impl Office) -> Result<(), MountFai
     };
     thread::Builder::new().name("control".to_owned()).spawn(accept).map_err(failed)?;
     Ok(())
-}
-
-/// One conversation, until it is dropped.
-struct Turn(Arc<AtomicUsize>);
-
-impl Turn {
-    fn take(under_way: &Arc<AtomicUsize>) -> Option<Self> {
-        let turn = Self(Arc::clone(under_way));
-        (under_way.fetch_add(1, Ordering::AcqRel) < MAX_CONVERSATIONS).then_some(turn)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 fn converse(connection: UnixStream, office: &impl Office) -> io::Result<()> {

@@ -37,6 +37,7 @@ pub mod stat;
 pub mod sync;
 pub mod thread;
 pub mod times;
+pub mod turns;
 pub mod umask;
 pub mod xattr;
 
