@@ -82,26 +82,27 @@ impl<B: BackingFs> Filesystem<B> {
         fault::point!("locks: written down as waiting");
         journal::note(QUEUED, 1);
         fault::point!("locks: noted as waiting");
-        self.queue(handle, wanted, request, record, reply);
+        self.queue(handle, wanted, Asks { request, record, was_left: false }, reply);
         fault::point!("locks: queued");
     }
 
-    /// Queues a request that is written down as `record`.
-    fn queue(
-        self: &Arc<Self>,
-        handle: FileHandleId,
-        wanted: &LockRequest,
-        request: RequestId,
-        record: RecordId,
-        reply: LockReply,
-    ) {
+    /// Queues a request that is written down.
+    fn queue(self: &Arc<Self>, handle: FileHandleId, wanted: &LockRequest, asks: Asks, reply: LockReply) {
         let (state, filesystem, wanted) = (Arc::clone(&self.state), Arc::downgrade(self), *wanted);
-        let reply: LockReply = Box::new(move |outcome| {
+        let Asks { request, record, was_left } = asks;
+        let reply: LockReply = Box::new(move |mut outcome| {
             if outcome.is_ok()
                 && let Some(filesystem) = filesystem.upgrade()
                 && let Ok(open) = filesystem.handles.file(handle)
             {
-                filesystem.locked(&open.inode, handle, &wanted);
+                if was_left && let Ok(Some(target)) = filesystem.lockable(&open, handle, &wanted) {
+                    outcome = filesystem.sees_through(&open, &target, &wanted);
+                }
+                match outcome {
+                    Ok(()) => filesystem.locked(&open.inode, handle, &wanted),
+                    Err(Errno::EAGAIN) => return filesystem.queue(handle, &wanted, asks, reply),
+                    Err(_) => {}
+                }
             }
             // Once it is answered the lock is its owner's to let go, and must not be taken again.
             state.waiting.answer(record, outcome.err().map_or(0, Errno::raw));
@@ -129,7 +130,9 @@ impl<B: BackingFs> Filesystem<B> {
             match self.state.waiting.answered(record) {
                 Some(0) => self.answer_again(record, reply(request), Ok(())),
                 Some(error) => self.answer_again(record, reply(request), Err(Errno::from_raw(error))),
-                None => self.queue(handle, &wanted, request, record, reply(request)),
+                None => {
+                    self.queue(handle, &wanted, Asks { request, record, was_left: true }, reply(request));
+                }
             }
         }
     }
@@ -216,7 +219,9 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(target) = self.lockable(&open, handle, wanted)? else { return Ok(()) };
         target.set(&self.backing, wanted.kind)?;
         fault::point!("locks: had");
-        self.sees_through(&open, &target, wanted)?;
+        if journal::is_replay() {
+            self.sees_through(&open, &target, wanted)?;
+        }
         self.locked(&open.inode, handle, wanted);
         Ok(())
     }
@@ -314,6 +319,15 @@ impl<B: BackingFs> Filesystem<B> {
             kernel.forget_content(inode.id);
         }
     }
+}
+
+/// A request that waits, and is written down as `record`.
+#[derive(Debug, Clone, Copy)]
+struct Asks {
+    request: RequestId,
+    record: RecordId,
+    /// A worker before this one has waited with it.
+    was_left: bool,
 }
 
 /// The piece of evidence that says that a request is written down as waiting, and is the slot's business no more.

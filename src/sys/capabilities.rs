@@ -171,6 +171,16 @@ pub fn keep_only(kept: Capabilities) -> Result<(), Errno> {
     })
 }
 
+/// Does `call`, behind which setfsuid(2) may change the effective set, and puts that back as it was, also on a panic.
+///
+/// # Errors
+/// As capget(2) has them; the call is not made then.
+pub(super) fn restored<T>(call: impl FnOnce() -> T) -> Result<T, Errno> {
+    let _back = Restore(effective()?);
+    let _forget = Forget;
+    Ok(call())
+}
+
 /// The effective set that belongs to root: all that is permitted.
 pub(super) fn take_root_set() -> Result<(), Errno> {
     set_effective(held()?.permitted)
@@ -209,6 +219,15 @@ impl Drop for Restore {
         if let Err(error) = set_effective(self.0) {
             abort("cannot restore the effective capabilities", error);
         }
+    }
+}
+
+/// Forgets what the thread held when a call is over.
+struct Forget;
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        forget();
     }
 }
 

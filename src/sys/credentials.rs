@@ -51,6 +51,33 @@ where
     become_somebody(uid, gid, groups, false)
 }
 
+/// Does `call` as uid 0 where the calling thread is somebody else, who it is again afterwards, also on a panic: for what belongs to
+/// permfs itself, such as its log.
+///
+/// # Errors
+/// As capget(2) has them; the call is not made then.
+pub fn as_permfs<T>(call: impl FnOnce() -> T) -> Result<T, Errno> {
+    // Nobody else than root where this room has set nobody, or is about to.
+    let uid = CURRENT.with(|current| current.try_borrow().ok()?.as_ref().map(|now| now.uid));
+    match uid {
+        None | Some(0) => Ok(call()),
+        Some(uid) => capabilities::restored(|| {
+            complete_ids(None, Some(0));
+            let _back = Back(uid);
+            call()
+        }),
+    }
+}
+
+/// Makes the user the thread's again when a call is over.
+struct Back(libc::uid_t);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        complete_ids(None, Some(self.0));
+    }
+}
+
 fn become_somebody<G>(uid: Uid, gid: Gid, groups: G, to_change: bool) -> Result<(), Errno>
 where
     G: IntoIterator<Item = Gid>,

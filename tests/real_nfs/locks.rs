@@ -3,9 +3,10 @@
 //! Every lock is taken by a process of its own ([`Locker`]), because that is what owns a lock.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,9 +15,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::fs::FlockOperation;
 
+use super::live::mount::{permfs, runtime_dir};
 use super::live::{AIRFLOW, OWNER, POD, Who};
 use super::runner::Scenario;
-use super::stage::{PATIENCE, Stage, wait_until, within};
+use super::served::Served;
+use super::stage::{Outage, PATIENCE, Stage, WHOSE_GROUPS, wait_until, within};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -33,6 +36,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: waiting_can_be_interrupted,
     },
     Scenario { name: "locks: byte ranges that do not touch do not exclude each other", run: ranges },
+    Scenario {
+        name: "locks: what a killed worker has asked the absent server for does not undo its successor's",
+        run: asked_for_twice,
+    },
 ];
 
 fn locks_exclude(stage: &Stage) {
@@ -49,7 +56,7 @@ fn locks_exclude(stage: &Stage) {
         );
         // The server holds flock, too, as a lock of the whole file by fcntl.
         assert_eq!(
-            Locker::attempt(Who::new(0, 0), Kind::Fcntl, &stage.server("f")),
+            Locker::attempt(SERVER, Kind::Fcntl, &stage.server("f")),
             Outcome::Busy,
             "{kind:?} at the server"
         );
@@ -66,7 +73,7 @@ fn locks_from_outside(stage: &Stage) {
         assert_eq!(Locker::attempt(POD, kind, &stage.pod("f")), Outcome::Busy, "{kind:?} on the bare mount");
         drop(holder);
     }
-    let holder = Locker::holding(Who::new(0, 0), Kind::Fcntl, &stage.server("f"));
+    let holder = Locker::holding(SERVER, Kind::Fcntl, &stage.server("f"));
     for kind in Kind::ALL {
         assert_eq!(Locker::attempt(POD, kind, &stage.pod("f")), Outcome::Busy, "{kind:?} against the server");
     }
@@ -113,6 +120,63 @@ fn ranges(stage: &Stage) {
         "to the end of the file"
     );
 }
+
+/// A worker is killed while it waits for the server to give it a lock, and its successor asks for the same. When the server is back it
+/// gives it to both, and the client takes back what it gave to the dead one: that is the successor's (`fs/lock_replay.rs`).
+fn asked_for_twice(stage: &Stage) {
+    if stage.variant.manage_gids {
+        return stage.leave_out(WHOSE_GROUPS);
+    }
+    let served = Served { target: stage.pod(""), permfs };
+    let _tells = served.tells_its_log(&runtime_dir());
+    let name = |kind: Kind| format!("{kind:?}");
+    Kind::ALL.iter().for_each(|kind| stage.write_as_pod(name(*kind), "content"));
+    let mut asking = Kind::ALL.map(|kind| Locker::that_had_it_before(POD, kind, &stage.pod(name(kind))));
+    let outage = Outage::cut();
+    asking.iter_mut().for_each(Locker::ask);
+    sleep(ASKED);
+    served.kill_worker();
+    sleep(ASKED);
+    drop(outage);
+    have_it_alone(stage, asking);
+
+    // They wait because of somebody at the server, who lets go while nobody hears of it.
+    let holders = Kind::ALL.map(|kind| Locker::holding(SERVER, Kind::Fcntl, &stage.server(name(kind))));
+    let waiting = Kind::ALL.map(|kind| Locker::waiting(POD, kind, &stage.pod(name(kind))));
+    sleep(ASKED);
+    let outage = Outage::cut();
+    sleep(ASKED);
+    drop(holders);
+    served.kill_worker();
+    sleep(ASKED);
+    drop(outage);
+    have_it_alone(stage, waiting);
+}
+
+/// Whoever asked for the lock of the file of its kind has it, and nobody else until it lets go.
+#[track_caller]
+fn have_it_alone(stage: &Stage, mut lockers: [Locker; 3]) {
+    for (locker, kind) in lockers.iter_mut().zip(Kind::ALL) {
+        assert!(locker.has_it_within(PATIENCE), "{kind:?}: nobody else wants it");
+    }
+    let name = |kind: Kind| format!("{kind:?}");
+    for kind in Kind::ALL {
+        let at_server = Locker::attempt(SERVER, Kind::Fcntl, &stage.server(name(kind)));
+        assert_eq!(at_server, Outcome::Busy, "{kind:?} at the server");
+        let beside = Locker::attempt(POD, kind, &stage.pod(name(kind)));
+        assert_eq!(beside, Outcome::Busy, "{kind:?} on the same mount");
+    }
+    drop(lockers);
+    for kind in Kind::ALL {
+        let free = || Locker::attempt(POD, kind, &stage.pod(name(kind))) == Outcome::Held;
+        wait_until(PATIENCE, free).unwrap_or_else(|()| panic!("{kind:?} is not let go"));
+    }
+}
+
+/// Within this a request has come to where it waits for the server.
+const ASKED: Duration = Duration::from_secs(1);
+/// A process of the server's own.
+const SERVER: Who = Who::new(0, 0);
 
 /// Which call takes the lock; always an exclusive one.
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +230,19 @@ impl Locker {
         let mut locker = Self::start("wait", who, kind, path);
         assert_eq!(locker.line(), "asking");
         locker
+    }
+
+    /// Has had the lock, let it go, and keeps the file open.
+    fn that_had_it_before(who: Who, kind: Kind, path: &Path) -> Self {
+        let mut locker = Self::start("again", who, kind, path);
+        assert_eq!(locker.line(), "let go");
+        locker
+    }
+
+    /// It is to ask for the lock once more, without waiting.
+    fn ask(&mut self) {
+        self.process.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(self.line(), "asking");
     }
 
     /// Asks for the lock without waiting, and gives it back.
@@ -223,16 +300,23 @@ impl Drop for Locker {
     }
 }
 
-/// What a [`Locker`] runs: `wait|try UID GID KIND START LENGTH PATH`. Keeps the lock until its input ends.
+/// What a [`Locker`] runs: `wait|try|again UID GID KIND START LENGTH PATH`. Keeps the lock until its input ends.
 pub fn locker(arguments: &mut impl Iterator<Item = String>) -> ExitCode {
     let mut word = || arguments.next().expect("seven words");
-    let wait = word() == "wait";
+    let patience = word();
     let who = Who::new(word().parse().unwrap(), word().parse().unwrap());
     let (kind, start, length) = (word(), word().parse().unwrap(), word().parse().unwrap());
     who.become_them();
     let file = OpenOptions::new().read(true).write(true).open(word()).unwrap();
+    let set = |operation| set(&file, &kind, start, length, operation);
+    if patience == "again" {
+        set(FlockOperation::NonBlockingLockExclusive).and_then(|()| set(FlockOperation::Unlock)).unwrap();
+        println!("let go");
+        std::io::stdin().read_exact(&mut [0]).unwrap();
+    }
     println!("asking");
-    match take(&file, &kind, start, length, wait) {
+    let wait = patience == "wait";
+    match set(if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive }) {
         Ok(()) => println!("held"),
         Err(Errno::EAGAIN | Errno::EACCES) => println!("busy"),
         Err(error) => println!("{error}"),
@@ -241,20 +325,19 @@ pub fn locker(arguments: &mut impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn take(file: &File, kind: &str, start: i64, length: i64, wait: bool) -> nix::Result<()> {
+fn set(file: &File, kind: &str, start: i64, length: i64, operation: FlockOperation) -> nix::Result<()> {
     if kind == "flock" {
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
         return rustix::fs::flock(file, operation).map_err(|error| Errno::from_raw(error.raw_os_error()));
     }
+    let l_type = if operation == FlockOperation::Unlock { libc::F_UNLCK } else { libc::F_WRLCK };
     let lock = libc::flock {
-        l_type: i16::try_from(libc::F_WRLCK).unwrap(),
+        l_type: i16::try_from(l_type).unwrap(),
         l_whence: i16::try_from(libc::SEEK_SET).unwrap(),
         l_start: start,
         l_len: length,
         l_pid: 0,
     };
-    let request = match (kind, wait) {
+    let request = match (kind, operation == FlockOperation::LockExclusive) {
         ("fcntl", true) => FcntlArg::F_SETLKW(&lock),
         ("fcntl", false) => FcntlArg::F_SETLK(&lock),
         ("ofd", true) => FcntlArg::F_OFD_SETLKW(&lock),

@@ -46,25 +46,36 @@ enum Ended {
     Failed(String),
 }
 
-/// Runs all that `words` name; the last line says how many passed, failed, and were left out.
+/// Runs all that `words` name. At the end it says how many passed, failed, and were left out, and once more which failed and why:
+/// two machines talk at once, and whoever reads only the end of it shall find it there.
 pub fn run_all(variant: Variant, scenarios: impl Iterator<Item = Scenario>, words: &[String]) -> ExitCode {
-    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
+    let (mut passed, mut left_out, mut failures) = (0, 0, Vec::new());
     for scenario in scenarios.filter(|scenario| scenario.is_meant_by(variant, words)) {
         let begin = Instant::now();
         let ended = run_apart(variant, scenario);
-        let (count, verdict) = match &ended {
-            Ended::Passed => (&mut passed, "ok".to_owned()),
-            Ended::LeftOut(why) => (&mut left_out, format!("left out: {why}")),
-            Ended::Failed(_) => (&mut failed, "FAILED".to_owned()),
-        };
-        *count += 1;
-        println!("{variant} {} ... {verdict} ({:.1} s)", scenario.name, begin.elapsed().as_secs_f32());
-        if let Ended::Failed(why) = ended {
-            println!("{}", why.trim_end());
+        let seconds = begin.elapsed().as_secs_f32();
+        let says = |verdict: &str| println!("{variant} {} ... {verdict} ({seconds:.1} s)", scenario.name);
+        match ended {
+            Ended::Passed => {
+                says("ok");
+                passed += 1;
+            }
+            Ended::LeftOut(why) => {
+                says(&format!("left out: {why}"));
+                left_out += 1;
+            }
+            Ended::Failed(why) => {
+                says("FAILED");
+                println!("{}", why.trim_end());
+                failures.push((scenario.name, why));
+            }
         }
     }
-    println!("{variant}: {passed} passed, {failed} failed, {left_out} left out");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{variant}: {passed} passed, {} failed, {left_out} left out", failures.len());
+    for (name, why) in &failures {
+        println!("{variant} {name} FAILED\n{}", why.trim_end());
+    }
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The other side of [`run_apart`]. A panic makes the exit status.
