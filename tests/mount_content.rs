@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use live::mapping::with_shared_mapping;
 use live::requests::Requests;
@@ -69,15 +69,39 @@ fn in_the_page_cache_content_stays_from_one_open_to_the_next() {
     assert_eq!(requests.since().of("read"), 0);
 }
 
+/// No two seconds must pass: the first open after a tick of any server's clock reads it once more, and whoever comes then does not.
+#[test]
+fn content_that_was_just_written_stays_once_it_was_seen_for_a_moment() {
+    let mount = Mount::of(&airflow("page"));
+    let content = vec![7; 300_000];
+    let begun = Instant::now();
+    POD.run(|| fs::write(mount.at("f"), &content).unwrap());
+    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
+    let requests = Requests::of(&mount);
+    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
+    let at_once = requests.since().of("read");
+    sleep(Duration::from_millis(120));
+    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
+    let requests = Requests::of(&mount);
+    POD.run(|| (0..10).for_each(|_| assert!(fs::read(mount.at("f")).unwrap() == content)));
+    assert_eq!(requests.since().of("read"), 0);
+    // On a machine that has slept meanwhile this says nothing.
+    assert!(
+        at_once > 0 || begun.elapsed() > Duration::from_millis(100),
+        "the second change of a tick would not be seen"
+    );
+}
+
 #[test]
 fn what_somebody_else_wrote_is_seen_at_the_next_open() {
     for way in WAYS {
         let mount = Mount::of(&airflow(way));
         let at_export = mount.source().join("f");
         POD.run(|| fs::write(mount.at("f"), b"first").unwrap());
-        for (round, pause) in [0, 0, 0, 5, 2200, 0].into_iter().enumerate() {
+        for (round, pause) in [0, 0, 0, 5, 120, 120, 0, 2200, 0].into_iter().enumerate() {
             POD.run(|| fs::read(mount.at("f")).unwrap());
             sleep(Duration::from_millis(pause));
+            POD.run(|| fs::read(mount.at("f")).unwrap());
             // As long as the one before, and at once: nothing but content and times can tell them apart.
             let text = format!("{round:05}");
             fs::write(&at_export, &text).unwrap();
@@ -219,6 +243,30 @@ fn a_file_that_was_replaced_behind_the_mounts_back_is_the_new_one() {
         let mut text = String::new();
         (&held).read_to_string(&mut text).unwrap();
         assert_eq!(text, "first", "{way}");
+    }
+}
+
+/// An open believes the number and the time of the last change where both have been the same for a while: one that is made anew has another
+/// time, though everything that can be set is as before, and the number as well where the file system gives it again.
+#[test]
+fn a_file_that_was_replaced_by_its_like_is_the_new_one() {
+    for way in WAYS {
+        let mount = Mount::of(&airflow(way));
+        let at_export = mount.source().join("f");
+        POD.run(|| fs::write(mount.at("f"), b"first").unwrap());
+        let read = || POD.run(|| fs::read_to_string(mount.at("f")).unwrap());
+        for _ in 0..3 {
+            assert_eq!(read(), "first");
+            sleep(Duration::from_millis(120));
+        }
+        let mtime = fs::metadata(&at_export).unwrap().modified().unwrap();
+        fs::remove_file(&at_export).unwrap();
+        fs::write(&at_export, b"other").unwrap();
+        std::os::unix::fs::chown(&at_export, Some(2001), Some(2001)).unwrap();
+        File::options().write(true).open(&at_export).unwrap().set_modified(mtime).unwrap();
+        // Until names are looked at anew.
+        sleep(Duration::from_millis(1100));
+        assert_eq!(read(), "other", "{way}");
     }
 }
 

@@ -15,7 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
 
-use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
 pub use crate::sys::{Errno, FileHandle, Name};
 pub use types::{
     BackingFeatures, ByteRange, Found, Freshness, Identified, LockKind, MountIndex, NewTime, ObjectId,
@@ -181,6 +181,7 @@ pub trait BackingFs: Send + Sync + 'static {
     }
     /// As [`Self::open`], by a name that the object was last known to have, which is cheaper than by its handle, and its
     /// attributes. O_TRUNC in `flags` is ignored too. ESTALE where the name is another object's by now, or the object has no handle.
+    /// `only_its` is a ctime that no other object of its number can have: where it has that, its handle need not be asked for.
     fn open_name(
         &self,
         who: &Credentials,
@@ -188,6 +189,7 @@ pub trait BackingFs: Send + Sync + 'static {
         name: Name<'_>,
         id: &ObjectId,
         flags: OFlag,
+        only_its: Option<Timestamp>,
     ) -> Result<(Self::File, StoredAttr), Errno>;
     /// Does `call`, which gives an open file to the kernel to use with the calling thread's credentials, as `who`, but without
     /// what root alone has: on a local file system all of it, elsewhere what keeps suid on a file whoever writes it (CAP_FSETID).

@@ -9,7 +9,7 @@
 //! In the page cache, content is kept from one open to the next where size and times say that it is what it was
 //! (close-to-open, as an NFS client has it).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 
@@ -25,8 +25,12 @@ use crate::state::journal;
 use crate::state::layout::{self, HeaderWord};
 use crate::sys::fault;
 
-/// For how long a change leaves doubt: within one tick of the server's clock (4 ms on Linux, more elsewhere) a second
-/// change has the first one's times. Generous, since the server's clock is not this node's.
+/// For how long a change leaves doubt: within one tick of the server's clock a second change has the first one's times. Ticks are
+/// of 1 to 16 ms (Linux, Windows); this is by far more, and counted from when the first change was seen, by our own clock.
+const TICKS: Duration = Duration::from_millis(100);
+
+/// The same where times come in whole seconds. A change that lies back further is beyond doubt when it is first seen: generous,
+/// since the server's clock is not this node's.
 const DOUBT: Duration = Duration::from_secs(2);
 
 /// Bytes up to which a file that is only read is kept in the page cache, rather than passed through.
@@ -44,8 +48,44 @@ pub(super) struct OpenContent {
     way: Way,
     /// Opens that hold the kernel to this way.
     opens: usize,
-    /// What the content was like when the kernel last began to cache it.
-    cached: Option<Version>,
+    /// What the content was like at the last open.
+    seen: Option<Seen>,
+}
+
+impl OpenContent {
+    /// An open finds this content.
+    fn sees(&mut self, version: Version) -> &mut Seen {
+        let seen = self.seen.get_or_insert_with(|| Seen::new(version));
+        if seen.version != version {
+            *seen = Seen::new(version);
+        }
+        seen.is_beyond_doubt = seen.is_beyond_doubt || seen.has_aged();
+        seen
+    }
+}
+
+/// A content, and how far it can be told from another.
+#[derive(Debug)]
+struct Seen {
+    version: Version,
+    since: Instant,
+    /// Whatever changes it from now on gives it another time.
+    is_beyond_doubt: bool,
+    /// It was beyond doubt when the kernel began to cache it.
+    is_cached: bool,
+}
+
+impl Seen {
+    fn new(version: Version) -> Self {
+        Self { version, since: Instant::now(), is_beyond_doubt: false, is_cached: false }
+    }
+
+    fn has_aged(&self) -> bool {
+        let Version { mtime, ctime, .. } = self.version;
+        let in_whole_seconds = mtime.nanoseconds == 0 && ctime.nanoseconds == 0;
+        let enough = if in_whole_seconds { DOUBT } else { TICKS };
+        self.since.elapsed() >= enough || is_long_ago(mtime.max(ctime))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +124,12 @@ struct Version {
     size: u64,
     mtime: Timestamp,
     ctime: Timestamp,
+}
+
+impl Version {
+    fn of(attr: &StoredAttr) -> Self {
+        Self { size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
+    }
 }
 
 /// An open under way.
@@ -194,8 +240,12 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<Option<Content>, Errno> {
         let state = &inode.live().content;
         loop {
+            let mut is_at_rest = false;
             let shared = {
                 let mut state = lock(state);
+                if matches!(state.way, Way::Free) {
+                    is_at_rest = state.sees(Version::of(open.attr)).is_beyond_doubt;
+                }
                 match &state.way {
                     Way::Pages => return Ok(None),
                     Way::Free => None,
@@ -217,7 +267,7 @@ impl<B: BackingFs> Filesystem<B> {
                     }
                     // All others have closed it meanwhile.
                 }
-                None if gives_rights(open.attr) || is_small_and_at_rest(open) => return Ok(None),
+                None if gives_rights(open.attr) || is_at_rest && is_read_small(open) => return Ok(None),
                 None => match self.register(file, open) {
                     Ok(id) => {
                         if let Some(content) = self.settle(inode, Shared::new(id, &open)) {
@@ -284,7 +334,9 @@ impl<B: BackingFs> Filesystem<B> {
                 state.way = Way::Passthrough(ours);
                 state.opens = 1;
                 // The page cache is out of use, and out of date from now on.
-                state.cached = None;
+                if let Some(seen) = &mut state.seen {
+                    seen.is_cached = false;
+                }
             }
             free
         };
@@ -322,18 +374,24 @@ impl<B: BackingFs> Filesystem<B> {
 
     /// None where others have the file open past the page cache.
     fn cache_pages(&self, inode: &Inode<B>, attr: &StoredAttr, open: OpenPolicy) -> Option<Content> {
-        let now = Version { size: attr.size, mtime: attr.mtime, ctime: attr.ctime };
         let mut state = lock(&inode.live().content);
         if let Way::Passthrough(_) = state.way {
             return None;
         }
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
-        if state.cached == Some(now) {
-            return Some(Content::Kept);
-        }
-        state.cached = is_beyond_doubt(now.mtime.max(now.ctime)).then_some(now);
-        Some(if open == OpenPolicy::Trust { Content::Kept } else { Content::Revalidated })
+        let seen = state.sees(Version::of(attr));
+        let is_kept = seen.is_cached || open == OpenPolicy::Trust;
+        // What the kernel reads from now on, it may keep.
+        seen.is_cached = seen.is_beyond_doubt;
+        Some(if is_kept { Content::Kept } else { Content::Revalidated })
     }
+}
+
+/// The ctime that the file had at an open after which no file that is made can have it: one of the same number that has it, too, is
+/// this one. None where the last open left doubt.
+pub(super) fn ctime_of_it_alone<B: BackingFs>(inode: &Inode<B>) -> Option<Timestamp> {
+    let content = lock(&inode.live_if_any()?.content);
+    content.seen.as_ref().filter(|seen| seen.is_beyond_doubt).map(|seen| seen.version.ctime)
 }
 
 /// Joins the others that have the file open through `seen`, if that is still the way.
@@ -365,11 +423,8 @@ fn gives_rights(attr: &StoredAttr) -> bool {
 
 /// Whether the page cache is the shorter way: to register a file takes longer than to keep a few pages of it. Not for a file that
 /// is being written, whose writers would have to go through the daemon as long as this reader has it open.
-fn is_small_and_at_rest(open: OpenAs<'_>) -> bool {
-    !writes(open.flags)
-        && open.attr.size <= SMALL
-        && !open.flags.contains(OFlag::O_DIRECT)
-        && is_beyond_doubt(open.attr.mtime)
+fn is_read_small(open: OpenAs<'_>) -> bool {
+    !writes(open.flags) && open.attr.size <= SMALL && !open.flags.contains(OFlag::O_DIRECT)
 }
 
 fn reads(flags: OFlag) -> bool {
@@ -380,8 +435,7 @@ fn writes(flags: OFlag) -> bool {
     flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
 }
 
-/// Whether whatever happens from now on has another time.
-fn is_beyond_doubt(time: Timestamp) -> bool {
+fn is_long_ago(time: Timestamp) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let Ok(seconds) = u64::try_from(time.seconds) else { return true };
     Duration::new(seconds, time.nanoseconds) + DOUBT < now

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::content::OpenAs;
+use super::content::{self, OpenAs};
 use super::handles::OpenFile;
 use super::inode::Inode;
 use super::visit::Visit;
@@ -50,7 +50,14 @@ impl<B: BackingFs> Filesystem<B> {
             && let Some(hint) = self.names.recall(at.inode.id)
             && let Some(directory) = self.inodes.get(hint.parent)
             && let Ok(parent) = self.resolve(&at.caller, &directory)
-            && let Ok(opened) = self.backing.open_name(who, &parent, hint.name()?, &at.inode.object, flags)
+            && let Ok(opened) = self.backing.open_name(
+                who,
+                &parent,
+                hint.name()?,
+                &at.inode.object,
+                flags,
+                content::ctime_of_it_alone(&at.inode),
+            )
         {
             return Ok(opened);
         }

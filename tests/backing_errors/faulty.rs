@@ -11,7 +11,7 @@ use permfs::backing::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, Name, NewTime,
     ObjectId, RawEntry, StatFs, WriteHow,
 };
-use permfs::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
+use permfs::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
 
 /// Which calls fail, counted from 0 and from when it was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,9 +279,12 @@ impl BackingFs for Faulty {
         name: Name<'_>,
         id: &ObjectId,
         flags: OFlag,
+        only_its: Option<Timestamp>,
     ) -> Result<(Self::File, StoredAttr), Errno> {
         self.come_to("open_name")?;
-        self.inner.open_name(who, &parent.it, name, id, flags).map(|(file, attr)| (self.hold(file), attr))
+        self.inner
+            .open_name(who, &parent.it, name, id, flags, only_its)
+            .map(|(file, attr)| (self.hold(file), attr))
     }
     fn create_identified(
         &self,

@@ -1,8 +1,8 @@
 //! An object's identity, and finding it again.
 
-use nix::fcntl::RenameFlags;
+use nix::fcntl::{OFlag, RenameFlags};
 use permfs::backing::{BackingFs, Errno, Freshness, MountIndex, ObjectId};
-use permfs::policy::FileKind;
+use permfs::policy::{FileKind, Timestamp};
 
 use super::*;
 
@@ -44,6 +44,30 @@ fn a_removed_object_is_stale() {
         assert_eq!(backing.resolve(&root(), &file).unwrap_err(), Errno::ESTALE);
         assert_eq!(backing.resolve(&owner(), &dir).unwrap_err(), Errno::ESTALE);
     }
+}
+
+#[test]
+fn a_name_is_believed_by_number_and_handle_or_by_number_and_a_ctime_that_is_its_alone() {
+    let export = Export::ext4();
+    let backing = export.open();
+    let node = root_node(&backing);
+    for file in [c"file", c"other"] {
+        create(&backing, &owner(), file).unwrap();
+    }
+    let [file, other] = [c"file", c"other"].map(|file| lookup(&backing, &owner(), file).unwrap());
+    let open = |id: &ObjectId, only_its| {
+        backing.open_name(&owner(), &node, name(c"file"), id, OFlag::O_RDONLY, only_its).map(|(_, attr)| attr)
+    };
+    let handle = other.id.handle.clone();
+    let other_handle = ObjectId { handle, ..file.id.clone() };
+    let ctime = Some(file.attr.ctime);
+    let before = Some(Timestamp { seconds: file.attr.ctime.seconds - 1, ..file.attr.ctime });
+    assert_eq!(open(&file.id, None).unwrap(), file.attr);
+    assert_eq!(open(&file.id, before).unwrap(), file.attr);
+    assert_eq!(open(&other_handle, ctime).unwrap(), file.attr);
+    assert_eq!(open(&other_handle, None).unwrap_err(), Errno::ESTALE);
+    assert_eq!(open(&other_handle, before).unwrap_err(), Errno::ESTALE);
+    assert_eq!(open(&other.id, ctime).unwrap_err(), Errno::ESTALE, "it has another number");
 }
 
 #[test]

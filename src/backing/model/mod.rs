@@ -16,7 +16,7 @@ use super::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, Name, NewTime,
     ObjectId, RawEntry, StatFs, SuidBits, WriteHow,
 };
-use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
 
 mod state;
 
@@ -349,6 +349,7 @@ impl BackingFs for ModelBacking {
         name: Name<'_>,
         id: &ObjectId,
         flags: OFlag,
+        _only_its: Option<Timestamp>,
     ) -> Result<(ModelFile, StoredAttr), Errno> {
         let found = self.lookup(who, parent, name)?;
         if found.id != *id {

@@ -13,7 +13,7 @@ use super::acting::{act_as, act_as_root, act_to_look, make_as, mode_of};
 use super::mounts::{MountTable, handle_of};
 use super::resolve::identify_as;
 use super::{File, Node, attr, offset};
-use crate::policy::{Credentials, FileKind, NewMode, Permissions, StoredAttr};
+use crate::policy::{Credentials, FileKind, NewMode, Permissions, StoredAttr, Timestamp};
 use crate::sys::capabilities::{self, Capabilities};
 use crate::sys::io::{self, WriteFlags};
 use crate::sys::proc_fd::ProcFdPath;
@@ -52,17 +52,19 @@ pub(super) fn open_name(
     name: Name<'_>,
     id: &ObjectId,
     flags: OFlag,
+    only_its: Option<Timestamp>,
 ) -> Result<(File, StoredAttr), Errno> {
     const CHANGING: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC);
     let flags = flags.difference(CHANGING) | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | ALWAYS;
     act_to_look(who)?;
     let fd = openat(parent, name.as_c_str(), flags, Mode::empty())?;
     let stat = statx(fd.as_fd(), true)?;
-    let same = id.handle.is_some() && stat.ino() == id.ino && mounts.is(id.mount, &stat);
-    if !same || handle_of(fd.as_fd())? != id.handle {
+    let has_its_number = id.handle.is_some() && stat.ino() == id.ino && mounts.is(id.mount, &stat);
+    let attr = attr::stored(&stat, id.mount)?;
+    let is_it = has_its_number && (only_its == Some(attr.ctime) || handle_of(fd.as_fd())? == id.handle);
+    if !is_it {
         return Err(Errno::ESTALE);
     }
-    let attr = attr::stored(&stat, id.mount)?;
     Ok((File::new(fd, id.mount, flags), attr))
 }
 

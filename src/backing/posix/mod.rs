@@ -31,7 +31,7 @@ use super::{
     BackingFeatures, BackingFs, ByteRange, Errno, Found, Freshness, Identified, LockKind, MountIndex, Name,
     NewTime, ObjectId, RawEntry, StatFs, WriteHow,
 };
-use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr};
+use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
 use crate::sys::fault::around;
 
 /// An export mounted on this node.
@@ -229,8 +229,9 @@ impl BackingFs for PosixBacking {
         name: Name<'_>,
         id: &ObjectId,
         flags: OFlag,
+        only_its: Option<Timestamp>,
     ) -> Result<(File, StoredAttr), Errno> {
-        around!("open_name", files::open_name(&self.mounts, who, parent, name, id, flags))
+        around!("open_name", files::open_name(&self.mounts, who, parent, name, id, flags, only_its))
     }
     fn hand_over<T>(
         &self,

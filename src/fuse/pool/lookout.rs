@@ -1,6 +1,6 @@
 //! The lookout: a thread that sees to it that requests do not lie unread while more workers would help.
 //!
-//! It looks every [`TICK`] while there is work, and sleeps when there is none. Where no worker waits for requests, it
+//! It looks every [`TICK`] while more workers might help, more rarely while there is only work, and sleeps when there is none. Where no worker waits for requests, it
 //! summons one more if those at work are held up: because they have spent the time neither on a CPU nor waiting for one,
 //! but in the server's hands, while requests lie unread or none was finished at all, and one of them is seen asleep there:
 //! the kernel counts time spent waiting for a CPU only when the wait is over.
@@ -17,14 +17,16 @@ use std::time::{Duration, Instant};
 use super::Pool;
 use crate::sys::cycles;
 
-/// How long a request may lie unread before anybody looks.
+/// How long a request may lie unread before anybody looks, where one did a moment ago.
 const TICK: Duration = Duration::from_millis(1);
-/// Looks in a row that found somebody waiting for requests, after which the lookout sleeps, unless there are still
-/// workers to be sent home.
-const QUIET: u32 = 50;
+/// And where none did for long: each look takes the CPU from somebody.
+const LONGEST_TICK: Duration = Duration::from_millis(4);
+/// For how long each look must have found somebody waiting for requests before the lookout sleeps, unless there are still workers to
+/// be sent home.
+const QUIET: Duration = Duration::from_millis(50);
 
-/// Looks from one review of the crew's size to the next.
-const REVIEW: u32 = 64;
+/// From one review of the crew's size to the next.
+const REVIEW: Duration = Duration::from_millis(64);
 /// How often somebody looks at those who have long been at work, while nothing else happens.
 const LOOK_AROUND: Duration = Duration::from_millis(250);
 /// Workers for which one look every [`TICK`] is cheap: it costs a system call for each.
@@ -154,34 +156,39 @@ impl Pool {
     /// The lookout's life.
     pub(super) fn look_out(self: &Arc<Self>) {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
-        let (mut looks, mut quiet) = (0, 0);
+        let (mut tick, mut quiet, mut unreviewed) = (TICK, Duration::ZERO, Duration::ZERO);
         let (mut before, mut reviewed) = (self.sight(), self.sight());
         while !self.ended.load(Ordering::SeqCst) {
             let at_rest = reviewed.workers == 1 || self.taken.load(Ordering::Relaxed) == reviewed.taken;
             if quiet >= QUIET && at_rest {
                 self.sleep();
-                (looks, quiet) = (0, 0);
+                (tick, quiet, unreviewed) = (TICK, Duration::ZERO, Duration::ZERO);
                 (before, reviewed) = (self.sight(), self.sight());
             }
-            thread::sleep(self.tick());
-            looks += 1;
-            if looks % REVIEW == 0 {
+            let pause = tick * self.crowd();
+            thread::sleep(pause);
+            (quiet, unreviewed) = (quiet + pause, unreviewed + pause);
+            tick = (tick * 2).min(LONGEST_TICK);
+            if unreviewed >= REVIEW {
+                unreviewed = Duration::ZERO;
                 self.look_around();
                 reviewed = self.review(&reviewed);
                 before = reviewed;
-            } else if self.waiting.load(Ordering::SeqCst) > 0 {
-                quiet += 1;
-            } else if self.is_full() {
-                quiet = 0;
-            } else {
-                quiet = 0;
-                before = self.look(&before, cpus);
+            } else if self.waiting.load(Ordering::SeqCst) == 0 {
+                quiet = Duration::ZERO;
+                if !self.is_full() {
+                    let needed;
+                    (before, needed) = self.look(&before, cpus);
+                    if needed {
+                        tick = TICK;
+                    }
+                }
             }
         }
     }
 
-    /// Nobody waits for requests: summons one more worker, if that helps.
-    fn look(self: &Arc<Self>, before: &Sight, cpus: usize) -> Sight {
+    /// Nobody waits for requests: summons one more worker, if that helps; and whether one might soon.
+    fn look(self: &Arc<Self>, before: &Sight, cpus: usize) -> (Sight, bool) {
         let now = self.sight();
         let elapsed = now.at - before.at;
         // All are at work now, also those whose request will take long yet.
@@ -194,7 +201,7 @@ impl Pool {
         if needed && comparable && would_help(now.workers, elapsed, at_work, spent, cpus, asleep) {
             self.summon();
         }
-        now
+        (now, needed)
     }
 
     /// Whether a worker sleeps while none waits for requests: in a call, then.
@@ -248,10 +255,9 @@ impl Pool {
         crew.parked == 0 && crew.started >= self.most(&crew)
     }
 
-    /// Longer where there are many workers to look at.
-    fn tick(&self) -> Duration {
-        let workers = self.crew().started;
-        TICK * u32::try_from(workers / CHEAP + 1).unwrap_or(1)
+    /// How much rarer a look must be where there are many workers to look at.
+    fn crowd(&self) -> u32 {
+        u32::try_from(self.crew().started / CHEAP + 1).unwrap_or(1)
     }
 
     fn sight(&self) -> Sight {
