@@ -175,25 +175,38 @@ fn a_walk_through_what_is_not_known_brings_attributes_with_the_names() {
 }
 
 /// Of a listing that is not complete the kernel must not be made to forget anything: it would never keep that directory's again.
+///
+/// In one directory of fifty or so Linux 6.18 does not keep it all the same; what is told to the kernel is the same there. So there are
+/// several directories, each of which shows it where the rule above is broken.
 #[test]
 fn a_listing_that_was_broken_off_does_not_keep_later_ones_from_costing_nothing() {
     let cache = "[profile.airflow.cache]\nattr_timeout = \"900ms\"\nentry_timeout = \"60s\"\n";
     let mount = Alone::mounted(|| Mount::of(&format!("{AIRFLOW}{cache}")));
-    let directory = mount.source().join("d");
-    fs::create_dir(&directory).unwrap();
-    (0..500).for_each(|n| fs::write(directory.join(format!("with-a-name-of-some-length-{n}")), b"").unwrap());
-    let list = || assert_eq!(fs::read_dir(mount.at("d")).unwrap().count(), 500);
+    let directories: Vec<_> = (0..5).map(|number| format!("d{number}")).collect();
+    for directory in &directories {
+        let directory = mount.source().join(directory);
+        fs::create_dir(&directory).unwrap();
+        (0..500)
+            .for_each(|n| fs::write(directory.join(format!("with-a-name-of-some-length-{n}")), b"").unwrap());
+    }
+    let list = |directory: &str| assert_eq!(fs::read_dir(mount.at(directory)).unwrap().count(), 500);
     POD.run(|| {
-        assert!(fs::read_dir(mount.at("d")).unwrap().next().is_some());
-        // Now the directory's attributes are asked for anew.
+        for directory in &directories {
+            assert!(fs::read_dir(mount.at(directory)).unwrap().next().is_some());
+        }
+        // Now the directories' attributes are asked for anew.
         sleep(Duration::from_secs(1));
         // With these two, what was left of the one that was broken off is out of the way.
-        list();
-        list();
+        directories.iter().for_each(|directory| list(directory));
+        directories.iter().for_each(|directory| list(directory));
     });
     // Where one of them comes late, the kernel is made to forget what it has, and is given it anew.
-    let costs: Vec<_> = (0..10).map(|_| cost(&mount, 1, |_| list())).collect();
-    assert!(costs.iter().any(|made| made.of("readdir") + made.of("readdirplus") == 0), "{costs:?}");
+    let costs_of =
+        |directory: &String| -> Vec<_> { (0..10).map(|_| cost(&mount, 1, |_| list(directory))).collect() };
+    let costs_nothing = |made: &Made| made.of("readdir") + made.of("readdirplus") == 0;
+    let is_kept =
+        directories.iter().filter(|directory| costs_of(directory).iter().any(costs_nothing)).count();
+    assert!(is_kept >= 3, "the listings of {is_kept} directories of 5 cost nothing");
 }
 
 #[test]
