@@ -176,8 +176,7 @@ fn a_walk_through_what_is_not_known_brings_attributes_with_the_names() {
 
 /// Of a listing that is not complete the kernel must not be made to forget anything: it would never keep that directory's again.
 ///
-/// In one directory of fifty or so Linux 6.18 does not keep it all the same; what is told to the kernel is the same there. So there are
-/// several directories, each of which shows it where the rule above is broken.
+/// In one directory of fifty or so it is not kept all the same on Linux 6.18, and it is not known why. So there are several.
 #[test]
 fn a_listing_that_was_broken_off_does_not_keep_later_ones_from_costing_nothing() {
     let cache = "[profile.airflow.cache]\nattr_timeout = \"900ms\"\nentry_timeout = \"60s\"\n";

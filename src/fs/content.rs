@@ -9,13 +9,12 @@
 //! In the page cache, content is kept from one open to the next where size and times say that it is what it was
 //! (close-to-open, as an NFS client has it).
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
 use nix::fcntl::OFlag;
 
 use super::handles::OpenFile;
 use super::inode::{Inode, Live};
 use super::inodes::lock;
+use super::seen::Seen;
 use super::{BackingId, Content, Errno, Filesystem};
 use crate::backing::{BackingFs, MountIndex};
 use crate::policy::{
@@ -24,14 +23,6 @@ use crate::policy::{
 use crate::state::journal;
 use crate::state::layout::{self, HeaderWord};
 use crate::sys::fault;
-
-/// For how long a change leaves doubt: within one tick of the server's clock a second change has the first one's times. Ticks are
-/// of 1 to 16 ms (Linux, Windows); this is by far more, and counted from when the first change was seen, by our own clock.
-const TICKS: Duration = Duration::from_millis(100);
-
-/// The same where times come in whole seconds. A change that lies back further is beyond doubt when it is first seen: generous,
-/// since the server's clock is not this node's.
-const DOUBT: Duration = Duration::from_secs(2);
 
 /// Bytes up to which a file that is only read is kept in the page cache, rather than passed through.
 const SMALL: u64 = 64 << 10;
@@ -48,44 +39,8 @@ pub(super) struct OpenContent {
     way: Way,
     /// Opens that hold the kernel to this way.
     opens: usize,
-    /// What the content was like at the last open.
+    /// What the last open found that chose the way, or was given the page cache.
     seen: Option<Seen>,
-}
-
-impl OpenContent {
-    /// An open finds this content.
-    fn sees(&mut self, version: Version) -> &mut Seen {
-        let seen = self.seen.get_or_insert_with(|| Seen::new(version));
-        if seen.version != version {
-            *seen = Seen::new(version);
-        }
-        seen.is_beyond_doubt = seen.is_beyond_doubt || seen.has_aged();
-        seen
-    }
-}
-
-/// A content, and how far it can be told from another.
-#[derive(Debug)]
-struct Seen {
-    version: Version,
-    since: Instant,
-    /// Whatever changes it from now on gives it another time.
-    is_beyond_doubt: bool,
-    /// It was beyond doubt when the kernel began to cache it.
-    is_cached: bool,
-}
-
-impl Seen {
-    fn new(version: Version) -> Self {
-        Self { version, since: Instant::now(), is_beyond_doubt: false, is_cached: false }
-    }
-
-    fn has_aged(&self) -> bool {
-        let Version { mtime, ctime, .. } = self.version;
-        let in_whole_seconds = mtime.nanoseconds == 0 && ctime.nanoseconds == 0;
-        let enough = if in_whole_seconds { DOUBT } else { TICKS };
-        self.since.elapsed() >= enough || is_long_ago(mtime.max(ctime))
-    }
 }
 
 #[derive(Debug, Default)]
@@ -115,20 +70,6 @@ impl Shared {
 
     fn serves(&self, flags: OFlag) -> bool {
         (self.reads || !reads(flags)) && (self.writes || !writes(flags))
-    }
-}
-
-/// What tells two contents of a file apart, as far as a file system tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
-    size: u64,
-    mtime: Timestamp,
-    ctime: Timestamp,
-}
-
-impl Version {
-    fn of(attr: &StoredAttr) -> Self {
-        Self { size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
     }
 }
 
@@ -227,6 +168,14 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.features().local && inode.object.mount == MountIndex(0)
     }
 
+    /// A ctime that the file has had, and that no other of its number can have that is made from now on. None where the last open left
+    /// doubt, or the file system is not known to keep ctime as stat(2) has it.
+    pub(super) fn ctime_of_it_alone(&self, inode: &Inode<B>) -> Option<Timestamp> {
+        let keeps_ctime = self.backing.features().nfs || self.is_local(inode);
+        let content = lock(&inode.live_if_any()?.content);
+        content.seen.as_ref().filter(|seen| keeps_ctime && seen.is_beyond_doubt).map(Seen::ctime)
+    }
+
     fn passes_through(&self) -> bool {
         self.kernel.get().is_some_and(|kernel| kernel.passes_through())
     }
@@ -244,7 +193,7 @@ impl<B: BackingFs> Filesystem<B> {
             let shared = {
                 let mut state = lock(state);
                 if matches!(state.way, Way::Free) {
-                    is_at_rest = state.sees(Version::of(open.attr)).is_beyond_doubt;
+                    is_at_rest = Seen::at(&mut state.seen, open.attr).is_beyond_doubt;
                 }
                 match &state.way {
                     Way::Pages => return Ok(None),
@@ -379,19 +328,12 @@ impl<B: BackingFs> Filesystem<B> {
             return None;
         }
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
-        let seen = state.sees(Version::of(attr));
+        let seen = Seen::at(&mut state.seen, attr);
         let is_kept = seen.is_cached || open == OpenPolicy::Trust;
         // What the kernel reads from now on, it may keep.
         seen.is_cached = seen.is_beyond_doubt;
         Some(if is_kept { Content::Kept } else { Content::Revalidated })
     }
-}
-
-/// The ctime that the file had at an open after which no file that is made can have it: one of the same number that has it, too, is
-/// this one. None where the last open left doubt.
-pub(super) fn ctime_of_it_alone<B: BackingFs>(inode: &Inode<B>) -> Option<Timestamp> {
-    let content = lock(&inode.live_if_any()?.content);
-    content.seen.as_ref().filter(|seen| seen.is_beyond_doubt).map(|seen| seen.version.ctime)
 }
 
 /// Joins the others that have the file open through `seen`, if that is still the way.
@@ -433,10 +375,4 @@ fn reads(flags: OFlag) -> bool {
 
 fn writes(flags: OFlag) -> bool {
     flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
-}
-
-fn is_long_ago(time: Timestamp) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let Ok(seconds) = u64::try_from(time.seconds) else { return true };
-    Duration::new(seconds, time.nanoseconds) + DOUBT < now
 }

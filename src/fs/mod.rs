@@ -37,6 +37,7 @@ mod remove;
 mod rename;
 mod reopen;
 mod replay;
+mod seen;
 mod silly;
 mod succession;
 mod targets;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::content::{self, OpenAs};
+use super::content::OpenAs;
 use super::handles::OpenFile;
 use super::inode::Inode;
 use super::visit::Visit;
@@ -56,7 +56,7 @@ impl<B: BackingFs> Filesystem<B> {
                 hint.name()?,
                 &at.inode.object,
                 flags,
-                content::ctime_of_it_alone(&at.inode),
+                self.ctime_of_it_alone(&at.inode),
             )
         {
             return Ok(opened);

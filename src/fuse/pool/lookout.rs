@@ -1,9 +1,9 @@
 //! The lookout: a thread that sees to it that requests do not lie unread while more workers would help.
 //!
-//! It looks every [`TICK`] while more workers might help, more rarely while there is only work, and sleeps when there is none. Where no worker waits for requests, it
-//! summons one more if those at work are held up: because they have spent the time neither on a CPU nor waiting for one,
-//! but in the server's hands, while requests lie unread or none was finished at all, and one of them is seen asleep there:
-//! the kernel counts time spent waiting for a CPU only when the wait is over.
+//! It looks every [`TICK`] while more workers might help, more rarely while there is only work, and sleeps when there is
+//! none. Where no worker waits for requests, it summons one more if those at work are held up: because they have spent the
+//! time neither on a CPU nor waiting for one, but in the server's hands, while requests lie unread or none was finished at
+//! all, and one of them is seen asleep there: the kernel counts time spent waiting for a CPU only when the wait is over.
 //! Workers that are short of CPU get no company: it would only take turns with them. Those that have a CPU each and
 //! are at it all the time do, as long as there are CPUs. In a review now and then it sends home who was not needed.
 

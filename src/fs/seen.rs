@@ -1,0 +1,103 @@
+//! What an open finds of a file's content, and from when on a change of it must show in its times.
+//!
+//! Whoever keeps content by these (`content.rs`), or takes a file for the one it was (`open.rs`), may do so then.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::policy::{StoredAttr, Timestamp};
+
+/// For how long a change leaves doubt: within one tick of the server's clock a second change has the first one's times. Ticks are
+/// of 1 to 16 ms (Linux, Windows); this is by far more, and counted from when the first change was seen, by our own clock.
+const TICKS: Duration = Duration::from_millis(100);
+
+/// The same where times come in whole seconds. A change that lies back further is beyond doubt when it is first seen: generous,
+/// since the server's clock is not this node's.
+const DOUBT: Duration = Duration::from_secs(2);
+
+/// What tells two contents of a file apart, as far as a file system tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+impl Version {
+    fn of(attr: &StoredAttr) -> Self {
+        Self { size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
+    }
+}
+
+/// A content, and how far it can be told from another.
+#[derive(Debug)]
+pub(super) struct Seen {
+    version: Version,
+    since: Instant,
+    /// Whatever changes it from now on gives it another time.
+    pub(super) is_beyond_doubt: bool,
+    /// It was beyond doubt when the kernel began to cache it.
+    pub(super) is_cached: bool,
+}
+
+impl Seen {
+    /// An open finds a file like this: what is known of that content, if it is the one that was seen last.
+    pub(super) fn at<'a>(last: &'a mut Option<Self>, attr: &StoredAttr) -> &'a mut Self {
+        let version = Version::of(attr);
+        let seen = last.get_or_insert_with(|| Self::new(version));
+        if seen.version != version {
+            *seen = Self::new(version);
+        }
+        seen.is_beyond_doubt = seen.is_beyond_doubt || seen.has_aged();
+        seen
+    }
+
+    pub(super) fn ctime(&self) -> Timestamp {
+        self.version.ctime
+    }
+
+    fn new(version: Version) -> Self {
+        Self { version, since: Instant::now(), is_beyond_doubt: false, is_cached: false }
+    }
+
+    fn has_aged(&self) -> bool {
+        let Version { mtime, ctime, .. } = self.version;
+        let in_whole_seconds = mtime.nanoseconds == 0 && ctime.nanoseconds == 0;
+        let enough = if in_whole_seconds { DOUBT } else { TICKS };
+        self.since.elapsed() >= enough || is_long_ago(mtime.max(ctime))
+    }
+}
+
+fn is_long_ago(time: Timestamp) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let Ok(seconds) = u64::try_from(time.seconds) else { return true };
+    Duration::new(seconds, time.nanoseconds) + DOUBT < now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen for the first time so long ago, and changed just before that.
+    fn seen(ago: Duration, nanoseconds: u32) -> Seen {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let time = Timestamp { seconds: i64::try_from(now.as_secs()).unwrap(), nanoseconds };
+        let version = Version { size: 1, mtime: time, ctime: time };
+        Seen { since: Instant::now().checked_sub(ago).unwrap(), ..Seen::new(version) }
+    }
+
+    #[test]
+    fn a_moment_is_enough_where_times_are_finer_than_seconds() {
+        assert!(!seen(TICKS / 2, 1).has_aged());
+        assert!(seen(TICKS, 1).has_aged());
+        assert!(!seen(TICKS, 0).has_aged() && seen(DOUBT, 0).has_aged());
+    }
+
+    #[test]
+    fn what_lies_back_further_is_beyond_doubt_at_once() {
+        let mut long_ago = seen(Duration::ZERO, 0);
+        long_ago.version.ctime.seconds -= 10;
+        assert!(!long_ago.has_aged(), "the mtime is new");
+        long_ago.version.mtime.seconds -= 10;
+        assert!(long_ago.has_aged());
+    }
+}
