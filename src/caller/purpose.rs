@@ -36,12 +36,6 @@ const LOOK_UP: [&str; 2] = ["__lookup_hash", "lookup_one_qstr_excl"];
 const OPEN: [&str; 3] = ["lookup_open", "open_last_lookups", "path_openat"];
 
 impl Threads {
-    /// From where the thread, which waits to hear who may do what in a directory, asks that while it opens something there: not on
-    /// its way there. None where that cannot be told.
-    pub fn asks_to_open(&self, thread: Pid) -> Option<Site> {
-        self.ask(thread, Tells::Stack, asks)?
-    }
-
     /// Whether the thread, which waits for the answer to a LOOKUP, looks the last name of its path up to open it, and not one that the
     /// kernel holds.
     pub fn looks_up_to_open(&self, thread: Pid) -> bool {
@@ -58,7 +52,9 @@ impl Threads {
     }
 }
 
-fn asks(stack: &str) -> Option<Site> {
+/// From where a thread, which waits to hear who may do what in a directory, asks that while it opens something there: not on its way
+/// there. None where that cannot be told.
+pub(super) fn asks(stack: &str) -> Option<Site> {
     let way = lines(stack).skip_while(|line| function(line) != "fuse_permission").take(3);
     let by = way.clone().map(function).nth(2)?;
     OPEN.iter().any(|part| by.starts_with(part)).then(|| Site::of(way))

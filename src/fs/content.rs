@@ -168,10 +168,15 @@ impl<B: BackingFs> Filesystem<B> {
         self.backing.features().local && inode.object.mount == MountIndex(0)
     }
 
+    /// Whether an object lies on NFS; another mount below SOURCE need not, where SOURCE is.
+    pub(super) fn is_on_nfs(&self, inode: &Inode<B>) -> bool {
+        self.backing.features().nfs && inode.object.mount == MountIndex(0)
+    }
+
     /// A ctime that the file has had, and that no other of its number can have that is made from now on. None where the last open left
     /// doubt, or the file system is not known to keep ctime as stat(2) has it.
     pub(super) fn ctime_of_it_alone(&self, inode: &Inode<B>) -> Option<Timestamp> {
-        let keeps_ctime = self.backing.features().nfs || self.is_local(inode);
+        let keeps_ctime = self.is_on_nfs(inode) || self.is_local(inode);
         let content = lock(&inode.live_if_any()?.content);
         content.seen.as_ref().filter(|seen| keeps_ctime && seen.is_beyond_doubt).map(Seen::ctime)
     }
@@ -193,7 +198,7 @@ impl<B: BackingFs> Filesystem<B> {
             let shared = {
                 let mut state = lock(state);
                 if matches!(state.way, Way::Free) {
-                    is_at_rest = Seen::at(&mut state.seen, open.attr).is_beyond_doubt;
+                    is_at_rest = Seen::at(&mut state.seen, open.attr, &self.clocks).is_beyond_doubt;
                 }
                 match &state.way {
                     Way::Pages => return Ok(None),
@@ -328,7 +333,7 @@ impl<B: BackingFs> Filesystem<B> {
             return None;
         }
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
-        let seen = Seen::at(&mut state.seen, attr);
+        let seen = Seen::at(&mut state.seen, attr, &self.clocks);
         let is_kept = seen.is_cached || open == OpenPolicy::Trust;
         // What the kernel reads from now on, it may keep.
         seen.is_cached = seen.is_beyond_doubt;

@@ -33,7 +33,7 @@ impl<B: BackingFs> Filesystem<B> {
         let made = self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode));
         again.made(made, || {
             let found = self.made_by(&at, &who, name, FileKind::Directory)?;
-            (!replay::is_older(found.attr.mtime, begun)).then_some(())
+            (!self.clocks.is_older(found.attr.mtime, begun)).then_some(())
         })?;
         let found = self.find_made(&at, name, &who).inspect_err(|_| {
             // Half made is not made; where even this fails there is nothing left to try.
@@ -135,15 +135,20 @@ impl<B: BackingFs> Filesystem<B> {
         };
         let (again, begun) = (replay::attempt(), unseen.then(replay::begun));
         let made = self.as_shown(&at, &who, |who| create(who, flags));
+        // Who makes it exclusively and is told that it is made has made it.
+        let is_new = made.is_ok() && flags.contains(OFlag::O_EXCL);
         let (file, mut found) = again.made(made, || {
             self.finish_creating(&at, &who, name, mode.permissions.without(mode.umask))?;
             create(&who, flags.difference(OFlag::O_EXCL)).ok()
         })?;
         let as_made = found.attr.uid == who.uid && found.attr.size == 0;
-        if let Some(begun) = begun
-            && !(as_made && found.attr.nlink == 1 && !replay::is_older(found.attr.ctime, begun))
-        {
-            return Err(Errno::ESTALE);
+        if let Some(begun) = begun.filter(|_| !is_new) {
+            // The name may have been there all along.
+            if !as_made || found.attr.nlink != 1 || self.clocks.is_older(found.attr.ctime, begun) {
+                return Err(Errno::ESTALE);
+            }
+        } else if as_made && self.is_on_nfs(&at.inode) {
+            self.clocks.learn(found.attr.ctime);
         }
         if as_made && let Some(held) = held_beside(&at, name, &found) {
             // As far as anybody can tell it is new; where it is not, it is the caller's own and empty.

@@ -9,6 +9,7 @@
 mod acl;
 mod api;
 mod attr;
+mod clocks;
 mod content;
 mod create;
 mod dir;
@@ -54,6 +55,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 pub use api::*;
+use clocks::Clocks;
 use dir::Listings;
 use doors::Doors;
 use handles::Handles;
@@ -99,6 +101,7 @@ pub struct Filesystem<B: BackingFs> {
     targets: Targets,
     makers: Makers,
     believed: Believed,
+    clocks: Clocks,
     known: Arc<Known>,
     kernel: OnceLock<Box<dyn Kernel>>,
     /// The export keeps times of birth.
@@ -163,6 +166,7 @@ impl<B: BackingFs> Filesystem<B> {
             targets: Targets::default(),
             makers: Makers::default(),
             believed: Believed::default(),
+            clocks: Clocks::default(),
             known: Arc::default(),
             kernel: OnceLock::new(),
             has_birth,

@@ -13,7 +13,7 @@ use super::handles::OpenFile;
 use super::visit::Visit;
 use super::{Errno, Filesystem, Name};
 use crate::backing::{BackingFs, Freshness, Identified};
-use crate::policy::{Credentials, FileKind, Timestamp};
+use crate::policy::{Credentials, FileKind};
 use crate::state::journal;
 
 /// The pieces of evidence.
@@ -23,9 +23,6 @@ const SECOND: usize = 2;
 
 /// How much of a file is searched for what may have been appended to it, in bytes.
 const SEARCHED: usize = 4 << 20;
-
-/// By how much the clocks of this node and of a server may differ, for times of one to be held against the other.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
 /// Whether the call that is about to be made may have been made before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +58,6 @@ pub(super) fn was_unseen(told: bool) -> bool {
         journal::note(SECOND, 1);
     }
     journal::noted(SECOND).is_some()
-}
-
-/// Whether something is too old to be of a request that was begun with then. Where the kernel was let go on without a look
-/// (`fs/unasked.rs`), the name may have been there all along.
-pub(super) fn is_older(changed: Timestamp, begun: Duration) -> bool {
-    changed.since_epoch().unwrap_or_default() + CLOCKS_DIFFER < begun
 }
 
 impl Again {
@@ -187,17 +178,4 @@ impl<B: BackingFs> Filesystem<B> {
 
 fn contains(all: &[u8], part: &[u8]) -> bool {
     part.is_empty() || all.windows(part.len()).any(|window| window == part)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_there_well_before_the_request_is_not_its_doing() {
-        let changed = |seconds| Timestamp { seconds, nanoseconds: 5 };
-        let begun = Duration::from_secs(1000);
-        assert!(is_older(changed(989), begun) && is_older(changed(-1), begun));
-        assert!(!is_older(changed(990), begun) && !is_older(changed(1005), begun));
-    }
 }

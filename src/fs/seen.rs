@@ -2,8 +2,9 @@
 //!
 //! Whoever keeps content by these (`content.rs`), or takes a file for the one it was (`open.rs`), may do so then.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::clocks::Clocks;
 use crate::policy::{StoredAttr, Timestamp};
 
 /// For how long a change leaves doubt: within one tick of the server's clock a second change has the first one's times. Ticks are
@@ -11,7 +12,7 @@ use crate::policy::{StoredAttr, Timestamp};
 const TICKS: Duration = Duration::from_millis(100);
 
 /// The same where times come in whole seconds. A change that lies back further is beyond doubt when it is first seen: generous,
-/// since the server's clock is not this node's.
+/// since how long ago it was is reckoned from two clocks.
 const DOUBT: Duration = Duration::from_secs(2);
 
 /// What tells two contents of a file apart, as far as a file system tells it.
@@ -41,13 +42,12 @@ pub(super) struct Seen {
 
 impl Seen {
     /// An open finds a file like this: what is known of that content, if it is the one that was seen last.
-    pub(super) fn at<'a>(last: &'a mut Option<Self>, attr: &StoredAttr) -> &'a mut Self {
+    pub(super) fn at<'a>(last: &'a mut Option<Self>, attr: &StoredAttr, clocks: &Clocks) -> &'a mut Self {
         let version = Version::of(attr);
-        let seen = last.get_or_insert_with(|| Self::new(version));
-        if seen.version != version {
-            *seen = Self::new(version);
-        }
-        seen.is_beyond_doubt = seen.is_beyond_doubt || seen.has_aged();
+        last.take_if(|seen| seen.version != version);
+        let is_known = last.is_some();
+        let seen = last.get_or_insert_with(|| Self::new(version, clocks));
+        seen.is_beyond_doubt = seen.is_beyond_doubt || is_known && seen.has_aged();
         seen
     }
 
@@ -55,34 +55,40 @@ impl Seen {
         self.version.ctime
     }
 
-    fn new(version: Version) -> Self {
-        Self { version, since: Instant::now(), is_beyond_doubt: false, is_cached: false }
+    fn new(version: Version, clocks: &Clocks) -> Self {
+        let is_beyond_doubt = clocks.age(version.mtime.max(version.ctime)) > DOUBT;
+        Self { version, since: Instant::now(), is_beyond_doubt, is_cached: false }
     }
 
     fn has_aged(&self) -> bool {
         let Version { mtime, ctime, .. } = self.version;
         let in_whole_seconds = mtime.nanoseconds == 0 && ctime.nanoseconds == 0;
         let enough = if in_whole_seconds { DOUBT } else { TICKS };
-        self.since.elapsed() >= enough || is_long_ago(mtime.max(ctime))
+        self.since.elapsed() >= enough
     }
-}
-
-fn is_long_ago(time: Timestamp) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let Ok(seconds) = u64::try_from(time.seconds) else { return true };
-    Duration::new(seconds, time.nanoseconds) + DOUBT < now
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     use super::*;
+
+    /// So many seconds ago; in whole seconds where there are no nanoseconds.
+    fn time(ago: i64, nanoseconds: u32) -> Timestamp {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Timestamp { seconds: i64::try_from(now.as_secs()).unwrap() - ago, nanoseconds }
+    }
+
+    fn changed(mtime: Timestamp, ctime: Timestamp) -> Version {
+        Version { size: 1, mtime, ctime }
+    }
 
     /// Seen for the first time so long ago, and changed just before that.
     fn seen(ago: Duration, nanoseconds: u32) -> Seen {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let time = Timestamp { seconds: i64::try_from(now.as_secs()).unwrap(), nanoseconds };
-        let version = Version { size: 1, mtime: time, ctime: time };
-        Seen { since: Instant::now().checked_sub(ago).unwrap(), ..Seen::new(version) }
+        let since = Instant::now().checked_sub(ago).unwrap();
+        let version = changed(time(0, nanoseconds), time(0, nanoseconds));
+        Seen { since, ..Seen::new(version, &Clocks::default()) }
     }
 
     #[test]
@@ -94,10 +100,14 @@ mod tests {
 
     #[test]
     fn what_lies_back_further_is_beyond_doubt_at_once() {
-        let mut long_ago = seen(Duration::ZERO, 0);
-        long_ago.version.ctime.seconds -= 10;
-        assert!(!long_ago.has_aged(), "the mtime is new");
-        long_ago.version.mtime.seconds -= 10;
-        assert!(long_ago.has_aged());
+        let is_beyond_doubt = |mtime, ctime, clocks: &Clocks| {
+            Seen::new(changed(time(mtime, 0), time(ctime, 0)), clocks).is_beyond_doubt
+        };
+        let clocks = Clocks::default();
+        assert!(!is_beyond_doubt(0, 10, &clocks), "the mtime is new");
+        assert!(is_beyond_doubt(10, 10, &clocks));
+        clocks.learn(time(10, 0));
+        assert!(!is_beyond_doubt(10, 10, &clocks), "the server's clock is behind");
+        assert!(is_beyond_doubt(20, 20, &clocks));
     }
 }

@@ -9,7 +9,7 @@
 //! name would fail with ENOENT where something is there, and not with EEXIST, and nothing tells of that slash.
 
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
-use crate::backing::{BackingFs, Freshness, MountIndex};
+use crate::backing::{BackingFs, Freshness};
 use crate::caller::Purpose;
 use crate::policy::{Caller, Permissions, ShownAttr, dac};
 
@@ -64,8 +64,7 @@ impl<B: BackingFs> Filesystem<B> {
         let (Some(uid), Some(gid)) = (caller.uid, caller.gid) else { return Ok(None) };
         let at = self.visit(caller, parent)?;
         at.child_writable(name)?;
-        // Another mount below SOURCE need not be NFS.
-        if at.inode.object.mount != MountIndex(0) {
+        if !self.is_on_nfs(&at.inode) {
             return Ok(None);
         }
         let shown = self.present(&at, &self.backing.stat(at.node(self)?, Freshness::Known)?);

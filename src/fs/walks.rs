@@ -100,8 +100,9 @@ impl<B: BackingFs> Filesystem<B> {
         let Some(walk) = applies.then(|| self.threads.walk(caller.pid)).flatten() else { return Ok(None) };
         let known = self.backing.stat(at.node(self)?, Freshness::Known)?;
         let valid = match walk {
-            Walk::Through => {
-                self.makers.asks(caller.pid, self.threads.asks_to_open(caller.pid), at.inode.id);
+            Walk::Through | Walk::ToOpen(_) => {
+                let site = if let Walk::ToOpen(site) = walk { Some(site) } else { None };
+                self.makers.asks(caller.pid, site, at.inode.id);
                 Duration::ZERO
             }
             Walk::ToMake | Walk::ToChange => {

@@ -18,6 +18,10 @@ use crate::policy::{Credentials, Operation, Permissions};
 /// The longest list of names and the largest value (XATTR_LIST_MAX, XATTR_SIZE_MAX; limits.h).
 const XATTR_MAX: usize = 65_536;
 
+/// Capabilities of a file (XATTR_NAME_CAPS, linux/xattr.h), which the kernel asks for before it writes to one for the first time.
+/// An NFS client has none (EOPNOTSUPP): of `security.` it knows labels alone (`nfs4_xattr_get_nfs4_label`, fs/nfs/nfs4proc.c).
+const CAPABILITIES: &CStr = c"security.capability";
+
 impl<B: BackingFs> Filesystem<B> {
     /// getxattr(2): the value's length; with an empty `buffer` only that.
     ///
@@ -32,7 +36,7 @@ impl<B: BackingFs> Filesystem<B> {
     ) -> Result<usize, Errno> {
         let at = self.visit(caller, node)?;
         let who = self.actor(&at, Operation::Open, at.rules())?;
-        if hidden(&at, &who, name.to_bytes()) {
+        if hidden(&at, &who, name.to_bytes()) || name == CAPABILITIES && self.is_on_nfs(&at.inode) {
             return Err(Errno::EOPNOTSUPP);
         }
         let open = at.inode.live_if_any().and_then(Live::at_hand);

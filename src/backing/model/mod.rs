@@ -3,7 +3,6 @@
 //! It keeps modes, owners and the server's permission checks, since those are what permfs is about. Not here: ACLs,
 //! device numbers, times other than those that are set, holes, and every filesystem's own quirks; the real ones have their own tests.
 
-use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -18,9 +17,10 @@ use super::{
 };
 use crate::policy::{Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
 
+mod outside;
 mod state;
 
-use state::{FEATURES, Object, State, guard};
+use state::{State, guard};
 
 /// The number of the root.
 const ROOT: u64 = 1;
@@ -29,6 +29,7 @@ const ROOT: u64 = 1;
 #[derive(Debug, Clone)]
 pub struct ModelBacking {
     state: Arc<Mutex<State>>,
+    features: BackingFeatures,
 }
 
 /// An open file of the model.
@@ -51,45 +52,7 @@ impl Drop for ModelFile {
     }
 }
 
-impl Default for ModelBacking {
-    /// An export whose root belongs to 2001:2001, mode 755.
-    fn default() -> Self {
-        let uid = NfsUid::new(2001).expect("a valid id");
-        let gid = NfsGid::new(2001).expect("a valid id");
-        Self::owned_by(uid, gid, Permissions::from_mode(0o755))
-    }
-}
-
 impl ModelBacking {
-    /// An export with this root.
-    #[must_use]
-    pub fn owned_by(uid: NfsUid, gid: NfsGid, permissions: Permissions) -> Self {
-        let attr = state::new_attr(ROOT, FileKind::Directory, permissions, uid, gid);
-        let objects = HashMap::from([(ROOT, Object::new(attr, ROOT))]);
-        let state = State { objects, next: ROOT + 1, free: Vec::new(), next_open: 1, log: Vec::new() };
-        Self { state: Arc::new(Mutex::new(state)) }
-    }
-
-    /// Takes the calls made with credentials so far, oldest first.
-    #[must_use]
-    pub fn take_log(&self) -> Vec<(&'static str, Credentials)> {
-        std::mem::take(&mut guard(&self.state).log)
-    }
-
-    /// Attributes by path, as an admin at the server would see them.
-    ///
-    /// # Errors
-    /// ENOENT.
-    pub fn at(&self, path: &str) -> Result<StoredAttr, Errno> {
-        let state = guard(&self.state);
-        let mut ino = ROOT;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            let name = CString::new(part).map_err(|_| Errno::EINVAL)?;
-            ino = *state.object(ino)?.names.get(&name).ok_or(Errno::ENOENT)?;
-        }
-        Ok(state.object(ino)?.attr)
-    }
-
     fn enter(&self, call: &'static str, who: &Credentials) -> MutexGuard<'_, State> {
         let mut state = guard(&self.state);
         state.log.push((call, who.clone()));
@@ -129,7 +92,7 @@ impl BackingFs for ModelBacking {
     }
 
     fn features(&self) -> BackingFeatures {
-        FEATURES
+        self.features
     }
 
     fn root(&self) -> Result<Found<u64>, Errno> {
@@ -148,8 +111,10 @@ impl BackingFs for ModelBacking {
         Ok(state.object(ino)?.found())
     }
 
-    fn stat(&self, node: &u64, _freshness: Freshness) -> Result<StoredAttr, Errno> {
-        Ok(guard(&self.state).object(*node)?.attr)
+    fn stat(&self, node: &u64, freshness: Freshness) -> Result<StoredAttr, Errno> {
+        let mut state = guard(&self.state);
+        state.asked += u64::from(freshness == Freshness::AsStat);
+        Ok(state.object(*node)?.attr)
     }
 
     fn stat_file(&self, file: &ModelFile, freshness: Freshness) -> Result<StoredAttr, Errno> {
@@ -267,6 +232,9 @@ impl BackingFs for ModelBacking {
             Ok(_) if flags.contains(RenameFlags::RENAME_NOREPLACE) => return Err(Errno::EEXIST),
             _ if !flags.is_empty() => return Err(Errno::EINVAL),
             Ok(other) if other == ino => return Ok(()),
+            Ok(other) if state.is_directory(ino)? != state.is_directory(other)? => {
+                return Err(if state.is_directory(ino)? { Errno::ENOTDIR } else { Errno::EISDIR });
+            }
             Ok(other) if !state.object(other)?.names.is_empty() => return Err(Errno::ENOTEMPTY),
             Ok(_) => state.unname(*to, new_name)?,
             Err(_) => {}

@@ -4,16 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::backing::{
-    BackingFeatures, ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId,
-};
+use crate::backing::{ByteRange, Errno, FileHandle, Found, LockKind, MountIndex, Name, ObjectId};
 use crate::policy::{
     Attr, Credentials, FileKind, NewMode, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp,
 };
-
-/// An export that is asked for nothing that it need not be.
-pub(super) const FEATURES: BackingFeatures =
-    BackingFeatures { nfs: true, local: false, asks_after_changes: false, posix_acl: false, handles: true };
 
 /// Bytes of a file: all are in memory, also where nothing was written.
 const LARGEST: usize = 1 << 26;
@@ -44,6 +38,8 @@ pub(super) struct State {
     pub(super) next_open: u64,
     /// Every call that was made with credentials, by name, in order.
     pub(super) log: Vec<(&'static str, Credentials)>,
+    /// How often attributes were asked for as stat(2) would have them.
+    pub(super) asked: u64,
 }
 
 pub(super) fn guard(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -78,6 +74,10 @@ impl State {
     pub(super) fn owns(&self, who: &Credentials, ino: u64) -> Result<(), Errno> {
         let owner = self.object(ino)?.attr.uid;
         if who.uid.is_root() || who.uid == owner { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    pub(super) fn is_directory(&self, ino: u64) -> Result<bool, Errno> {
+        Ok(self.object(ino)?.attr.kind == FileKind::Directory)
     }
 
     pub(super) fn child(&self, parent: u64, name: Name<'_>) -> Result<u64, Errno> {
