@@ -19,6 +19,7 @@ use permfs::backing::model::ModelBacking;
 use permfs::config::{Overrides, RulesFile};
 use permfs::fs::Filesystem;
 use permfs::fuse::{MountOptions, Session, SessionOptions, mount};
+use permfs::policy::{Credentials, NfsGid, NfsUid, Permissions, Timestamp};
 
 /// What is known is believed for longer than any test takes.
 const RULES: &str = "[profile.airflow.cache]\nattr_timeout = \"600s\"\nentry_timeout = \"600s\"\n";
@@ -89,19 +90,47 @@ fn what_changes_names_asks_for_none_that_it_makes_and_not_for_the_directory() {
     });
 }
 
-/// The export's times are all 1970: its clock does not go.
+/// Makes files that may be written to by whoever makes them, and by nobody else.
+fn make_for_reading(export: &Export) -> impl FnMut(usize) -> io::Result<()> {
+    |turn| {
+        let path = export.at(&format!("file{turn}"));
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).open(path);
+        file?.write_all(b"x")
+    }
+}
+
+/// The export's clock stands still in 1970.
 #[test]
 fn a_clock_that_is_wrong_does_not_make_what_is_new_old() {
     let model = ModelBacking::default().that_asks_after_changes();
     let export = Export::of(&model);
+    POD.run(|| assert_eq!(asked(&model, make_for_reading(&export)), (0, 0)));
+}
+
+#[test]
+fn whoever_makes_a_file_exclusively_has_made_it_whenever_that_was() {
+    let model = ModelBacking::default().that_asks_after_changes();
+    let export = Export::of(&model);
+    model.set_clock(Timestamp { seconds: 3600, nanoseconds: 0 });
     POD.run(|| {
-        let make = |turn: usize| {
-            let path = export.at(&format!("file{turn}"));
-            // It may be written to by whoever makes it, and by nobody else.
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).open(path);
-            file?.write_all(b"x")
-        };
-        assert_eq!(asked(&model, make), (0, 0));
+        (0..TIMES).try_for_each(make_for_reading(&export)).unwrap();
+        // It is set back, after what was made.
+        model.set_clock(Timestamp::default());
+        assert_eq!(asked(&model, |turn| make(export.at(&format!("exclusive{turn}")))), (0, 0));
+    });
+}
+
+#[test]
+fn where_nothing_comes_out_as_whoever_makes_it_names_are_looked_up() {
+    let [uid, other] = [2001, 2002].map(|id| NfsUid::new(id).unwrap());
+    let gid = NfsGid::new(2001).unwrap();
+    let squashed = Credentials::new(other, gid, []);
+    let model = ModelBacking::owned_by(uid, gid, Permissions::from_mode(0o777));
+    let model = model.that_asks_after_changes().that_takes_all_for(squashed);
+    let export = Export::of(&model);
+    POD.run(|| {
+        assert_eq!(asked(&model, make_for_reading(&export)).0, TIMES);
+        (0..TIMES).try_for_each(|turn| make(export.at(&format!("exclusive{turn}")))).unwrap();
     });
 }
 

@@ -147,7 +147,9 @@ impl<B: BackingFs> Filesystem<B> {
             if !as_made || found.attr.nlink != 1 || self.clocks.is_older(found.attr.ctime, begun) {
                 return Err(Errno::ESTALE);
             }
-        } else if as_made && self.is_on_nfs(&at.inode) {
+        } else if !as_made {
+            self.makers.cannot_tell();
+        } else if self.is_on_nfs(&at.inode) {
             self.clocks.learn(found.attr.ctime);
         }
         if as_made && let Some(held) = held_beside(&at, name, &found) {

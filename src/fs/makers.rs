@@ -133,15 +133,25 @@ impl Makers {
     /// That name was there, or could not be made: this thread's next lookup of it is answered.
     pub(super) fn doubts(&self, thread: Pid, (parent, name): (NodeId, Name<'_>)) {
         let mut learned = lock(&self.learned);
-        learned.sites.iter_mut().for_each(|known| known.not_made = known.not_made.saturating_add(1));
+        learned.trusts_less();
         learned.doubted.push_back((thread, (parent, name.as_bytes().into())));
         if learned.doubted.len() > MAX_THREADS {
             learned.doubted.pop_front();
         }
     }
+
+    /// What is made here does not come out as whoever makes it (a server that squashes everybody): what is new looks like what
+    /// was there. So nothing is left out as long as that is so.
+    pub(super) fn cannot_tell(&self) {
+        lock(&self.learned).trusts_less();
+    }
 }
 
 impl Learned {
+    fn trusts_less(&mut self) {
+        self.sites.iter_mut().for_each(|known| known.not_made = known.not_made.saturating_add(1));
+    }
+
     /// Something else comes than what a thread that makes a name would ask.
     fn breaks_off(&mut self, thread: Pid) {
         if let Some(step) = self.steps.take(thread) {

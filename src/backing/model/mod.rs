@@ -1,7 +1,7 @@
-//! An export in memory, for tests and benchmarks of what stands on a backing: no root, no mount, no clock.
+//! An export in memory, for tests and benchmarks of what stands on a backing: no root, no mount, and a clock that stands still.
 //!
 //! It keeps modes, owners and the server's permission checks, since those are what permfs is about. Not here: ACLs,
-//! device numbers, times other than those that are set, holes, and every filesystem's own quirks; the real ones have their own tests.
+//! device numbers, times of changes, holes, and every filesystem's own quirks; the real ones have their own tests.
 
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;

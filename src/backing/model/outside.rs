@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::state::{self, Object, State, guard};
 use super::{ModelBacking, ROOT};
 use crate::backing::{BackingFeatures, Errno};
-use crate::policy::{Credentials, FileKind, NfsGid, NfsUid, Permissions, StoredAttr};
+use crate::policy::{Credentials, FileKind, NfsGid, NfsUid, Permissions, StoredAttr, Timestamp};
 
 /// An export that is asked for nothing that it need not be.
 const FEATURES: BackingFeatures =
@@ -28,8 +28,16 @@ impl ModelBacking {
     pub fn owned_by(uid: NfsUid, gid: NfsGid, permissions: Permissions) -> Self {
         let attr = state::new_attr(ROOT, FileKind::Directory, permissions, uid, gid);
         let objects = HashMap::from([(ROOT, Object::new(attr, ROOT))]);
-        let state =
-            State { objects, next: ROOT + 1, free: Vec::new(), next_open: 1, log: Vec::new(), asked: 0 };
+        let state = State {
+            objects,
+            next: ROOT + 1,
+            free: Vec::new(),
+            next_open: 1,
+            log: Vec::new(),
+            now: Timestamp::default(),
+            squashed: None,
+            asked: 0,
+        };
         Self { state: Arc::new(Mutex::new(state)), features: FEATURES }
     }
 
@@ -37,6 +45,18 @@ impl ModelBacking {
     #[must_use]
     pub fn that_asks_after_changes(self) -> Self {
         Self { features: BackingFeatures { asks_after_changes: true, ..self.features }, ..self }
+    }
+
+    /// The same, where everybody is taken for this one (`all_squash`, exports(5)).
+    #[must_use]
+    pub fn that_takes_all_for(self, one: Credentials) -> Self {
+        guard(&self.state).squashed = Some(one);
+        self
+    }
+
+    /// Sets its clock.
+    pub fn set_clock(&self, now: Timestamp) {
+        guard(&self.state).now = now;
     }
 
     /// Takes the calls made with credentials so far, oldest first.

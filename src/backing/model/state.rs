@@ -38,6 +38,10 @@ pub(super) struct State {
     pub(super) next_open: u64,
     /// Every call that was made with credentials, by name, in order.
     pub(super) log: Vec<(&'static str, Credentials)>,
+    /// What its clock, which does not go by itself, shows.
+    pub(super) now: Timestamp,
+    /// As whom everybody is taken, if so (`all_squash`, exports(5)).
+    pub(super) squashed: Option<Credentials>,
     /// How often attributes were asked for as stat(2) would have them.
     pub(super) asked: u64,
 }
@@ -57,7 +61,7 @@ impl State {
 
     /// The server's check: owner, else group, else others; root may everything.
     pub(super) fn allow(&self, who: &Credentials, ino: u64, want: u32) -> Result<(), Errno> {
-        let attr = &self.object(ino)?.attr;
+        let (attr, who) = (&self.object(ino)?.attr, self.taken_for(who));
         let bits = attr.permissions.bits();
         let granted = if who.uid.is_root() {
             7
@@ -71,8 +75,12 @@ impl State {
         if granted & want == want { Ok(()) } else { Err(Errno::EACCES) }
     }
 
+    fn taken_for<'a>(&'a self, who: &'a Credentials) -> &'a Credentials {
+        self.squashed.as_ref().unwrap_or(who)
+    }
+
     pub(super) fn owns(&self, who: &Credentials, ino: u64) -> Result<(), Errno> {
-        let owner = self.object(ino)?.attr.uid;
+        let (owner, who) = (self.object(ino)?.attr.uid, self.taken_for(who));
         if who.uid.is_root() || who.uid == owner { Ok(()) } else { Err(Errno::EPERM) }
     }
 
@@ -113,7 +121,9 @@ impl State {
         }
         let (ino, generation) = self.free.pop().unwrap_or((self.next, 0));
         self.next = self.next.max(ino + 1);
-        let mut attr = new_attr(ino, kind, permissions, who.uid, inherits.unwrap_or(who.gid));
+        let owner = self.taken_for(who);
+        let mut attr = new_attr(ino, kind, permissions, owner.uid, inherits.unwrap_or(owner.gid));
+        (attr.atime, attr.mtime, attr.ctime) = (self.now, self.now, self.now);
         if kind != FileKind::Directory {
             attr.nlink = u32::from(name.is_some());
         }
