@@ -13,10 +13,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use live::mapping::with_shared_mapping;
 use live::requests::Requests;
 use live::waits::until;
-use live::{Mount, OWNER, POD, ROOT, Who};
+use live::{Backing, Mount, OWNER, POD, ROOT, Who};
 
 /// Several identities, each shown as itself; `data` as asked for.
 fn rules(data: &str) -> String {
@@ -29,6 +32,9 @@ fn airflow(data: &str) -> String {
 
 /// Every way that this kernel has.
 const WAYS: &[&str] = &["passthrough", "auto", "page", "none"];
+
+/// One whose own kernel is all that there is to ask, and one of which that is not known.
+const EXPORTS: &[Backing] = &[Backing::TempDir, Backing::Ramfs];
 
 /// Long enough that no change from now on can have the same times as one before.
 fn let_doubt_pass() {
@@ -125,8 +131,8 @@ fn content_with_its_old_size_and_mtime_is_seen_all_the_same() {
 
 #[test]
 fn several_identities_have_one_file_open_at_a_time_in_every_way() {
-    for way in WAYS {
-        let mount = Mount::prepared(live::Backing::TempDir, &rules(way), |export| {
+    for (way, export) in WAYS.iter().flat_map(|way| EXPORTS.iter().map(move |export| (way, *export))) {
+        let mount = Mount::prepared(export, &rules(way), |export| {
             fs::set_permissions(export, fs::Permissions::from_mode(0o777)).unwrap();
         });
         let path = mount.at("shared");
@@ -149,7 +155,7 @@ fn several_identities_have_one_file_open_at_a_time_in_every_way() {
             assert_eq!(
                 byte,
                 [if writes { b'a' + u8::try_from(n).unwrap() } else { byte[0] }],
-                "{way}, open {n}"
+                "{way} {export:?}, open {n}"
             );
             if n == 5 {
                 open.remove(0);
@@ -167,19 +173,58 @@ fn several_identities_have_one_file_open_at_a_time_in_every_way() {
     }
 }
 
+/// Of two that have a file open each may do what the other may not. On NFS the kernel opens the file for both with the credentials of
+/// the first.
 #[test]
-fn a_writer_that_may_write_joins_a_reader_that_may_not() {
-    for way in WAYS {
-        let mount = Mount::of(&rules(way));
+fn whoever_may_open_a_file_can_whoever_else_has_it_open() {
+    for (way, export) in WAYS.iter().flat_map(|way| EXPORTS.iter().map(move |export| (way, *export))) {
+        let mount = Mount::on(export, &rules(way));
         let path = mount.at("f");
         OWNER.run(|| fs::write(&path, b"text").unwrap());
         let reader = POD.run(|| File::open(&path).unwrap());
         let writer = OWNER.run(|| OpenOptions::new().append(true).open(&path).unwrap());
         OWNER.run(|| (&writer).write_all(b" and more").unwrap());
         assert!(POD.run(|| OpenOptions::new().append(true).open(&path)).is_err());
+        let both = OWNER.run(|| OpenOptions::new().read(true).write(true).open(&path).unwrap());
+        OWNER.run(|| both.write_all_at(b"T", 0).unwrap());
         let mut text = String::new();
         (&reader).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "text and more", "{way}");
+        assert_eq!(text, "Text and more", "{way} {export:?}");
+        drop(reader);
+        assert_eq!(POD.run(|| fs::read(&path).unwrap()), b"Text and more");
+
+        // And the other way round: who writes may not read.
+        let path = mount.at("g");
+        let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o244).open(&path);
+        let writer = OWNER.run(|| open().unwrap());
+        let reader = POD.run(|| File::open(&path).unwrap());
+        OWNER.run(|| (&writer).write_all(b"unread").unwrap());
+        let mut text = String::new();
+        (&reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "unread", "{way} {export:?}");
+        drop((writer, reader));
+        assert_eq!(fs::read(mount.source().join("g")).unwrap(), b"unread");
+    }
+}
+
+/// A worker that has taken over does not know any more with whose credentials the kernel has a file open.
+#[test]
+fn after_a_takeover_a_file_is_opened_for_more_than_it_was() {
+    for export in EXPORTS {
+        let mount = Mount::on(*export, &airflow("passthrough"));
+        let path = mount.at("f");
+        POD.run(|| fs::write(&path, b"text").unwrap());
+        let reader = POD.run(|| File::open(&path).unwrap());
+        kill(Pid::from_raw(i32::try_from(mount.daemon()).unwrap()), Signal::SIGKILL).unwrap();
+        let writer = POD.run(|| OpenOptions::new().read(true).write(true).open(&path).unwrap());
+        writer.write_all_at(b"T", 0).unwrap();
+        with_shared_mapping(&writer, 4, |bytes| bytes[3] = b'T');
+        drop(writer);
+        let mut text = String::new();
+        (&reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "TexT", "{export:?}");
+        drop(reader);
+        assert_eq!(POD.run(|| fs::read(&path).unwrap()), b"TexT");
     }
 }
 
@@ -272,7 +317,7 @@ fn a_file_that_was_replaced_by_its_like_is_the_new_one() {
 
 #[test]
 fn direct_io_is_what_the_exports_filesystem_makes_of_it() {
-    let mount = Mount::on(live::Backing::TempDir, &airflow("passthrough"));
+    let mount = Mount::on(Backing::TempDir, &airflow("passthrough"));
     let native = OpenOptions::new()
         .write(true)
         .create(true)
@@ -371,7 +416,7 @@ fn a_size_and_a_time_that_changed_by_writing_are_shown_at_once() {
 #[test]
 fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
     let rules = format!("{}read_only = true\n[profile.airflow.cache]\nopen = \"trust\"\n", live::AIRFLOW);
-    let mut mount = Mount::unmounted(live::Backing::TempDir);
+    let mut mount = Mount::unmounted(Backing::TempDir);
     let at_export = mount.source().join("dag.py");
     fs::create_dir(mount.source().join("dags")).unwrap();
     fs::write(&at_export, vec![b'x'; 200_000]).unwrap();
@@ -407,7 +452,7 @@ fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
 #[test]
 fn who_joins_root_at_a_file_gets_none_of_the_blocks_reserved_for_root() {
     for way in WAYS {
-        let mut mount = Mount::unmounted(live::Backing::TempDir);
+        let mut mount = Mount::unmounted(Backing::TempDir);
         mount.cover_with_ext4(&["-m", "30"]);
         mount.mount(&rules(way));
         let path = mount.at("f");
@@ -434,8 +479,12 @@ fn who_joins_root_at_a_file_gets_none_of_the_blocks_reserved_for_root() {
 /// The kernel lets an inode be open in one way at a time: whoever answers an open with the other one makes it EIO.
 #[test]
 fn no_open_fails_while_files_change_from_one_way_to_the_other() {
+    EXPORTS.iter().for_each(|export| no_open_fails_on(*export));
+}
+
+fn no_open_fails_on(export: Backing) {
     const FILES: usize = 3;
-    let mount = Mount::of(&rules("auto"));
+    let mount = Mount::on(export, &rules("auto"));
     let old = SystemTime::now() - Duration::from_secs(3600);
     let files: Vec<_> = (0..FILES).map(|n| mount.at(format!("{n}"))).collect();
     OWNER.run(|| files.iter().for_each(|file| fs::write(file, [0; 1000]).unwrap()));

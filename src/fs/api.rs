@@ -70,6 +70,19 @@ pub enum Content {
     Direct,
     /// Past this daemon: the kernel reads and writes the registered file by itself (FOPEN_PASSTHROUGH).
     Passthrough(BackingId),
+    /// Past the page cache, while the kernel reads and writes that file by itself for others: it lets an inode be open in no other
+    /// way then (FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO).
+    Beside(BackingId),
+}
+
+impl Content {
+    /// The registered file that the kernel holds for it.
+    pub(crate) fn backing(self) -> Option<BackingId> {
+        match self {
+            Self::Passthrough(id) | Self::Beside(id) => Some(id),
+            Self::Revalidated | Self::Kept | Self::Direct => None,
+        }
+    }
 }
 
 /// The kernel's name for a file that it was given to read and write by itself (FUSE_DEV_IOC_BACKING_OPEN).

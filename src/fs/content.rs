@@ -94,9 +94,13 @@ impl<B: BackingFs> OpenFile<B> {
                 shared.reads |= reads(self.flags);
                 shared.writes |= writes(self.flags);
             }
+            (Content::Beside(_), Way::Passthrough(_)) => {}
             (Content::Passthrough(id), way) => {
                 let (reads, writes) = (reads(self.flags), writes(self.flags));
                 *way = Way::Passthrough(Shared { id, opener: None, reads, writes });
+            }
+            (Content::Beside(id), way) => {
+                *way = Way::Passthrough(Shared { id, opener: None, reads: false, writes: false });
             }
         }
         state.opens += 1;
@@ -138,7 +142,7 @@ impl<B: BackingFs> Filesystem<B> {
         if content == Content::Direct {
             return;
         }
-        if let Content::Passthrough(id) = content {
+        if let Some(id) = content.backing() {
             self.write_down_backing(id);
         }
         let ended = {
@@ -214,10 +218,17 @@ impl<B: BackingFs> Filesystem<B> {
                 }
             };
             match shared {
-                Some(shared) if !self.may_share(inode, &shared, open) => return Ok(Some(Content::Direct)),
                 Some(shared) => {
-                    if let Some(joined) = join(&mut lock(state), &shared, open.flags) {
-                        return Ok(Some(joined));
+                    let joined = match self.may_join(inode, &shared, open) {
+                        Joins::Others => lock(state).join(&shared, open.flags),
+                        Joins::Nobody => lock(state).join_beside(&shared),
+                        Joins::NotAtAll => {
+                            self.inodes.displace(inode);
+                            return Err(Errno::ESTALE);
+                        }
+                    };
+                    if joined.is_some() {
+                        return Ok(joined);
                     }
                     // All others have closed it meanwhile.
                 }
@@ -303,27 +314,29 @@ impl<B: BackingFs> Filesystem<B> {
         None
     }
 
-    /// Whether the credentials of a shared file can also do what this open asks for, and no more. On a local filesystem nobody
-    /// asks after the open, which was made as the caller, and root's were registered as anybody's; elsewhere they must be able
-    /// to open it themselves, and root may have more room on the disk than whoever joins.
-    fn may_share(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> bool {
+    /// How an open can come to a file that the kernel reads and writes by itself for others, with the credentials of one of them. On a
+    /// local file system nobody asks after the open, which was made as the caller, and root's were registered as anybody's; elsewhere
+    /// they must be able to open it themselves, and root may have more room on the disk than whoever joins.
+    fn may_join(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> Joins {
         if self.is_local(inode) {
-            return true;
+            return Joins::Others;
         }
         let is_roots = shared.opener.as_ref().is_some_and(|opener| opener.uid.is_root());
         if is_roots && writes(open.flags) && !open.opener.uid.is_root() {
-            return false;
+            return Joins::Nobody;
         }
         if shared.serves(open.flags) {
-            return true;
+            return Joins::Others;
         }
-        let Some(opener) = &shared.opener else { return false };
-        let Some(known) = inode.live_if_any().and_then(Live::at_hand) else { return false };
-        let Some(file) = known.file.get() else { return false };
-        self.backing
+        let Some(opener) = &shared.opener else { return Joins::Nobody };
+        let Some(known) = inode.live_if_any().and_then(Live::at_hand) else { return Joins::Nobody };
+        let Some(file) = known.file.get() else { return Joins::Nobody };
+        // As the kernel will open it.
+        let tried = self
+            .backing
             .reference(file)
-            .and_then(|node| self.backing.open(opener, &node, open.flags & OFlag::O_ACCMODE))
-            .is_ok()
+            .and_then(|node| self.backing.open(opener, &node, open.flags & OFlag::O_ACCMODE));
+        if tried.is_ok() { Joins::Others } else { Joins::NotAtAll }
     }
 
     /// None where others have the file open past the page cache.
@@ -341,23 +354,46 @@ impl<B: BackingFs> Filesystem<B> {
     }
 }
 
-/// Joins the others that have the file open through `seen`, if that is still the way.
-fn join(state: &mut OpenContent, seen: &Shared, flags: OFlag) -> Option<Content> {
-    let Way::Passthrough(shared) = &mut state.way else { return None };
-    if shared.id != seen.id {
-        return None;
+/// How an open can come to a file that the kernel reads and writes by itself.
+enum Joins {
+    /// As the others.
+    Others,
+    /// Through the daemon, with its own credentials, for all that it reads and writes.
+    Nobody,
+    /// Not through this inode: the kernel opens the registered file for each open of it, with the registered credentials, which the
+    /// export refuses. The name leads to another inode from now on, whose way is free; who has this one open goes on.
+    NotAtAll,
+}
+
+impl OpenContent {
+    /// One more has the file open as `seen`, if that is still the way.
+    fn join(&mut self, seen: &Shared, flags: OFlag) -> Option<Content> {
+        let shared = self.shared_as(seen)?;
+        shared.reads |= reads(flags);
+        shared.writes |= writes(flags);
+        self.opens += 1;
+        Some(Content::Passthrough(seen.id))
     }
-    shared.reads |= reads(flags);
-    shared.writes |= writes(flags);
-    state.opens += 1;
-    Some(Content::Passthrough(shared.id))
+
+    /// One more has it open beside those, if that is still the way.
+    fn join_beside(&mut self, seen: &Shared) -> Option<Content> {
+        self.shared_as(seen)?;
+        self.opens += 1;
+        Some(Content::Beside(seen.id))
+    }
+
+    fn shared_as(&mut self, seen: &Shared) -> Option<&mut Shared> {
+        match &mut self.way {
+            Way::Passthrough(shared) if shared.id == seen.id => Some(shared),
+            _ => None,
+        }
+    }
 }
 
 /// Whether what is stored through a mapping of the file may be in the kernel's page cache for it, and not in the export's. A
 /// mapping that may be stored to takes a descriptor that may also be read (mmap(2)).
 fn maps_pages<B: BackingFs>(open: &OpenFile<B>) -> bool {
-    let passed_through = matches!(open.content, Content::Passthrough(_));
-    !passed_through && reads(open.flags) && writes(open.flags)
+    open.content.backing().is_none() && reads(open.flags) && writes(open.flags)
 }
 
 /// Whether the file has suid or sgid: writing clears that, by who writes, and under passthrough the kernel asks only as

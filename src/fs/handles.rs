@@ -209,8 +209,7 @@ impl<B: BackingFs> Handles<B> {
 
     /// The files registered for passthrough that somebody has open.
     pub(super) fn registered(&self) -> HashSet<BackingId> {
-        let id = |content| if let Content::Passthrough(id) = content { Some(id) } else { None };
-        self.files.iter().filter_map(|open| id(open.content)).collect()
+        self.files.iter().filter_map(|open| open.content.backing()).collect()
     }
 
     /// How many are open.
@@ -220,12 +219,14 @@ impl<B: BackingFs> Handles<B> {
 }
 
 fn data_of<B: BackingFs>(id: FileHandleId, fd: RawFd, open: &OpenFile<B>) -> FileData {
-    let (content, backing) = match open.content {
-        Content::Revalidated => (REVALIDATED, 0),
-        Content::Kept => (KEPT, 0),
-        Content::Direct => (DIRECT, 0),
-        Content::Passthrough(BackingId(id)) => (PASSTHROUGH, id),
+    let content = match open.content {
+        Content::Revalidated => REVALIDATED,
+        Content::Kept => KEPT,
+        Content::Direct => DIRECT,
+        Content::Passthrough(_) => PASSTHROUGH,
+        Content::Beside(_) => BESIDE,
     };
+    let backing = open.content.backing().map_or(0, |id| id.0);
     FileData {
         handle: id.0,
         node: open.inode.id.0.get(),
@@ -241,10 +242,12 @@ fn data_of<B: BackingFs>(id: FileHandleId, fd: RawFd, open: &OpenFile<B>) -> Fil
 }
 
 fn content_of(content: u8, backing: u32) -> Content {
+    let backing = BackingId(i32::try_from(backing).unwrap_or_default());
     match content {
         REVALIDATED => Content::Revalidated,
         KEPT => Content::Kept,
-        PASSTHROUGH => Content::Passthrough(BackingId(i32::try_from(backing).unwrap_or_default())),
+        PASSTHROUGH => Content::Passthrough(backing),
+        BESIDE => Content::Beside(backing),
         _ => Content::Direct,
     }
 }
@@ -262,3 +265,4 @@ const REVALIDATED: u8 = 0;
 const KEPT: u8 = 1;
 const DIRECT: u8 = 2;
 const PASSTHROUGH: u8 = 3;
+const BESIDE: u8 = 4;

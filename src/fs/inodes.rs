@@ -187,6 +187,14 @@ impl<B: BackingFs> InodeTable<B> {
         Ok(inode)
     }
 
+    /// From now on a lookup of what this inode is finds another one. Who has this one goes on with it, until the kernel forgets it.
+    pub(super) fn displace(&self, inode: &Inode<B>) {
+        let hash = self.hasher.hash_one(&inode.object);
+        if let Ok(entry) = lock(self.shard(hash)).find_entry(hash, |other| other.id == inode.id) {
+            entry.remove();
+        }
+    }
+
     /// Counts a lookup; under the object's shard.
     fn count(&self, record: RecordId) {
         let before = self.state.inodes.lookups(record);

@@ -111,9 +111,10 @@ pub(crate) fn opened_file(opened: &Opened) -> wire::OpenOut {
         Content::Kept => wire::FOPEN_KEEP_CACHE,
         Content::Direct => wire::FOPEN_DIRECT_IO,
         Content::Passthrough(_) => wire::FOPEN_PASSTHROUGH,
+        Content::Beside(_) => wire::FOPEN_PASSTHROUGH | wire::FOPEN_DIRECT_IO,
     };
     let silent = if opened.silent { wire::FOPEN_NOFLUSH } else { 0 };
-    let backing_id = if let Content::Passthrough(id) = opened.content { id.0 } else { 0 };
+    let backing_id = opened.content.backing().map_or(0, |id| id.0);
     wire::OpenOut { fh: opened.handle.0, open_flags: open_flags | silent, backing_id }
 }
 

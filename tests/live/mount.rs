@@ -19,6 +19,8 @@ pub enum Backing {
     TempDir,
     /// A tmpfs of its own.
     Tmpfs,
+    /// A ramfs of its own: a file system of which permfs does not know whom it asks, and when. As such it takes NFS, too.
+    Ramfs,
 }
 
 /// `export/`, owned 2001:2001 and 755, and `pods/`, where permfs shows it.
@@ -70,8 +72,10 @@ impl Mount {
         let source = this.source();
         fs::create_dir(&source).unwrap();
         fs::create_dir(this.target()).unwrap();
-        if backing == Backing::Tmpfs {
-            this.cover(&source, "tmpfs");
+        match backing {
+            Backing::TempDir => {}
+            Backing::Tmpfs => this.cover(&source, "tmpfs"),
+            Backing::Ramfs => this.cover_with("ramfs", &source, "ramfs"),
         }
         chown(&source, Some(2001), Some(2001)).unwrap();
         fs::set_permissions(&source, fs::Permissions::from_mode(0o755)).unwrap();
@@ -80,7 +84,11 @@ impl Mount {
 
     /// Mounts a tmpfs on `directory`, for as long as this lives.
     pub fn cover(&mut self, directory: &Path, name: &str) {
-        mount(Some(name), directory, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        self.cover_with("tmpfs", directory, name);
+    }
+
+    fn cover_with(&mut self, kind: &str, directory: &Path, name: &str) {
+        mount(Some(name), directory, Some(kind), MsFlags::empty(), None::<&str>).unwrap();
         self.below.push(directory.to_owned());
     }
 
