@@ -1,7 +1,7 @@
 //! Who owns what a pod makes, with which mode, and who is turned away.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, utimensat};
 
-use super::live::{AIRFLOW, OWNER, POD, ROOT, Stat, Who, errno, list};
+use super::live::{AIRFLOW, OWNER, POD, ROOT, Stat, TRANSPARENT, Who, errno, list};
 use super::runner::Scenario;
 use super::stage::Stage;
 
@@ -32,6 +32,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "files: a supplementary group of the pod opens that group's directory",
         run: supplementary_groups,
+    },
+    Scenario {
+        name: "files: whoever may open a file can, whoever else has it open",
+        run: several_have_it_open,
     },
     Scenario { name: "files: without the policy, modes and groups are the export's own", run: plain_modes },
 ];
@@ -193,4 +197,28 @@ fn plain_modes(stage: &Stage) {
     stage.belongs_to_the_service_account("d", 0o755);
     stage.belongs_to_the_service_account("d/f", 0o644);
     stage.belongs_to_the_service_account("closed", 0o600);
+}
+
+/// Each may do what the other may not. From Linux 6.9 on the kernel opens the file at the server for both with the credentials of the
+/// first.
+fn several_have_it_open(stage: &Stage) {
+    let pods = stage.mount_again(TRANSPARENT);
+    let stranger = Who::new(3003, 3003);
+    let (read, both) = (pods.at("read"), pods.at("written"));
+    OWNER.run(|| fs::write(&read, "text").unwrap());
+    let reader = stranger.run(|| File::open(&read).unwrap());
+    let mut writer = OWNER.run(|| OpenOptions::new().read(true).append(true).open(&read).unwrap());
+    OWNER.run(|| writer.write_all(b" and more").unwrap());
+    assert_eq!(errno(stranger.run(|| OpenOptions::new().append(true).open(&read))), Errno::EACCES);
+    drop((reader, writer));
+    assert_eq!(stranger.run(|| fs::read_to_string(&read).unwrap()), "text and more");
+
+    let open = || OpenOptions::new().write(true).create_new(true).mode(0o244).open(&both);
+    let mut writer = OWNER.run(|| open().unwrap());
+    let mut reader = stranger.run(|| File::open(&both).unwrap());
+    OWNER.run(|| writer.write_all(b"told").unwrap());
+    drop(writer);
+    let mut text = String::new();
+    stranger.run(|| reader.read_to_string(&mut text).unwrap());
+    assert_eq!(text, "told");
 }

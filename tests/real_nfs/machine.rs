@@ -93,6 +93,9 @@ fn run_on(variant: Variant, words: &[String]) -> Result<(), String> {
     if variant.manage_gids {
         command.arg("--manage-gids");
     }
+    if let Some(kernel) = std::env::var_os("PERMFS_NFS_KERNEL") {
+        command.arg("--kernel").arg(kernel);
+    }
     // The machine hides this one's /tmp and /run, and a target folder may lie there.
     command.arg("--through").arg(target);
     command.arg("--logs").arg(target.join("real-nfs-logs").join(variant.to_string()));

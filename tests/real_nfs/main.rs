@@ -9,6 +9,9 @@
 //! cargo test --test real_nfs -- nfs3 locks           some, on one version
 //! ```
 //!
+//! The machines' kernel is Debian's user-mode-linux: 6.1 in bookworm, without passthrough. `PERMFS_NFS_KERNEL=DIR` names another one
+//! (`tests/nfs/vm --help`); all pass on trixie's 6.12, with it.
+//!
 //! What is asserted is what the pod's user and the server's owner see; how permfs gets there is tested elsewhere.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
