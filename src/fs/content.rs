@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use super::handles::OpenFile;
 use super::inode::{Inode, Live};
 use super::inodes::lock;
-use super::seen::Seen;
+use super::seen::{Seen, Ticks};
 use super::{BackingId, Content, Errno, Filesystem};
 use crate::backing::{BackingFs, MountIndex};
 use crate::policy::{
@@ -185,6 +185,11 @@ impl<B: BackingFs> Filesystem<B> {
         content.seen.as_ref().filter(|seen| keeps_ctime && seen.is_beyond_doubt).map(Seen::ctime)
     }
 
+    /// Whose clock dates what changes in it.
+    fn ticks(&self, inode: &Inode<B>) -> Ticks {
+        if self.is_local(inode) { Ticks::Ours } else { Ticks::Servers }
+    }
+
     fn passes_through(&self) -> bool {
         self.kernel.get().is_some_and(|kernel| kernel.passes_through())
     }
@@ -202,7 +207,8 @@ impl<B: BackingFs> Filesystem<B> {
             let shared = {
                 let mut state = lock(state);
                 if matches!(state.way, Way::Free) {
-                    is_at_rest = Seen::at(&mut state.seen, open.attr, &self.clocks).is_beyond_doubt;
+                    is_at_rest =
+                        Seen::at(&mut state.seen, open.attr, self.ticks(inode), &self.clocks).is_beyond_doubt;
                 }
                 match &state.way {
                     Way::Pages => return Ok(None),
@@ -346,7 +352,7 @@ impl<B: BackingFs> Filesystem<B> {
             return None;
         }
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
-        let seen = Seen::at(&mut state.seen, attr, &self.clocks);
+        let seen = Seen::at(&mut state.seen, attr, self.ticks(inode), &self.clocks);
         let is_kept = seen.is_cached || open == OpenPolicy::Trust;
         // What the kernel reads from now on, it may keep.
         seen.is_cached = seen.is_beyond_doubt;

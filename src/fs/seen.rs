@@ -7,9 +7,24 @@ use std::time::{Duration, Instant};
 use super::clocks::Clocks;
 use crate::policy::{StoredAttr, Timestamp};
 
-/// For how long a change leaves doubt: within one tick of the server's clock a second change has the first one's times. Ticks are
-/// of 1 to 16 ms (Linux, Windows); this is by far more, and counted from when the first change was seen, by our own clock.
-const TICKS: Duration = Duration::from_millis(100);
+/// For how long a change leaves doubt: within one tick of the clock that dates changes a second one has the first one's times. Counted
+/// from when the first was seen, by our own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ticks {
+    /// This kernel's, of 10 ms at most (CONFIG_HZ).
+    Ours,
+    /// A server's, of 1 to 16 ms (Linux, Windows); by far more is waited for.
+    Servers,
+}
+
+impl Ticks {
+    const fn pass_in(self) -> Duration {
+        match self {
+            Self::Ours => Duration::from_millis(20),
+            Self::Servers => Duration::from_millis(100),
+        }
+    }
+}
 
 /// The same where times come in whole seconds. A change that lies back further is beyond doubt when it is first seen: generous,
 /// since how long ago it was is reckoned from two clocks.
@@ -42,12 +57,17 @@ pub(super) struct Seen {
 
 impl Seen {
     /// An open finds a file like this: what is known of that content, if it is the one that was seen last.
-    pub(super) fn at<'a>(last: &'a mut Option<Self>, attr: &StoredAttr, clocks: &Clocks) -> &'a mut Self {
+    pub(super) fn at<'a>(
+        last: &'a mut Option<Self>,
+        attr: &StoredAttr,
+        ticks: Ticks,
+        clocks: &Clocks,
+    ) -> &'a mut Self {
         let version = Version::of(attr);
         last.take_if(|seen| seen.version != version);
         let is_known = last.is_some();
         let seen = last.get_or_insert_with(|| Self::new(version, clocks));
-        seen.is_beyond_doubt = seen.is_beyond_doubt || is_known && seen.has_aged();
+        seen.is_beyond_doubt = seen.is_beyond_doubt || is_known && seen.has_aged(ticks);
         seen
     }
 
@@ -60,10 +80,10 @@ impl Seen {
         Self { version, since: Instant::now(), is_beyond_doubt, is_cached: false }
     }
 
-    fn has_aged(&self) -> bool {
+    fn has_aged(&self, ticks: Ticks) -> bool {
         let Version { mtime, ctime, .. } = self.version;
         let in_whole_seconds = mtime.nanoseconds == 0 && ctime.nanoseconds == 0;
-        let enough = if in_whole_seconds { DOUBT } else { TICKS };
+        let enough = if in_whole_seconds { DOUBT } else { ticks.pass_in() };
         self.since.elapsed() >= enough
     }
 }
@@ -93,9 +113,11 @@ mod tests {
 
     #[test]
     fn a_moment_is_enough_where_times_are_finer_than_seconds() {
-        assert!(!seen(TICKS / 2, 1).has_aged());
-        assert!(seen(TICKS, 1).has_aged());
-        assert!(!seen(TICKS, 0).has_aged() && seen(DOUBT, 0).has_aged());
+        for ticks in [Ticks::Ours, Ticks::Servers] {
+            assert!(!seen(ticks.pass_in() / 2, 1).has_aged(ticks));
+            assert!(seen(ticks.pass_in(), 1).has_aged(ticks));
+            assert!(!seen(ticks.pass_in(), 0).has_aged(ticks) && seen(DOUBT, 0).has_aged(ticks));
+        }
     }
 
     #[test]
