@@ -13,13 +13,14 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use live::mapping::with_shared_mapping;
 use live::requests::Requests;
 use live::waits::until;
-use live::{Backing, Mount, OWNER, POD, ROOT, Who};
+use live::{Backing, Mount, OWNER, POD, ROOT, Who, errno};
 
 /// Several identities, each shown as itself; `data` as asked for.
 fn rules(data: &str) -> String {
@@ -184,7 +185,7 @@ fn whoever_may_open_a_file_can_whoever_else_has_it_open() {
         let reader = POD.run(|| File::open(&path).unwrap());
         let writer = OWNER.run(|| OpenOptions::new().append(true).open(&path).unwrap());
         OWNER.run(|| (&writer).write_all(b" and more").unwrap());
-        assert!(POD.run(|| OpenOptions::new().append(true).open(&path)).is_err());
+        assert_eq!(errno(POD.run(|| OpenOptions::new().append(true).open(&path))), Errno::EACCES);
         let both = OWNER.run(|| OpenOptions::new().read(true).write(true).open(&path).unwrap());
         OWNER.run(|| both.write_all_at(b"T", 0).unwrap());
         let mut text = String::new();
@@ -204,6 +205,14 @@ fn whoever_may_open_a_file_can_whoever_else_has_it_open() {
         assert_eq!(text, "unread", "{way} {export:?}");
         drop((writer, reader));
         assert_eq!(fs::read(mount.source().join("g")).unwrap(), b"unread");
+
+        // Nobody writes as root who is not.
+        let root = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let writer = OWNER.run(|| OpenOptions::new().write(true).open(&path).unwrap());
+        OWNER.run(|| writer.write_all_at(b"U", 0).unwrap());
+        let mut byte = [0; 1];
+        root.read_exact_at(&mut byte, 0).unwrap();
+        assert_eq!(byte, *b"U", "{way} {export:?}");
     }
 }
 

@@ -241,6 +241,24 @@ fn what_is_settled_with_the_kernel_is_refused_with_the_reason() {
     assert!(refused(&mount, plain).contains("cache.open cannot change"));
 }
 
+/// The kernel holds an inode to the way in which it is open, whatever the rules say by now.
+#[test]
+fn a_file_that_is_open_past_the_daemon_is_opened_under_rules_that_want_another_way() {
+    let data = |way: &str| format!("{AIRFLOW}[profile.airflow.cache]\ndata = \"{way}\"\n");
+    for (way, export) in [("page", Backing::TempDir), ("none", Backing::TempDir), ("none", Backing::Ramfs)] {
+        let mount = Mount::on(export, &data("passthrough"));
+        let path = mount.at("f");
+        let mut held = POD.run(|| File::create_new(&path).unwrap());
+        put_in_force(&mount, &data(way));
+        POD.run(|| {
+            held.write_all(b"text").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "text", "{way}");
+            drop(held);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "text", "{way}");
+        });
+    }
+}
+
 #[test]
 fn a_mount_of_flags_says_that_there_is_nothing_to_reload() {
     let mount = Mount::unmounted(Backing::TempDir);

@@ -3,7 +3,7 @@
 //! The kernel lets an inode be open in one of these ways at a time, and refuses the other with EIO
 //! (fs/fuse/iomode.c, Linux 6.9). So the first open of an inode decides, and the last close ends it. Under passthrough all
 //! opens share one registered file and its credentials: whoever joins must find that those credentials open the file in the
-//! same way, or reads and writes through the daemon.
+//! same way, or comes to the file by an inode of its own ([`Joins`]).
 //!
 //! Small files that are only read, and have not just been written, take the page cache also where there is passthrough.
 //! In the page cache, content is kept from one open to the next where size and times say that it is what it was
@@ -11,6 +11,7 @@
 
 use nix::fcntl::OFlag;
 
+use super::clocks::{self, Clocks};
 use super::handles::OpenFile;
 use super::inode::{Inode, Live};
 use super::inodes::lock;
@@ -121,14 +122,20 @@ impl<B: BackingFs> Filesystem<B> {
         open: OpenAs<'_>,
     ) -> Result<Content, Errno> {
         let cache = policy.cache();
-        let passes_through = match cache.data {
-            DataPath::None => return Ok(Content::Direct),
-            DataPath::Page => false,
+        let registers = match cache.data {
+            DataPath::None | DataPath::Page => false,
             DataPath::Auto | DataPath::Passthrough => self.passes_through(),
         };
         loop {
-            if passes_through && let Some(content) = self.pass_through(inode, file, open)? {
+            // Rules that came in force since ask for another way, but the kernel still holds the inode to this one.
+            let is_held = || matches!(lock(&inode.live().content).way, Way::Passthrough(_));
+            if (registers || is_held())
+                && let Some(content) = self.pass_through(inode, file, open, registers)?
+            {
                 return Ok(content);
+            }
+            if cache.data == DataPath::None {
+                return Ok(Content::Direct);
             }
             if let Some(content) = self.cache_pages(inode, open.attr, cache.open) {
                 return Ok(content);
@@ -185,7 +192,12 @@ impl<B: BackingFs> Filesystem<B> {
         content.seen.as_ref().filter(|seen| keeps_ctime && seen.is_beyond_doubt).map(Seen::ctime)
     }
 
-    /// Whose clock dates what changes in it.
+    /// What is known of the clock that dates what changes in it.
+    fn clocks_of(&self, inode: &Inode<B>) -> &Clocks {
+        if self.is_on_nfs(inode) { &self.clocks } else { &clocks::OUR_OWN }
+    }
+
+    /// Whose clock that is.
     fn ticks(&self, inode: &Inode<B>) -> Ticks {
         if self.is_local(inode) { Ticks::Ours } else { Ticks::Servers }
     }
@@ -194,12 +206,13 @@ impl<B: BackingFs> Filesystem<B> {
         self.kernel.get().is_some_and(|kernel| kernel.passes_through())
     }
 
-    /// None where the file is for the page cache.
+    /// None where the file is not to pass through, and no other open holds it to that.
     fn pass_through(
         &self,
         inode: &Inode<B>,
         file: &B::File,
         open: OpenAs<'_>,
+        registers: bool,
     ) -> Result<Option<Content>, Errno> {
         let state = &inode.live().content;
         loop {
@@ -208,7 +221,8 @@ impl<B: BackingFs> Filesystem<B> {
                 let mut state = lock(state);
                 if matches!(state.way, Way::Free) {
                     is_at_rest =
-                        Seen::at(&mut state.seen, open.attr, self.ticks(inode), &self.clocks).is_beyond_doubt;
+                        Seen::at(&mut state.seen, open.attr, self.ticks(inode), self.clocks_of(inode))
+                            .is_beyond_doubt;
                 }
                 match &state.way {
                     Way::Pages => return Ok(None),
@@ -225,10 +239,10 @@ impl<B: BackingFs> Filesystem<B> {
             };
             match shared {
                 Some(shared) => {
-                    let joined = match self.may_join(inode, &shared, open) {
+                    let joined = match self.may_join(inode, &shared, open)? {
                         Joins::Others => lock(state).join(&shared, open.flags),
-                        Joins::Nobody => lock(state).join_beside(&shared),
-                        Joins::NotAtAll => {
+                        Joins::Beside => lock(state).join_beside(&shared),
+                        Joins::AnotherInode => {
                             self.inodes.displace(inode);
                             return Err(Errno::ESTALE);
                         }
@@ -238,7 +252,9 @@ impl<B: BackingFs> Filesystem<B> {
                     }
                     // All others have closed it meanwhile.
                 }
-                None if gives_rights(open.attr) || is_at_rest && is_read_small(open) => return Ok(None),
+                None if !registers || gives_rights(open.attr) || is_at_rest && is_read_small(open) => {
+                    return Ok(None);
+                }
                 None => match self.register(file, open) {
                     Ok(id) => {
                         if let Some(content) = self.settle(inode, Shared::new(id, &open)) {
@@ -323,26 +339,29 @@ impl<B: BackingFs> Filesystem<B> {
     /// How an open can come to a file that the kernel reads and writes by itself for others, with the credentials of one of them. On a
     /// local file system nobody asks after the open, which was made as the caller, and root's were registered as anybody's; elsewhere
     /// they must be able to open it themselves, and root may have more room on the disk than whoever joins.
-    fn may_join(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> Joins {
+    fn may_join(&self, inode: &Inode<B>, shared: &Shared, open: OpenAs<'_>) -> Result<Joins, Errno> {
         if self.is_local(inode) {
-            return Joins::Others;
+            return Ok(Joins::Others);
         }
         let is_roots = shared.opener.as_ref().is_some_and(|opener| opener.uid.is_root());
-        if is_roots && writes(open.flags) && !open.opener.uid.is_root() {
-            return Joins::Nobody;
+        let as_root = is_roots && writes(open.flags) && !open.opener.uid.is_root();
+        if !as_root && shared.serves(open.flags) {
+            return Ok(Joins::Others);
         }
-        if shared.serves(open.flags) {
-            return Joins::Others;
-        }
-        let Some(opener) = &shared.opener else { return Joins::Nobody };
-        let Some(known) = inode.live_if_any().and_then(Live::at_hand) else { return Joins::Nobody };
-        let Some(file) = known.file.get() else { return Joins::Nobody };
+        let known = inode.live_if_any().and_then(Live::at_hand);
+        // A successor does not know whose credentials they are: most likely those of somebody who has it open.
+        let opener = shared.opener.as_ref().or(known.as_deref().map(|known| &known.opener));
+        let (Some(opener), Some(file)) = (opener, known.as_deref().and_then(|known| known.file.get())) else {
+            return Ok(Joins::Beside);
+        };
         // As the kernel will open it.
-        let tried = self
-            .backing
-            .reference(file)
-            .and_then(|node| self.backing.open(opener, &node, open.flags & OFlag::O_ACCMODE));
-        if tried.is_ok() { Joins::Others } else { Joins::NotAtAll }
+        let node = self.backing.reference(file)?;
+        match self.backing.open(opener, &node, open.flags & OFlag::O_ACCMODE) {
+            Ok(_) if !as_root && shared.opener.is_some() => Ok(Joins::Others),
+            Ok(_) => Ok(Joins::Beside),
+            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Ok(Joins::AnotherInode),
+            Err(error) => Err(error),
+        }
     }
 
     /// None where others have the file open past the page cache.
@@ -352,7 +371,7 @@ impl<B: BackingFs> Filesystem<B> {
             return None;
         }
         (state.way, state.opens) = (Way::Pages, state.opens + 1);
-        let seen = Seen::at(&mut state.seen, attr, self.ticks(inode), &self.clocks);
+        let seen = Seen::at(&mut state.seen, attr, self.ticks(inode), self.clocks_of(inode));
         let is_kept = seen.is_cached || open == OpenPolicy::Trust;
         // What the kernel reads from now on, it may keep.
         seen.is_cached = seen.is_beyond_doubt;
@@ -364,11 +383,11 @@ impl<B: BackingFs> Filesystem<B> {
 enum Joins {
     /// As the others.
     Others,
-    /// Through the daemon, with its own credentials, for all that it reads and writes.
-    Nobody,
+    /// With its own credentials, through the daemon, for all that it reads and writes; not for what it maps.
+    Beside,
     /// Not through this inode: the kernel opens the registered file for each open of it, with the registered credentials, which the
     /// export refuses. The name leads to another inode from now on, whose way is free; who has this one open goes on.
-    NotAtAll,
+    AnotherInode,
 }
 
 impl OpenContent {

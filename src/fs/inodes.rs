@@ -125,7 +125,13 @@ impl<B: BackingFs> InodeTable<B> {
             }
             let hash = table.hasher.hash_one(&inode.object);
             table.by_id.insert(id, Arc::clone(&inode));
-            lock(table.shard(hash)).insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object));
+            let mut shard = lock(table.shard(hash));
+            match shard.find_mut(hash, |other| other.object == inode.object) {
+                // One of the two was displaced: the older one.
+                Some(other) if other.id > inode.id => {}
+                Some(other) => *other = inode,
+                None => _ = shard.insert_unique(hash, inode, |inode| table.hasher.hash_one(&inode.object)),
+            }
         }
         table
     }

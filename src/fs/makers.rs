@@ -140,8 +140,8 @@ impl Makers {
         }
     }
 
-    /// What is made here does not come out as whoever makes it (a server that squashes everybody): what is new looks like what
-    /// was there. So nothing is left out as long as that is so.
+    /// What was made did not come out as whoever made it (a server that squashes everybody): what is new looks like what was there.
+    /// Each time tells against leaving anything out, and so, from the first mount on, nothing ever is.
     pub(super) fn cannot_tell(&self) {
         lock(&self.learned).trusts_less();
     }
