@@ -113,7 +113,8 @@ impl<B: BackingFs> Filesystem<B> {
     /// that way until [`Self::leave_content`].
     ///
     /// # Errors
-    /// EINVAL for O_DIRECT where the export's filesystem has no such thing.
+    /// EINVAL for O_DIRECT where the export's filesystem has no such thing; ESTALE where the kernel is to look the name up again
+    /// ([`Joins::AnotherInode`]); whatever else the export says of an open as whoever has the file open already.
     pub(super) fn enter_content(
         &self,
         policy: &Policy,
