@@ -37,6 +37,10 @@ const WAYS: &[&str] = &["passthrough", "auto", "page", "none"];
 /// One whose own kernel is all that there is to ask, and one of which that is not known.
 const EXPORTS: &[Backing] = &[Backing::TempDir, Backing::Ramfs];
 
+fn everywhere() -> impl Iterator<Item = (&'static &'static str, Backing)> {
+    WAYS.iter().flat_map(|way| EXPORTS.iter().map(move |export| (way, *export)))
+}
+
 /// Long enough that no change from now on can have the same times as one before.
 fn let_doubt_pass() {
     sleep(Duration::from_millis(2200));
@@ -132,7 +136,7 @@ fn content_with_its_old_size_and_mtime_is_seen_all_the_same() {
 
 #[test]
 fn several_identities_have_one_file_open_at_a_time_in_every_way() {
-    for (way, export) in WAYS.iter().flat_map(|way| EXPORTS.iter().map(move |export| (way, *export))) {
+    for (way, export) in everywhere() {
         let mount = Mount::prepared(export, &rules(way), |export| {
             fs::set_permissions(export, fs::Permissions::from_mode(0o777)).unwrap();
         });
@@ -178,7 +182,7 @@ fn several_identities_have_one_file_open_at_a_time_in_every_way() {
 /// the first.
 #[test]
 fn whoever_may_open_a_file_can_whoever_else_has_it_open() {
-    for (way, export) in WAYS.iter().flat_map(|way| EXPORTS.iter().map(move |export| (way, *export))) {
+    for (way, export) in everywhere() {
         let mount = Mount::on(export, &rules(way));
         let path = mount.at("f");
         OWNER.run(|| fs::write(&path, b"text").unwrap());

@@ -66,17 +66,17 @@ impl Threads {
     pub fn walk(&self, thread: Pid) -> Option<Walk> {
         if !calls_have_numbers() {
             // The call is on the kernel's stack too.
-            return self.ask(thread, Tells::Stack, |stack| Some(does(stack)?.from(|| asks(stack))))?;
+            return self.ask(thread, Tells::Stack, |stack| Some(does(stack)?.walk(|| asks(stack))))?;
         }
         let (does, makes) = self.ask(thread, Tells::Call, told)??;
         // A stack costs five times as much.
-        Some(does.from(|| if makes { self.ask(thread, Tells::Stack, asks)? } else { None }))
+        Some(does.walk(|| if makes { self.ask(thread, Tells::Stack, asks)? } else { None }))
     }
 }
 
 impl Does {
     /// The walk that such a call is on; `site` is from where it asks to open something.
-    fn from(self, site: impl FnOnce() -> Option<Site>) -> Walk {
+    fn walk(self, site: impl FnOnce() -> Option<Site>) -> Walk {
         match self {
             Self::Opens => site().map_or(Walk::Through, Walk::ToOpen),
             Self::Makes => Walk::ToMake,
@@ -178,7 +178,7 @@ mod tests {
         };
         let walk = |by: &str, call: &str| {
             let stack = stack(by, call);
-            Some(does(&stack)?.from(|| asks(&stack)))
+            Some(does(&stack)?.walk(|| asks(&stack)))
         };
         assert_eq!(walk("link_path_walk", "sys_unlinkat"), Some(Walk::ToChange));
         assert_eq!(walk("link_path_walk", "sys_open"), Some(Walk::Through));

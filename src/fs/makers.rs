@@ -141,7 +141,7 @@ impl Makers {
     }
 
     /// What was made did not come out as whoever made it (a server that squashes everybody): what is new looks like what was there.
-    /// Each time tells against leaving anything out, and so, from the first mount on, nothing ever is.
+    /// Each time tells against leaving anything out; where it is so from the first file on, nothing ever is.
     pub(super) fn cannot_tell(&self) {
         lock(&self.learned).trusts_less();
     }

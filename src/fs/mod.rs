@@ -30,6 +30,7 @@ mod lookup;
 mod makers;
 mod names;
 mod open;
+mod passthrough;
 mod places;
 mod readers;
 mod reign;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The machines' kernel is Debian's user-mode-linux: 6.1 in bookworm, without passthrough. `PERMFS_NFS_KERNEL=DIR` names another one
-//! (`tests/nfs/vm --help`); all pass on trixie's 6.12, with it.
+//! (`tests/nfs/vm --help`); those of the client variants pass on trixie's 6.12, with it.
 //!
 //! What is asserted is what the pod's user and the server's owner see; how permfs gets there is tested elsewhere.
 
