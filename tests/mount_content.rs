@@ -287,48 +287,6 @@ fn a_file_goes_on_after_it_was_removed_and_is_another_when_made_again() {
 }
 
 #[test]
-fn a_file_that_was_replaced_behind_the_mounts_back_is_the_new_one() {
-    for way in WAYS {
-        let mount = Mount::of(&airflow(way));
-        let at_export = mount.source().join("f");
-        POD.run(|| fs::write(mount.at("f"), b"first").unwrap());
-        let held = POD.run(|| File::open(mount.at("f")).unwrap());
-        fs::remove_file(&at_export).unwrap();
-        fs::write(&at_export, b"second").unwrap();
-        std::os::unix::fs::chown(&at_export, Some(2001), Some(2001)).unwrap();
-        sleep(Duration::from_millis(1100));
-        assert_eq!(POD.run(|| fs::read(mount.at("f")).unwrap()), b"second", "{way}");
-        let mut text = String::new();
-        (&held).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "first", "{way}");
-    }
-}
-
-/// An open believes the number and the time of the last change where both have been the same for a while: one that is made anew has another
-/// time, though everything that can be set is as before, and the number as well where the file system gives it again.
-#[test]
-fn a_file_that_was_replaced_by_its_like_is_the_new_one() {
-    for way in WAYS {
-        let mount = Mount::of(&airflow(way));
-        let at_export = mount.source().join("f");
-        POD.run(|| fs::write(mount.at("f"), b"first").unwrap());
-        let read = || POD.run(|| fs::read_to_string(mount.at("f")).unwrap());
-        for _ in 0..3 {
-            assert_eq!(read(), "first");
-            sleep(Duration::from_millis(120));
-        }
-        let mtime = fs::metadata(&at_export).unwrap().modified().unwrap();
-        fs::remove_file(&at_export).unwrap();
-        fs::write(&at_export, b"other").unwrap();
-        std::os::unix::fs::chown(&at_export, Some(2001), Some(2001)).unwrap();
-        File::options().write(true).open(&at_export).unwrap().set_modified(mtime).unwrap();
-        // Until names are looked at anew.
-        sleep(Duration::from_millis(1100));
-        assert_eq!(read(), "other", "{way}");
-    }
-}
-
-#[test]
 fn direct_io_is_what_the_exports_filesystem_makes_of_it() {
     let mount = Mount::on(Backing::TempDir, &airflow("passthrough"));
     let native = OpenOptions::new()

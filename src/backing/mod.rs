@@ -180,7 +180,7 @@ pub trait BackingFs: Send + Sync + 'static {
         self.open(who, node, flags)
     }
     /// As [`Self::open`], by a name that the object was last known to have, which is cheaper than by its handle, and its
-    /// attributes. O_TRUNC in `flags` is ignored too. ESTALE where the name is another object's by now, or the object has no handle.
+    /// attributes. O_TRUNC in `flags` is ignored too. ESTALE where the name is another object's by now, or nobody's.
     /// `only_its` is a ctime that no other object of its number can have: where it has that, its handle need not be asked for.
     fn open_name(
         &self,

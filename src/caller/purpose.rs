@@ -32,8 +32,15 @@ const CALLS: &[c_long] = &[libc::SYS_mkdirat, libc::SYS_renameat];
 /// What looks up the last name of a path, in linux/fs/namei.c: up to Linux 6.4, and from then on (and in stable kernels before).
 const LOOK_UP: [&str; 2] = ["__lookup_hash", "lookup_one_qstr_excl"];
 
+/// What locks the directory of that name around it: from Linux 6.19 on, and compilers put one into the other.
+const LOCK: [&str; 3] = ["__start_dirop", "start_dirop", "__start_renaming"];
+
+/// What mkdir(2) and rename(2) are made of: up to Linux 6.19, and from then on.
+const MAKE: [&str; 2] = ["do_mkdirat", "filename_mkdirat"];
+const RENAME: [&str; 2] = ["do_renameat2", "filename_renameat2"];
+
 /// The parts of open(2) that deal with the last name, there; compilers put one into the other.
-const OPEN: [&str; 3] = ["lookup_open", "open_last_lookups", "path_openat"];
+const OPEN: [&str; 4] = ["atomic_open", "lookup_open", "open_last_lookups", "path_openat"];
 
 impl Threads {
     /// Whether the thread, which waits for the answer to a LOOKUP, looks the last name of its path up to open it, and not one that the
@@ -76,23 +83,20 @@ fn read(stack: &str) -> Option<Purpose> {
     let mut functions = way.clone().map(function);
     functions.next()?;
     LOOK_UP.contains(&functions.next()?).then_some(())?;
+    let mut functions = functions.skip_while(|function| LOCK.contains(function));
     let does = functions.next()?;
     // `sys_rename`, `__x64_sys_rename`, `__arm64_sys_renameat`.
     let call = |function: &'static str| {
         move |name: &str| name.rsplit_once("sys_").is_some_and(|(_, call)| call == function)
     };
-    match does {
-        "filename_create" => {
-            (functions.next()? == "do_mkdirat").then_some(())?;
-            let by = functions.next()?;
-            (call("mkdir")(by) || call("mkdirat")(by)).then_some(Purpose::MakesADirectory)
-        }
-        "do_renameat2" => {
-            let by = functions.next()?;
-            (call("rename")(by) || call("renameat")(by)).then(|| Purpose::Renames(Site::of(way.take(4))))
-        }
-        _ => None,
+    if does == "filename_create" {
+        MAKE.contains(&functions.next()?).then_some(())?;
+        let by = functions.next()?;
+        return (call("mkdir")(by) || call("mkdirat")(by)).then_some(Purpose::MakesADirectory);
     }
+    RENAME.contains(&does).then_some(())?;
+    let by = functions.next()?;
+    (call("rename")(by) || call("renameat")(by)).then(|| Purpose::Renames(Site::of(way.take(4))))
 }
 
 impl Site {
@@ -221,6 +225,23 @@ mod tests {
                      [<0>] sys_mkdir+0x2c/0x32\n\
                      [<0>] handle_syscall+0x79/0xa7\n";
         assert!(makes(stack));
+    }
+
+    /// As they were on user-mode Linux 7.2.
+    #[test]
+    fn linux_7_locks_the_directory_in_functions_of_their_own() {
+        let made = ["fuse_lookup", "lookup_one_qstr_excl", "__start_dirop", "start_dirop", "filename_create"];
+        assert!(makes(&stack(&[&made[..], &["filename_mkdirat", "sys_mkdir"]].concat())));
+        assert!(makes(&stack(&[&made[..2], &["filename_create", "do_mkdirat", "__x64_sys_mkdir"]].concat())));
+        assert!(!makes(&stack(&[&made[..4], &["filename_rmdir", "sys_rmdir"]].concat())));
+        let renames = |offset: &str| {
+            let line = |function: &str| format!("[<0>] {function}+0x43/0x66\n");
+            let way = ["fuse_lookup", "lookup_one_qstr_excl"].map(line).concat();
+            let site = format!("[<0>] __start_renaming+{offset}/0x166\n");
+            read(&[way, site, ["filename_renameat2", "sys_rename"].map(line).concat()].concat())
+        };
+        assert!(matches!(renames("0xda"), Some(Purpose::Renames(_))) && renames("0xda") != renames("0xf0"));
+        assert!(looks_up(&stack(&["fuse_lookup", "fuse_atomic_open", "atomic_open", "path_openat"])));
     }
 
     #[test]

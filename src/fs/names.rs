@@ -2,16 +2,23 @@
 //!
 //! Opening by handle takes a raised capability and two opens; opening by name takes one, and on NFS it is the very
 //! request that the bare mount would make. What is remembered is only a hint: whoever follows it checks what it led to
-//! (see [`BackingFs::open_name`](crate::backing::BackingFs::open_name)), so a name that has gone to another file, or to none, costs time and nothing else.
+//! (see [`BackingFs::open_name`](crate::backing::BackingFs::open_name)).
+//!
+//! Where it has gone to another file, or to none, whoever opens it may mean that: the kernel believes its names for a while, and what
+//! they led to may have been renamed meanwhile by somebody whom it does not see. So it is told to look again, once ([`Names::misled`]).
+//! Who came by no name at all (/proc/self/fd) is told so, too, comes again and has the file by its handle.
 
 use std::ffi::CStr;
 
 use super::inodes::lock;
 use super::{Errno, Name, NodeId};
+use crate::caller::Pid;
 use crate::sys::sync::Mutex;
 
 /// Files whose name is remembered: a power of two, since a file's place is given by its number.
 const REMEMBERED: usize = 1 << 13;
+/// Threads that a name is known to have misled; more have the file by its handle.
+const MISLED: usize = 64;
 /// NAME_MAX, and the NUL.
 const LONGEST: usize = 256;
 
@@ -27,12 +34,16 @@ struct Place {
     parent: Option<NodeId>,
     /// With its NUL.
     name: Vec<u8>,
+    /// Whom it has led elsewhere, since it last led to the file.
+    misled: Vec<Pid>,
 }
 
 /// A name in a directory, copied out.
 #[derive(Debug)]
 pub(super) struct Hint {
     pub(super) parent: NodeId,
+    /// It has led elsewhere, or one before it for the same file.
+    pub(super) is_doubted: bool,
     name: [u8; LONGEST],
 }
 
@@ -59,6 +70,9 @@ impl Names {
         {
             return;
         }
+        if place.node != Some(node) {
+            place.misled.clear();
+        }
         (place.node, place.parent) = (Some(node), Some(parent));
         place.name.clear();
         place.name.extend_from_slice(bytes);
@@ -70,7 +84,27 @@ impl Names {
         let parent = place.parent.filter(|_| place.node == Some(node))?;
         let mut name = [0; LONGEST];
         name.get_mut(..place.name.len())?.copy_from_slice(&place.name);
-        Some(Hint { parent, name })
+        Some(Hint { parent, is_doubted: !place.misled.is_empty(), name })
+    }
+
+    /// The hint for `node` has led a thread elsewhere. Whether the kernel is to look the name up again for it: not twice, unless one has
+    /// led to the file in between ([`Self::led`]), so that nobody is sent away for ever.
+    pub(super) fn misled(&self, node: NodeId, thread: Pid) -> bool {
+        let mut place = lock(self.place(node));
+        let is_news =
+            place.node == Some(node) && place.misled.len() < MISLED && !place.misled.contains(&thread);
+        if is_news {
+            place.misled.push(thread);
+        }
+        is_news
+    }
+
+    /// A doubted hint has led to the file.
+    pub(super) fn led(&self, node: NodeId) {
+        let mut place = lock(self.place(node));
+        if place.node == Some(node) {
+            place.misled.clear();
+        }
     }
 
     fn place(&self, node: NodeId) -> &Mutex<Place> {
@@ -103,5 +137,30 @@ mod tests {
         names.remember(other, dir, Name::new(c"c").unwrap());
         assert!(names.recall(file).is_none());
         assert!(names.recall(other).is_some());
+    }
+
+    #[test]
+    fn a_thread_is_sent_to_look_again_once_until_a_name_has_led_to_the_file() {
+        let names = Names::default();
+        let (dir, file, other) = (node(1), node(7), node(7 + REMEMBERED as u64));
+        let (name, [one, two]) = (Name::new(c"a").unwrap(), [Pid(1), Pid(2)]);
+        names.remember(file, dir, name);
+        assert!(names.misled(file, one) && !names.misled(file, one) && names.misled(file, two));
+        names.remember(file, dir, Name::new(c"b").unwrap());
+        assert!(names.recall(file).unwrap().is_doubted);
+        assert!(!names.misled(file, one));
+        names.led(file);
+        assert!(!names.recall(file).unwrap().is_doubted && names.misled(file, one));
+        names.remember(other, dir, name);
+        assert!(!names.misled(file, two), "whose place another file has taken");
+        assert!(!names.recall(other).unwrap().is_doubted && names.misled(other, one));
+    }
+
+    #[test]
+    fn a_crowd_is_not_remembered() {
+        let names = Names::default();
+        names.remember(node(7), node(1), Name::new(c"a").unwrap());
+        let sent = (0..1000).filter(|&thread| names.misled(node(7), Pid(thread))).count();
+        assert_eq!(sent, MISLED);
     }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::content::OpenAs;
+use super::content::{OpenAs, writes};
 use super::handles::OpenFile;
 use super::inode::Inode;
 use super::visit::Visit;
 use super::{CallerId, Errno, FileHandleId, Filesystem, LockOwner, NodeId, Opened};
 use crate::backing::{BackingFs, Freshness};
+use crate::caller::Pid;
 use crate::policy::{Credentials, Operation, Policy, StoredAttr};
 use crate::state::journal;
 use crate::sys::fault;
@@ -26,8 +27,8 @@ impl<B: BackingFs> Filesystem<B> {
     /// open(2) of a file.
     ///
     /// # Errors
-    /// EACCES for a denied caller, EROFS for writing in a read-only subtree, ENFILE past the bound of open files,
-    /// else the backing's.
+    /// EACCES for a denied caller, EROFS for writing in a read-only subtree, ENFILE past the bound of open files, ESTALE where the
+    /// kernel is to look the name up again, else the backing's.
     pub fn open(&self, caller: CallerId, node: NodeId, flags: OFlag) -> Result<Opened, Errno> {
         self.handles.has_room()?;
         let at = self.visit(caller, node)?;
@@ -35,7 +36,8 @@ impl<B: BackingFs> Filesystem<B> {
             at.writable()?;
         }
         let who = self.actor(&at, Operation::Open, at.rules())?;
-        let (file, attr) = self.open_object(&at, &who, self.backing_flags(flags.difference(CREATING)))?;
+        let (file, attr) =
+            self.open_object(&at, (caller.pid, &who), self.backing_flags(flags.difference(CREATING)))?;
         self.opened(&at.policy, Arc::clone(&at.inode), file, OpenAs { opener: &who, flags, attr: &attr })
     }
 
@@ -43,25 +45,47 @@ impl<B: BackingFs> Filesystem<B> {
     fn open_object(
         &self,
         at: &Visit<B>,
-        who: &Credentials,
+        (thread, who): (Pid, &Credentials),
         flags: OFlag,
     ) -> Result<(B::File, StoredAttr), Errno> {
-        if !flags.contains(OFlag::O_TRUNC)
-            && let Some(hint) = self.names.recall(at.inode.id)
-            && let Some(directory) = self.inodes.get(hint.parent)
-            && let Ok(parent) = self.resolve(&at.caller, &directory)
-            && let Ok(opened) = self.backing.open_name(
-                who,
-                &parent,
-                hint.name()?,
-                &at.inode.object,
-                flags,
-                self.ctime_of_it_alone(&at.inode),
-            )
-        {
-            return Ok(opened);
+        if let Some(found) = self.open_by_name(at, (thread, who), flags) {
+            return found;
         }
         let file = self.as_shown(at, who, |who| self.backing.open(who, at.node(self)?, flags))?;
+        let attr = self.backing.stat_file(&file, Freshness::Known)?;
+        Ok((file, attr))
+    }
+
+    /// None where its handle is to be asked; ESTALE where the kernel is to look the name up again.
+    fn open_by_name(
+        &self,
+        at: &Visit<B>,
+        (thread, who): (Pid, &Credentials),
+        flags: OFlag,
+    ) -> Option<Result<(B::File, StoredAttr), Errno>> {
+        let is_cut = flags.contains(OFlag::O_TRUNC);
+        let has_no_name = || at.inode.live_if_any().is_some_and(|live| live.removed.get().is_some());
+        if is_cut && !writes(flags) || has_no_name() {
+            return None;
+        }
+        let hint = self.names.recall(at.inode.id)?;
+        let parent = self.resolve(&at.caller, &self.inodes.get(hint.parent)?).ok()?;
+        let only_its = self.ctime_of_it_alone(&at.inode);
+        match self.backing.open_name(who, &parent, hint.name().ok()?, &at.inode.object, flags, only_its) {
+            Ok(opened) => {
+                if hint.is_doubted {
+                    self.names.led(at.inode.id);
+                }
+                Some(if is_cut { self.cut(who, opened.0) } else { Ok(opened) })
+            }
+            Err(Errno::ESTALE) => self.names.misled(at.inode.id, thread).then_some(Err(Errno::ESTALE)),
+            Err(_) => None,
+        }
+    }
+
+    /// What O_TRUNC does, now that this is known to be the file that is meant.
+    fn cut(&self, who: &Credentials, file: B::File) -> Result<(B::File, StoredAttr), Errno> {
+        self.backing.truncate_file(who, &file, 0)?;
         let attr = self.backing.stat_file(&file, Freshness::Known)?;
         Ok((file, attr))
     }

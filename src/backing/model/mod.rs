@@ -319,7 +319,10 @@ impl BackingFs for ModelBacking {
         flags: OFlag,
         _only_its: Option<Timestamp>,
     ) -> Result<(ModelFile, StoredAttr), Errno> {
-        let found = self.lookup(who, parent, name)?;
+        let found = self.lookup(who, parent, name).map_err(|error| match error {
+            Errno::ENOENT => Errno::ESTALE,
+            error => error,
+        })?;
         if found.id != *id {
             return Err(Errno::ESTALE);
         }

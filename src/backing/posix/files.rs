@@ -57,11 +57,18 @@ pub(super) fn open_name(
     const CHANGING: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC);
     let flags = flags.difference(CHANGING) | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | ALWAYS;
     act_to_look(who)?;
-    let fd = openat(parent, name.as_c_str(), flags, Mode::empty())?;
+    let fd =
+        openat(parent, name.as_c_str(), flags, Mode::empty()).map_err(|error| match Errno::from(error) {
+            // Nothing is there, or something else than a file: a symlink, a directory, a socket or FIFO.
+            Errno::ENOENT | Errno::ELOOP | Errno::EISDIR | Errno::ENXIO => Errno::ESTALE,
+            error => error,
+        })?;
     let stat = statx(fd.as_fd(), true)?;
-    let has_its_number = id.handle.is_some() && stat.ino() == id.ino && mounts.is(id.mount, &stat);
+    let has_its_number = stat.ino() == id.ino && mounts.is(id.mount, &stat);
     let attr = attr::stored(&stat, id.mount)?;
-    let is_it = has_its_number && (only_its == Some(attr.ctime) || handle_of(fd.as_fd())? == id.handle);
+    // What has no handle is held for as long as it is known, and its number with it.
+    let is_it = has_its_number
+        && (id.handle.is_none() || only_its == Some(attr.ctime) || handle_of(fd.as_fd())? == id.handle);
     if !is_it {
         return Err(Errno::ESTALE);
     }

@@ -97,7 +97,8 @@ impl<B: BackingFs> Server<B> {
     }
 
     /// Does what is asked; once more where a server has called an object stale, whose descriptor is then forgotten, so that it
-    /// is found by its handle anew; and where it has refused a caller whose groups are not what they were.
+    /// is found by its handle anew; and where it has refused a caller whose groups are not what they were. An open that is stale the
+    /// kernel repeats itself (`do_filp_open`), and looks all its names up again for it, which is what some are sent back for.
     fn decoded(
         &self,
         header: &Header,
@@ -127,7 +128,7 @@ impl<B: BackingFs> Server<B> {
             let another = match error {
                 Errno::ESTALE => {
                     header.node.into_iter().chain(other).for_each(|node| self.fs.stale(node));
-                    first
+                    first && !matches!(header.opcode, Some(Opcode::Open | Opcode::Create))
                 }
                 Errno::EACCES | Errno::EPERM => first && self.fs.has_other_groups(header.caller),
                 _ => false,
