@@ -105,6 +105,8 @@ pub struct WriteHow {
     pub data_sync: bool,
     /// And so are the attributes (O_SYNC).
     pub sync: bool,
+    /// A page of the kernel's that is written back.
+    pub written_back: bool,
     /// What becomes of suid and sgid.
     pub suid: SuidBits,
 }

@@ -29,7 +29,9 @@ impl<B: BackingFs> Filesystem<B> {
             let stored = self.backing.stat_file(self.at_hand(&open)?, Freshness::AsStat)?;
             let scope = self.scope(&policy, &open.opener, &open.inode);
             let attr = policy.present(&stored, policy.scopes().rules(scope));
-            return Ok(Attributes { attr, valid: policy.cache().attr_timeout });
+            let valid = policy.cache().attr_timeout;
+            open.inode.told.tell(&stored, valid);
+            return Ok(Attributes { attr, valid });
         }
         let at = self.visit_to_look(caller, node)?;
         if self.shall_not_wait(caller, &at) {
@@ -150,7 +152,9 @@ impl<B: BackingFs> Filesystem<B> {
     }
 
     fn attributes(&self, at: &Visit<B>, stored: &StoredAttr) -> Attributes {
-        Attributes { attr: self.present(at, stored), valid: at.policy.cache().attr_timeout }
+        let valid = at.policy.cache().attr_timeout;
+        at.inode.told.tell(stored, valid);
+        Attributes { attr: self.present(at, stored), valid }
     }
 
     /// Takes suid and sgid from a file, if `who` may do that, and changes nothing else.

@@ -13,6 +13,7 @@ use super::inodes::lock;
 use super::listed::Listed;
 use super::lock_table::LockTable;
 use super::places::Place;
+use super::told::Told;
 use super::walks::Changes;
 use crate::backing::{BackingFs, ObjectId};
 use crate::policy::{FileKind, NfsGid, NfsUid, Owner};
@@ -42,6 +43,7 @@ pub(crate) struct Inode<B: BackingFs> {
     pub(super) place: Mutex<Option<Box<Place<B>>>>,
     /// What the kernel has of the listing of a directory.
     pub(super) listed: Listed,
+    pub(super) told: Told,
     live: OnceLock<Box<Live<B>>>,
 }
 
@@ -96,6 +98,7 @@ impl<B: BackingFs> Inode<B> {
             state,
             place: Mutex::new(None),
             listed: Listed::default(),
+            told: Told::default(),
             live: OnceLock::new(),
         }
     }

@@ -48,6 +48,9 @@ impl<B: BackingFs> Filesystem<B> {
         if how.append && self.appended_before(&open, data)? {
             return Ok(data.len());
         }
+        if !how.written_back {
+            open.inode.told.forgets();
+        }
         self.backing.write(&self.writer(caller, &open), self.at_hand(&open)?, data, offset, how)
     }
 

@@ -34,6 +34,7 @@ impl<B: BackingFs> Filesystem<B> {
         let scope = self.place_link(&at, &to, new_name);
         let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();
+        at.inode.told.tell(&stored, cache.attr_timeout);
         Ok(Entry {
             node: at.inode.id,
             attr,

@@ -80,6 +80,7 @@ impl<B: BackingFs> Filesystem<B> {
         }
         let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();
+        inode.told.tell(&stored, cache.attr_timeout);
         let entry =
             Entry { node: inode.id, attr, entry_valid: cache.entry_timeout, attr_valid: cache.attr_timeout };
         Ok((entry, inode))

@@ -43,6 +43,7 @@ mod seen;
 mod silly;
 mod succession;
 mod targets;
+mod told;
 mod trails;
 mod unasked;
 mod visit;

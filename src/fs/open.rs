@@ -38,6 +38,12 @@ impl<B: BackingFs> Filesystem<B> {
         let who = self.actor(&at, Operation::Open, at.rules())?;
         let (file, attr) =
             self.open_object(&at, (caller.pid, &who), self.backing_flags(flags.difference(CREATING)))?;
+        if flags.contains(OFlag::O_TRUNC) {
+            // `fuse_truncate_update_attr`.
+            at.inode.told.forgets();
+        } else {
+            self.shows_what_is_there(&at.inode, &attr);
+        }
         self.opened(&at.policy, Arc::clone(&at.inode), file, OpenAs { opener: &who, flags, attr: &attr })
     }
 
@@ -121,6 +127,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn flush(&self, node: NodeId, handle: FileHandleId, owner: LockOwner) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
         self.drop_locks(node, owner);
+        forgets_what_it_wrote(&open);
         // There is nobody to send it to where the export's filesystem is this kernel's own.
         if open.writes() && !self.is_local(&open.inode) {
             self.backing.flush(self.at_hand(&open)?)
@@ -135,6 +142,7 @@ impl<B: BackingFs> Filesystem<B> {
         self.keep_nameless(handle);
         if let Some(open) = self.handles.remove_file(handle) {
             self.drop_locks_through(&open.inode, handle);
+            forgets_what_it_wrote(&open);
             fault::point!("release: locks dropped");
             self.leave_content(&open.inode, open.content);
             fault::point!("release: content left");
@@ -177,5 +185,13 @@ impl<B: BackingFs> Filesystem<B> {
         let carried = CARRIED.union(CREATING);
         let carried = if self.backing.features().nfs { carried.union(OFlag::O_DIRECT) } else { carried };
         flags & carried
+    }
+}
+
+/// Whoever has had a file open past the daemon may have written to it, and the kernel does not believe what it was told before that.
+/// Where nothing was written it may: until then it shows a size of somebody else's that is `attr_timeout` old, and reads to the end.
+fn forgets_what_it_wrote<B: BackingFs>(open: &OpenFile<B>) {
+    if open.writes() && open.content.backing().is_some() {
+        open.inode.told.forgets();
     }
 }

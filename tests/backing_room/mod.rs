@@ -13,7 +13,7 @@ use permfs::sys::credentials;
 
 /// A write at its offset, by somebody whose suid bits may stay.
 pub const PLAIN: WriteHow =
-    WriteHow { append: false, data_sync: false, sync: false, suid: SuidBits::AsOpener };
+    WriteHow { append: false, data_sync: false, sync: false, written_back: false, suid: SuidBits::AsOpener };
 
 /// Does `call` as root, whoever the thread has been.
 pub fn outside<T>(call: impl FnOnce() -> T) -> T {

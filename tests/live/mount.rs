@@ -92,6 +92,13 @@ impl Mount {
         self.below.push(directory.to_owned());
     }
 
+    /// Shows `other`'s export, too. Before it is mounted.
+    pub fn share(&mut self, other: &Self) {
+        let source = self.source();
+        mount(Some(&other.source()), &source, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        self.below.push(source);
+    }
+
     /// Puts the export on an ext4 of 40 MiB, made with these arguments of mkfs.ext4(8). Before it is mounted.
     pub fn cover_with_ext4(&mut self, arguments: &[&str]) {
         let (image, source) = (self.room.path().join("image"), self.source());

@@ -196,12 +196,13 @@ pub(super) fn write<'a>(body: &mut Cursor<'a>) -> Decoded<'a> {
 /// A page that the kernel writes back belongs where it lies, also in a file that is open for appending; and the flags
 /// beside it are those of any of the file's openers.
 fn how_to_write(write: &wire::WriteIn) -> WriteHow {
-    let cached = write.write_flags & wire::FUSE_WRITE_CACHE != 0;
-    let flags = if cached { OFlag::empty() } else { open_flags(write.flags) };
+    let written_back = write.write_flags & wire::FUSE_WRITE_CACHE != 0;
+    let flags = if written_back { OFlag::empty() } else { open_flags(write.flags) };
     WriteHow {
         append: flags.contains(OFlag::O_APPEND),
         data_sync: flags.contains(OFlag::O_DSYNC),
         sync: flags.contains(OFlag::O_SYNC),
+        written_back,
         suid: if write.write_flags & wire::FUSE_WRITE_KILL_SUIDGID != 0 {
             SuidBits::Clear
         } else {
