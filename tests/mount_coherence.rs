@@ -162,6 +162,8 @@ fn write(place: usize, path: &Path, change: Change, old: Option<&[u8]>, version:
         Change::Mapped if place != NONE && !old.is_empty() => {
             let new = text(version, old.len());
             let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+            // As everybody does who maps a file, and must on FUSE: a mapping does not ask for the size.
+            assert_eq!(file.metadata().unwrap().len(), u64::try_from(old.len()).unwrap());
             with_shared_mapping(&file, old.len(), |mapped| mapped.copy_from_slice(&new));
             file.sync_all().unwrap();
             new

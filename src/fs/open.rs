@@ -127,7 +127,6 @@ impl<B: BackingFs> Filesystem<B> {
     pub fn flush(&self, node: NodeId, handle: FileHandleId, owner: LockOwner) -> Result<(), Errno> {
         let open = self.handles.file(handle)?;
         self.drop_locks(node, owner);
-        forgets_what_it_wrote(&open);
         // There is nobody to send it to where the export's filesystem is this kernel's own.
         if open.writes() && !self.is_local(&open.inode) {
             self.backing.flush(self.at_hand(&open)?)
@@ -142,7 +141,7 @@ impl<B: BackingFs> Filesystem<B> {
         self.keep_nameless(handle);
         if let Some(open) = self.handles.remove_file(handle) {
             self.drop_locks_through(&open.inode, handle);
-            forgets_what_it_wrote(&open);
+            self.has_written_past_us(&open);
             fault::point!("release: locks dropped");
             self.leave_content(&open.inode, open.content);
             fault::point!("release: content left");
@@ -185,13 +184,5 @@ impl<B: BackingFs> Filesystem<B> {
         let carried = CARRIED.union(CREATING);
         let carried = if self.backing.features().nfs { carried.union(OFlag::O_DIRECT) } else { carried };
         flags & carried
-    }
-}
-
-/// Whoever has had a file open past the daemon may have written to it, and the kernel does not believe what it was told before that.
-/// Where nothing was written it may: until then it shows a size of somebody else's that is `attr_timeout` old, and reads to the end.
-fn forgets_what_it_wrote<B: BackingFs>(open: &OpenFile<B>) {
-    if open.writes() && open.content.backing().is_some() {
-        open.inode.told.forgets();
     }
 }

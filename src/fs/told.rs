@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Filesystem;
+use super::handles::OpenFile;
 use super::inode::Inode;
-use crate::backing::BackingFs;
+use crate::backing::{BackingFs, Freshness};
 use crate::policy::{StoredAttr, Timestamp};
 
 /// A hash of it; one of the two below, which are no hashes, where it is none.
@@ -55,6 +56,18 @@ impl<B: BackingFs> Filesystem<B> {
             // First: what it is told from now on counts.
             inode.told.forgets();
             kernel.forget_attributes(inode.id);
+        }
+    }
+
+    /// What was written past the daemon shows when the file is closed. What somebody else wrote meanwhile does not show apart from it.
+    pub(super) fn has_written_past_us(&self, open: &OpenFile<B>) {
+        if open.writes()
+            && open.content.backing().is_some()
+            && let Some(file) = open.file.get()
+            && let Ok(attr) = self.backing.stat_file(file, Freshness::Known)
+            && open.inode.told.is_otherwise(&attr)
+        {
+            open.inode.told.forgets();
         }
     }
 }
