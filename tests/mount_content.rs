@@ -391,6 +391,7 @@ fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
     let at_export = mount.source().join("dag.py");
     fs::create_dir(mount.source().join("dags")).unwrap();
     fs::write(&at_export, vec![b'x'; 200_000]).unwrap();
+    std::os::unix::fs::chown(&at_export, Some(2001), Some(2001)).unwrap();
     mount.mount(&rules);
     let read = || POD.run(|| fs::read(mount.at("dag.py")).unwrap());
     assert_eq!(read().len(), 200_000);
@@ -404,8 +405,17 @@ fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
         (0, 0, 0, 0),
         "{made:?}"
     );
-    assert!(POD.run(|| fs::write(mount.at("dag.py"), b"no")).is_err());
-    assert!(POD.run(|| fs::write(mount.at("dags/new"), b"no")).is_err());
+    // Nobody asks permfs for an open: whoever were let in would write into what everybody reads.
+    for mut options in
+        [OpenOptions::new().append(true).clone(), OpenOptions::new().read(true).write(true).clone()]
+    {
+        assert_eq!(errno(POD.run(|| options.open(mount.at("dag.py")))), Errno::EROFS);
+        assert_eq!(
+            errno(POD.run(|| options.truncate(false).create(true).open(mount.at("dags/new")))),
+            Errno::EROFS
+        );
+    }
+    assert_eq!(errno(POD.run(|| fs::write(mount.at("dag.py"), b"no"))), Errno::EROFS);
     // A change is seen once the attributes have been asked for anew.
     sleep(Duration::from_millis(20));
     fs::write(&at_export, b"changed").unwrap();

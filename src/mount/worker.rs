@@ -24,7 +24,7 @@ use crate::backing::posix::PosixBacking;
 use crate::fs::{Filesystem, Population};
 use crate::fuse::{self, Device, MountOptions, Session, SessionOptions};
 use crate::keeper;
-use crate::policy::{DataPath, Policy};
+use crate::policy::{DataPath, OpenPolicy, Policy};
 use crate::state::State;
 use crate::state::layout::{HeaderWord, LAYOUT};
 use crate::state::texts::Text;
@@ -156,7 +156,8 @@ impl Work<'_> {
         let failed = |reason: String| MountFailure::Fuse { target: self.target.to_owned(), reason };
         let options = MountOptions {
             source: plan.told_source(),
-            read_only: plan.read_only,
+            // Whom the kernel lets open a file without a request, nobody else keeps from writing to its cache.
+            read_only: plan.read_only || plan.policy.cache().open == OpenPolicy::Trust,
             no_exec: plan.no_exec,
             selinux_context: plan.context.clone(),
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
-use super::live::{AIRFLOW, POD, errno};
+use super::live::{AIRFLOW, OWNER, POD, errno};
 use super::runner::Scenario;
 use super::stage::{PATIENCE, Pods, Stage, wait_until};
 
@@ -23,6 +23,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "freshness: an open sees what the server's side changed, the same size included",
         run: open_sees_changes,
     },
+    Scenario {
+        name: "freshness: an open leads to what has the name at the server by now",
+        run: open_leads_to_the_name,
+    },
+    Scenario { name: "freshness: an open sees how long a file is by now", run: open_sees_the_size },
     Scenario { name: "freshness: what one mount closed another opens", run: two_mounts },
     Scenario { name: "freshness: stores to a shared mapping reach the server", run: mapped_writes },
     Scenario { name: "freshness: a large file with a hole is the same on both sides", run: large_file },
@@ -49,6 +54,43 @@ fn open_sees_changes(stage: &Stage) {
     }
     fs::write(stage.server("f"), "longer content than before").unwrap();
     POD.run(|| assert_eq!(fs::read_to_string(stage.pod("f")).unwrap(), "longer content than before"));
+}
+
+/// As soon as the node's NFS client knows that the directory has changed, which believes its names for up to a minute as well.
+fn open_leads_to_the_name(stage: &Stage) {
+    let read = || POD.run(|| fs::read_to_string(stage.pod("f")).unwrap());
+    stage.make_at_server("f", "content 0", (2001, 2001), 0o664);
+    for round in 1..10 {
+        assert_eq!(read(), format!("content {}", round - 1));
+        // A tick of the server's clock, by which a v3 client tells two changes apart.
+        thread::sleep(Duration::from_millis(30));
+        // What had the name before is kept by another one, and so is not stale.
+        fs::rename(stage.server("f"), stage.server(&format!("f.{round}"))).unwrap();
+        let content = format!("content {round}");
+        stage.make_at_server("f", &content, (2001, 2001), 0o664);
+        OWNER.run(|| fs::write(stage.client(&format!("beside-{round}")), "").unwrap());
+        if round % 2 == 0 {
+            POD.run(|| fs::write(stage.pod("f"), &content).unwrap());
+        }
+        assert_eq!(read(), content);
+        let old = fs::read_to_string(stage.server(&format!("f.{round}"))).unwrap();
+        assert_eq!(old, format!("content {}", round - 1));
+    }
+}
+
+fn open_sees_the_size(stage: &Stage) {
+    stage.make_at_server("f", "", (2001, 2001), 0o664);
+    for round in 1..=10_u64 {
+        POD.run(|| assert_eq!(fs::read(stage.pod("f")).unwrap().len() as u64, (round - 1) * 5000));
+        thread::sleep(Duration::from_millis(30));
+        File::options().append(true).open(stage.server("f")).unwrap().write_all(&[b'x'; 5000]).unwrap();
+        POD.run(|| {
+            let file = File::open(stage.pod("f")).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), round * 5000);
+            let mut last = [0; 8];
+            assert_eq!(file.read_at(&mut last, round * 5000 - 4).unwrap(), 4);
+        });
+    }
 }
 
 fn two_mounts(stage: &Stage) {
