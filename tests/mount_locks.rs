@@ -113,6 +113,9 @@ fn byte_ranges_conflict_between_processes_exactly_where_they_overlap() {
                 posix(&theirs, WRITE, 40, 10).unwrap();
                 assert_eq!(posix(&theirs, WRITE, 39, 1), BUSY, "{scope}");
                 assert_eq!(posix(&theirs, WRITE, 50, 1), BUSY, "{scope}");
+                let holders = [0, 60].map(|start| in_the_way(&theirs, WRITE, start, 10).unwrap().3);
+                let us = i32::try_from(std::process::id()).unwrap();
+                assert_eq!(holders, [us, us], "{scope}: the holder is named still");
             });
         });
         // Whoever held them has ended.

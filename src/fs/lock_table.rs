@@ -188,7 +188,11 @@ impl<B: BackingFs> LockTable<B> {
     /// Remembers what was set, for [`Self::holder_of`] and for a successor.
     pub(super) fn record(&mut self, handle: FileHandleId, set: &LockRequest) {
         let Some(held) = self.owners.iter_mut().find(|held| held.owner == set.owner) else { return };
-        (held.pid, held.handle) = (set.pid, handle);
+        held.handle = handle;
+        // An unlock says nothing of who it is (`fuse_setlk`).
+        if set.kind != LockKind::Unlock {
+            held.pid = set.pid;
+        }
         held.ranges.retain(|(_, range)| !(set.range.start <= range.start && range.end <= set.range.end));
         match set.kind {
             LockKind::Unlock if set.range == ByteRange::WHOLE => held.all_named = true,
