@@ -65,15 +65,15 @@ fn open_leads_to_the_name(stage: &Stage) {
         // A tick of the server's clock, by which a v3 client tells two changes apart.
         thread::sleep(Duration::from_millis(30));
         // What had the name before is kept by another one, and so is not stale.
-        fs::rename(stage.server("f"), stage.server(&format!("f.{round}"))).unwrap();
+        fs::rename(stage.server("f"), stage.server(format!("f.{round}"))).unwrap();
         let content = format!("content {round}");
         stage.make_at_server("f", &content, (2001, 2001), 0o664);
-        OWNER.run(|| fs::write(stage.client(&format!("beside-{round}")), "").unwrap());
+        OWNER.run(|| fs::write(stage.client(format!("beside-{round}")), "").unwrap());
         if round % 2 == 0 {
             POD.run(|| fs::write(stage.pod("f"), &content).unwrap());
         }
         assert_eq!(read(), content);
-        let old = fs::read_to_string(stage.server(&format!("f.{round}"))).unwrap();
+        let old = fs::read_to_string(stage.server(format!("f.{round}"))).unwrap();
         assert_eq!(old, format!("content {}", round - 1));
     }
 }
