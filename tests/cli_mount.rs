@@ -319,6 +319,26 @@ fn a_signal_unmounts_and_ends_with_0() {
 }
 
 #[test]
+fn a_mount_whose_log_nobody_reads_outlives_its_worker() {
+    let place = Place::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (_, closed) = std::io::pipe().unwrap();
+    for stderr in [Stdio::from(full), Stdio::from(closed)] {
+        let mut command = place.permfs(&["mount", "export", "target", "--foreground", "--map-uid", "0:2001"]);
+        command.args(["--map-gid", "0:2001", "--log-level", "trace"]).stderr(stderr);
+        let mut keeper = command.spawn().unwrap();
+        eventually("the mount", || is_mounted(&place.path("target")));
+        eventually("its process", || place.status()[0]["pid"].is_u64());
+        let worker = place.pid();
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        assert_eq!(fs::read_dir(place.path("target")).unwrap().count(), 0);
+        assert_ne!(place.pid(), worker);
+        place.done(&["unmount", "target"]);
+        assert_eq!(keeper.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
 fn a_signal_ends_a_mount_in_use_too() {
     let place = Place::new();
     place.mount();

@@ -61,7 +61,7 @@ impl Failure {
                 let colour = Style::of_stderr().is_coloured();
                 for error in errors {
                     if error.line().is_some() {
-                        eprintln!("{}", error.render(colour).trim_end());
+                        output::say(error.render(colour).trim_end());
                     } else {
                         output::error(&error.to_string());
                     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::failure::Failure;
+pub(super) use crate::sys::stderr::say;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy)]
@@ -75,5 +76,5 @@ pub(super) fn print_json(value: &impl Serialize) -> Outcome {
 
 /// One sentence on standard error.
 pub(super) fn error(sentence: &str) {
-    eprintln!("{} {sentence}", Style::of_stderr().bold("permfs:"));
+    say(format_args!("{} {sentence}", Style::of_stderr().bold("permfs:")));
 }

@@ -44,9 +44,9 @@ impl Reload {
 pub(super) fn complain(complaints: &[Complaint]) {
     for Complaint { sentence, quoted } in complaints {
         match quoted {
-            Some(quoted) => eprintln!("{quoted}"),
+            Some(quoted) => output::say(quoted),
             None => output::error(sentence),
         }
     }
-    eprintln!("the rules in force stay as they are");
+    output::say("the rules in force stay as they are");
 }

@@ -66,7 +66,9 @@ static BEGUN: OnceLock<(Level, LogFormat)> = OnceLock::new();
 pub fn init(level: Level, format: LogFormat) {
     // The first time counts.
     let _ = BEGUN.set((level, format));
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(ToDestination).with_ansi(false);
+    // Else a line that cannot be written is told by eprintln!, which panics where that is standard error.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    let lines = lines.with_max_level(level).with_writer(ToDestination).with_ansi(false);
     // Somebody else's subscriber (a test's) stays.
     let _ = match format {
         LogFormat::Text => lines.with_target(false).try_init(),
