@@ -219,6 +219,24 @@ fn a_target_in_use_as_a_mount_is_busy() {
 }
 
 #[test]
+fn of_mounts_on_one_target_at_the_same_moment_one_comes_about() {
+    let place = Place::new();
+    let arguments = ["mount", "export", "target", "--map-uid", "50000:2001", "--map-gid", "0:2001"];
+    let all: Vec<_> =
+        (0..6).map(|_| place.permfs(&arguments).stderr(Stdio::piped()).spawn().unwrap()).collect();
+    let all: Vec<_> = all.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let (done, refused): (Vec<_>, Vec<_>) = all.iter().partition(|output| output.status.success());
+    assert_eq!(done.len(), 1);
+    for Output { status, stderr, .. } in refused {
+        let said = String::from_utf8_lossy(stderr);
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("is busy: fuse.permfs") && said.contains("permfs unmount"), "{said}");
+    }
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
 fn a_busy_mount_says_who_uses_it_and_goes_lazily() {
     let place = Place::new();
     place.mount();

@@ -29,6 +29,7 @@ pub mod source;
 pub mod status;
 mod store;
 pub mod table;
+mod target_lock;
 pub mod unmount;
 pub mod upgrade;
 mod waking;

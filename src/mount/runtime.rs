@@ -102,15 +102,17 @@ impl RuntimeDir {
         Self { path: path.map_or_else(|| DEFAULT_RUNTIME_DIR.into(), PathBuf::from) }
     }
 
+    /// A test's own.
+    #[cfg(test)]
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Makes a directory for a mount of this process, after sweeping what dead ones left.
     ///
     /// # Errors
     /// Where the runtime directory cannot be made or written, or belongs to somebody else.
     pub fn claim(&self) -> Result<Claim, MountFailure> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error: io::Error| MountFailure::Runtime { path, errno: error.into() }
-        };
         self.prepare().map_err(failed(&self.path))?;
         let _guard = self.guard().map_err(failed(&self.path))?;
         self.sweep_unlocked();
@@ -181,15 +183,22 @@ impl RuntimeDir {
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700))
     }
 
+    /// A file for locks, for this process alone.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub(super) fn guard_file(&self) -> Result<File, MountFailure> {
+        self.prepare().and_then(|()| self.open_guard()).map_err(failed(&self.path))
+    }
+
     /// Keeps two processes from claiming and sweeping at once.
     fn guard(&self) -> io::Result<Flock<File>> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path.join(".guard"))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+        Flock::lock(self.open_guard()?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+    }
+
+    fn open_guard(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).open(self.path.join(".guard"))
     }
 
     fn sweep_unlocked(&self) {
@@ -320,6 +329,11 @@ impl Trace {
 /// As [`Trace::meeting`], of the mount with this claim.
 pub(super) fn meeting_point(claim: &Path) -> PathBuf {
     claim.join(MEETING)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> MountFailure {
+    let path = path.to_owned();
+    move |error| MountFailure::Runtime { path, errno: error.into() }
 }
 
 fn lock_file(dir: &Path, create: bool) -> io::Result<File> {
