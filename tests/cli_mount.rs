@@ -2,8 +2,10 @@
 //! `unmount` returns, whatever became of its process. Needs root and /dev/fuse, and fails without.
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -209,6 +211,35 @@ fn the_status_has_the_fields_of_the_contract() {
 }
 
 #[test]
+fn a_target_whose_name_is_no_text_is_told_and_served_as_any_other() {
+    let place = Place::new();
+    let target = place.path("").join(OsStr::from_bytes(b"ca\xe9\nx"));
+    fs::create_dir(&target).unwrap();
+    fs::write(
+        place.path("rules.toml"),
+        "version = 1\n[profile.a]\nuid = [{ pod = 0, nfs = 2001 }]\ngid = [{ pod = 0, nfs = 2001 }]\n",
+    )
+    .unwrap();
+    let on = |arguments: &[&str]| {
+        let output = place.permfs(arguments).arg(&target).output().unwrap();
+        (output.status.code(), output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(on(&["mount", "--config", "rules.toml", "export"]).0, Some(0));
+    let (code, out, said) = on(&["status", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let status: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(status[0]["target"], target.display().to_string());
+    assert_eq!(status[0]["state"], "serving");
+    let (code, _, said) = on(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, _, said) = on(&["upgrade"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("not UTF-8: unmount and mount again"), "{said}");
+    assert_eq!(on(&["unmount"]).0, Some(0));
+    place.assert_nothing_is_left();
+}
+
+#[test]
 fn a_target_in_use_as_a_mount_is_busy() {
     let place = Place::new();
     place.mount();
@@ -328,8 +359,11 @@ fn a_signal_unmounts_and_ends_with_0() {
             ["mount", "export", "target", "--map-uid", "50000:2001", "--foreground", "--log-format", "json"];
         let mut child = place.permfs(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(line.matches("\"target\":").count(), 1, "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["message"], "mounted");
+        assert_eq!(line["target"], place.path("target").to_str().unwrap());
         kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
         assert!(child.wait().unwrap().success());
         place.assert_nothing_is_left();

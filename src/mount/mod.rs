@@ -15,6 +15,7 @@ mod handover;
 pub mod holders;
 mod mounted;
 pub mod nfs;
+mod path_text;
 pub mod patience;
 pub mod preflight;
 mod recipe;

@@ -17,8 +17,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use serde::{Deserialize, Serialize};
 
-use super::MountFailure;
 use super::table::{DeviceNumber, MountEntry, MountTable};
+use super::{MountFailure, path_text};
 use crate::sys::{self, Errno};
 
 /// Where the runtime directory is, unless PERMFS_RUNTIME_DIR says otherwise.
@@ -36,7 +36,8 @@ const MEETING: &str = "handover";
 /// A mount as its process describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Where it is mounted.
+    /// Where it is mounted, as text.
+    #[serde(serialize_with = "path_text::lossy")]
     pub target: PathBuf,
     /// What is shown, as given.
     pub source: String,
@@ -148,7 +149,9 @@ impl RuntimeDir {
         let mut found: Vec<Trace> = self.traces();
         found.retain(|trace| trace.record.as_ref().is_some_and(|record| record.device == device));
         // The number of a mount that is gone may be another's already, while its process is still leaving.
-        let elsewhere = |trace: &Trace| trace.record.as_ref().is_none_or(|record| record.target != target);
+        let text = |path: &Path| path.display().to_string();
+        let elsewhere =
+            |trace: &Trace| trace.record.as_ref().is_none_or(|record| text(&record.target) != text(target));
         found.sort_by_key(|trace| (!trace.is_alive(), elsewhere(trace)));
         found.into_iter().next()
     }

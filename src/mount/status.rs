@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Counters, Report, ask};
 use super::reloader::Standing;
 use super::runtime::RuntimeDir;
 use super::table::{MountEntry, MountTable};
+use super::{MountFailure, path_text};
 
 /// Whether a mount's process answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,6 +30,7 @@ pub enum State {
 #[derive(Debug, Clone, Serialize)]
 pub struct MountStatus {
     /// Where it is mounted.
+    #[serde(serialize_with = "path_text::lossy")]
     pub target: PathBuf,
     /// What is shown, as given.
     pub source: String,
