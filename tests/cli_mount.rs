@@ -240,6 +240,31 @@ fn a_target_whose_name_is_no_text_is_told_and_served_as_any_other() {
 }
 
 #[test]
+fn whoever_may_not_know_who_serves_is_told_to_be_root() {
+    let place = Place::new();
+    place.mount();
+    // By another process: see cli_refusals.
+    assert!(
+        Command::new("cp")
+            .args([BINARY.as_ref(), place.path("permfs").as_os_str()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    for arguments in
+        [&["status"][..], &["status", "target", "--json"], &["reload", "target"], &["upgrade", "target"]]
+    {
+        let mut command = Command::new(place.path("permfs"));
+        command.args(arguments).env("PERMFS_RUNTIME_DIR", place.path("run")).current_dir(place.path(""));
+        let Output { status, stdout, stderr } = command.uid(65534).gid(65534).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), stdout.as_slice()), (Some(1), &b""[..]), "{arguments:?}: {said}");
+        assert!(said.contains("run permfs as root"), "{arguments:?}: {said}");
+    }
+    place.done(&["unmount", "target"]);
+}
+
+#[test]
 fn a_target_in_use_as_a_mount_is_busy() {
     let place = Place::new();
     place.mount();

@@ -156,11 +156,25 @@ impl RuntimeDir {
         found.into_iter().next()
     }
 
+    /// That what is known about mounts may be read.
+    ///
+    /// # Errors
+    /// Where it is another user's: then nothing is known, of whatever serves.
+    pub(super) fn expect_readable(&self) -> Result<(), MountFailure> {
+        match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(MountFailure::RuntimePrivate(self.path.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What is known about a mount whose process is to be asked.
     ///
     /// # Errors
-    /// Where that is nothing.
+    /// Where that is nothing, or another user's to know.
     pub(super) fn known(&self, entry: &MountEntry) -> Result<Trace, MountFailure> {
+        self.expect_readable()?;
         self.find(entry.device, &entry.target).ok_or_else(|| MountFailure::NoAnswer {
             path: entry.target.clone(),
             why: "nothing is known of its process".to_owned(),
