@@ -210,10 +210,17 @@ fn the_status_has_the_fields_of_the_contract() {
     place.done(&["unmount", "target"]);
 }
 
+#[track_caller]
+fn assert_printable(said: &[u8]) {
+    let said = String::from_utf8_lossy(said);
+    assert!(said.lines().all(|line| !line.chars().any(char::is_control)), "{said:?}");
+    assert!(said.contains("\u{fffd}\u{fffd}[31mx"), "{said:?}");
+}
+
 #[test]
 fn a_target_whose_name_is_no_text_is_told_and_served_as_any_other() {
     let place = Place::new();
-    let target = place.path("").join(OsStr::from_bytes(b"ca\xe9\nx"));
+    let target = place.path("").join(OsStr::from_bytes(b"ca\xe9\n\x1b[31mx"));
     fs::create_dir(&target).unwrap();
     fs::write(
         place.path("rules.toml"),
@@ -230,8 +237,13 @@ fn a_target_whose_name_is_no_text_is_told_and_served_as_any_other() {
     let status: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(status[0]["target"], target.display().to_string());
     assert_eq!(status[0]["state"], "serving");
-    let (code, _, said) = on(&["reload"]);
+    let (code, out, said) = on(&["reload"]);
     assert_eq!(code, Some(0), "{said}");
+    assert_printable(&out);
+    assert_printable(&on(&["status"]).1);
+    let table = place.done(&["status"]);
+    assert!(table.contains("\u{fffd}\u{fffd}[31mx"), "{table}");
+    assert!(!table.contains('\x1b'), "{table}");
     let (code, _, said) = on(&["upgrade"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("not UTF-8: unmount and mount again"), "{said}");

@@ -2,12 +2,14 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::Outcome;
 use super::failure::Failure;
+use crate::config::printable;
 pub(super) use crate::sys::stderr::say;
 
 /// Whether to colour.
@@ -65,6 +67,11 @@ pub(super) fn print(text: impl Display) -> Outcome {
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// A path as a terminal may have it.
+pub(super) fn path(path: &Path) -> String {
+    printable(&path.display().to_string())
 }
 
 /// Prints JSON.

@@ -27,7 +27,7 @@ impl Reload {
         for target in &self.targets {
             let failure = match reload(target, RELOAD_PATIENCE) {
                 Ok(Reloaded::Done(what)) => {
-                    output::print(format_args!("{}: {what}\n", target.display()))?;
+                    output::print(format_args!("{}: {what}\n", output::path(target)))?;
                     continue;
                 }
                 Ok(Reloaded::Refused(complaints)) => Failure::Rules(complaints),
