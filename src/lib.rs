@@ -7,6 +7,9 @@
 //! [`policy`] decides, [`backing`] does it as them, through [`sys`]. [`config`] makes a policy of a rules file,
 //! [`mount`] builds the stack, [`cli`] is how people reach it. ARCHITECTURE.md has the walk of one request.
 
+// They panic where nobody reads what they print: see sys::stderr and cli::output.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod backing;
 pub mod bench;
 pub mod caller;

@@ -2,8 +2,10 @@
 //! `unmount` returns, whatever became of its process. Needs root and /dev/fuse, and fails without.
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -208,12 +210,96 @@ fn the_status_has_the_fields_of_the_contract() {
     place.done(&["unmount", "target"]);
 }
 
+#[track_caller]
+fn assert_printable(said: &[u8]) {
+    let said = String::from_utf8_lossy(said);
+    assert!(said.lines().all(|line| !line.chars().any(char::is_control)), "{said:?}");
+    assert!(said.contains("\u{fffd}\u{fffd}[31mx"), "{said:?}");
+}
+
+#[test]
+fn a_target_whose_name_is_no_text_is_told_and_served_as_any_other() {
+    let place = Place::new();
+    let target = place.path("").join(OsStr::from_bytes(b"ca\xe9\n\x1b[31mx"));
+    fs::create_dir(&target).unwrap();
+    fs::write(
+        place.path("rules.toml"),
+        "version = 1\n[profile.a]\nuid = [{ pod = 0, nfs = 2001 }]\ngid = [{ pod = 0, nfs = 2001 }]\n",
+    )
+    .unwrap();
+    let on = |arguments: &[&str]| {
+        let output = place.permfs(arguments).arg(&target).output().unwrap();
+        (output.status.code(), output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(on(&["mount", "--config", "rules.toml", "export"]).0, Some(0));
+    let (code, out, said) = on(&["status", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let status: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(status[0]["target"], target.display().to_string());
+    assert_eq!(status[0]["state"], "serving");
+    let (code, out, said) = on(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_printable(&out);
+    assert_printable(&on(&["status"]).1);
+    let table = place.done(&["status"]);
+    assert!(table.contains("\u{fffd}\u{fffd}[31mx"), "{table}");
+    assert!(!table.contains('\x1b'), "{table}");
+    let (code, _, said) = on(&["upgrade"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("not UTF-8: unmount and mount again"), "{said}");
+    assert_eq!(on(&["unmount"]).0, Some(0));
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn whoever_may_not_know_who_serves_is_told_to_be_root() {
+    let place = Place::new();
+    place.mount();
+    // By another process: see cli_refusals.
+    assert!(
+        Command::new("cp")
+            .args([BINARY.as_ref(), place.path("permfs").as_os_str()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    for arguments in
+        [&["status"][..], &["status", "target", "--json"], &["reload", "target"], &["upgrade", "target"]]
+    {
+        let mut command = Command::new(place.path("permfs"));
+        command.args(arguments).env("PERMFS_RUNTIME_DIR", place.path("run")).current_dir(place.path(""));
+        let Output { status, stdout, stderr } = command.uid(65534).gid(65534).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), stdout.as_slice()), (Some(1), &b""[..]), "{arguments:?}: {said}");
+        assert!(said.contains("run permfs as root"), "{arguments:?}: {said}");
+    }
+    place.done(&["unmount", "target"]);
+}
+
 #[test]
 fn a_target_in_use_as_a_mount_is_busy() {
     let place = Place::new();
     place.mount();
     let said = place.refused(&["mount", "export", "target", "--map-uid", "1:1"]);
     assert!(said.contains("busy") && said.contains("permfs unmount"), "{said}");
+    place.done(&["unmount", "target"]);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn of_mounts_on_one_target_at_the_same_moment_one_comes_about() {
+    let place = Place::new();
+    let arguments = ["mount", "export", "target", "--map-uid", "50000:2001", "--map-gid", "0:2001"];
+    let all: Vec<_> =
+        (0..6).map(|_| place.permfs(&arguments).stderr(Stdio::piped()).spawn().unwrap()).collect();
+    let all: Vec<_> = all.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let (done, refused): (Vec<_>, Vec<_>) = all.iter().partition(|output| output.status.success());
+    assert_eq!(done.len(), 1);
+    for Output { status, stderr, .. } in refused {
+        let said = String::from_utf8_lossy(stderr);
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("is busy: fuse.permfs") && said.contains("permfs unmount"), "{said}");
+    }
     place.done(&["unmount", "target"]);
     place.assert_nothing_is_left();
 }
@@ -310,11 +396,34 @@ fn a_signal_unmounts_and_ends_with_0() {
             ["mount", "export", "target", "--map-uid", "50000:2001", "--foreground", "--log-format", "json"];
         let mut child = place.permfs(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(line.matches("\"target\":").count(), 1, "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["message"], "mounted");
+        assert_eq!(line["target"], place.path("target").to_str().unwrap());
         kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
         assert!(child.wait().unwrap().success());
         place.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_mount_whose_log_nobody_reads_outlives_its_worker() {
+    let place = Place::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (_, closed) = std::io::pipe().unwrap();
+    for stderr in [Stdio::from(full), Stdio::from(closed)] {
+        let mut command = place.permfs(&["mount", "export", "target", "--foreground", "--map-uid", "0:2001"]);
+        command.args(["--map-gid", "0:2001", "--log-level", "trace"]).stderr(stderr);
+        let mut keeper = command.spawn().unwrap();
+        eventually("the mount", || is_mounted(&place.path("target")));
+        eventually("its process", || place.status()[0]["pid"].is_u64());
+        let worker = place.pid();
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        assert_eq!(fs::read_dir(place.path("target")).unwrap().count(), 0);
+        assert_ne!(place.pid(), worker);
+        place.done(&["unmount", "target"]);
+        assert_eq!(keeper.wait().unwrap().code(), Some(0));
     }
 }
 

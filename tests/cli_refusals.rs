@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_permfs");
 const RULES: &str = "version = 1\n[profile.airflow]\nuid = [ { pod = 50000, nfs = 2001 } ]\ngid = [ { pod = 0, nfs = 2001 } ]\n";
@@ -204,6 +204,28 @@ fn what_is_no_permfs_mount_is_not_unmounted() {
     refused(place.permfs().args(["unmount", "/proc"]), 1, &["/proc", "not a permfs mount", "proc"]);
     refused(place.permfs().args(["status", "target"]), 1, &["nothing is mounted"]);
     assert!(Path::new("/proc/self").exists());
+}
+
+#[test]
+fn a_refusal_that_nobody_can_be_told_has_its_exit_code() {
+    let place = Place::new();
+    fs::write(place.path("wrong.toml"), "version = 2\n").unwrap();
+    for (arguments, code) in [
+        (&["check", "--config", "nowhere.toml"][..], 2),
+        (&["check", "--config", "wrong.toml"], 2),
+        (&["mount", "export", "target"], 2),
+        (&["mount", "nowhere", "target", "--config", "rules.toml"], 1),
+        (&["bench", "export", "target", "--fail-below", "nowhere.toml"], 2),
+        (&["reload", "target"], 1),
+        (&["status", "target"], 1),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let (_, closed) = std::io::pipe().unwrap();
+        for stderr in [Stdio::from(full), Stdio::from(closed)] {
+            let status = place.permfs().args(arguments).stderr(stderr).status().unwrap();
+            assert_eq!(status.code(), Some(code), "{arguments:?}: {status}");
+        }
+    }
 }
 
 #[test]

@@ -154,3 +154,24 @@ fn a_reader_that_goes_away_is_no_error() {
     let ended = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
+
+#[test]
+fn the_rules_suggested_for_an_export_of_roots_group_name_its_user() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(3005), Some(0)).unwrap();
+    let (code, out, _) = permfs(&["check", "--source", dir.path().to_str().unwrap()]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("uid = [ { pod = 50000, nfs = 3005 } ]"), "{out}");
+    assert!(out.contains("gid = [ { pod = 0, nfs = 3005 } ]"), "{out}");
+    assert!(out.contains("no rule should name") && !out.contains("but root owns"), "{out}");
+}
+
+#[test]
+fn a_fs_group_that_a_rule_names_is_refused_with_the_flag_and_the_rule() {
+    let (_dir, path) = rules(RULES);
+    let (code, _, err) =
+        permfs(&["mount", "/nowhere", "/nowhere", "--config", &path, "--fs-group", "0:2005"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("two rules for pod gid 0") && err.contains("--fs-group 0:2005"), "{err}");
+    assert!(err.contains("rules.toml:5"), "{err}");
+}

@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::halt::Attempt as _;
 use super::random::Random;
 use super::{Halt, Stop};
+use crate::sys::stderr::say;
 
 /// How the directory's name begins.
 pub(super) const PREFIX: &str = ".permfs-bench.";
@@ -106,7 +107,7 @@ impl Drop for Ground {
         if !self.removed
             && let Err(left) = self.clear()
         {
-            eprintln!("permfs: {left}");
+            say(format_args!("permfs: {left}"));
         }
     }
 }

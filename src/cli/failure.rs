@@ -2,7 +2,7 @@
 
 use super::output::{self, Style};
 use super::reload;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, printable};
 use crate::mount::{Complaint, MountFailure};
 
 /// Something went wrong on the way.
@@ -55,13 +55,17 @@ impl Failure {
     pub(super) fn print(&self) {
         match self {
             Self::Sentence { text, .. } => output::error(text),
-            Self::Mount(failure) => output::error(&failure.to_string()),
+            // mount.nfs may have said several lines.
+            Self::Mount(failure) => {
+                let said = failure.to_string();
+                output::error(&said.lines().map(printable).collect::<Vec<_>>().join("\n"));
+            }
             Self::Rules(complaints) => reload::complain(complaints),
             Self::Config(errors) => {
                 let colour = Style::of_stderr().is_coloured();
                 for error in errors {
                     if error.line().is_some() {
-                        eprintln!("{}", error.render(colour).trim_end());
+                        output::say(error.render(colour).trim_end());
                     } else {
                         output::error(&error.to_string());
                     }

@@ -24,7 +24,7 @@ const KNOWN: [&str; 14] = [
 ];
 
 /// Words that are true of every permfs mount, or are for mount(8), systemd and the fstab's other readers.
-const WITHOUT_EFFECT: [&str; 22] = [
+const WITHOUT_EFFECT: [&str; 28] = [
     "allow_other",
     "default_permissions",
     "nosuid",
@@ -40,21 +40,34 @@ const WITHOUT_EFFECT: [&str; 22] = [
     "nofail",
     "_netdev",
     "async",
+    // When a read changes the access time, the export's own mount decides.
     "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
     "relatime",
     "norelatime",
+    "strictatime",
     "nostrictatime",
+    "lazytime",
+    "nolazytime",
     "silent",
     "loud",
     "nomand",
 ];
 
 /// Words that cannot be had, and why.
-const IMPOSSIBLE: [(&str, &str); 3] = [
+const IMPOSSIBLE: [(&str, &str); 5] = [
     ("suid", "a permfs mount is always nosuid: leave it out"),
     ("dev", "a permfs mount is always nodev: leave it out"),
+    ("sync", WRITTEN_BY_THE_EXPORT),
+    ("dirsync", WRITTEN_BY_THE_EXPORT),
     ("remount", "a permfs mount cannot be remounted: unmount it and mount it again"),
 ];
+
+/// FUSE's requests for a truncation, or a change in a directory, do not say it, so the words would promise too much.
+const WRITTEN_BY_THE_EXPORT: &str =
+    "what is written when is up to the export's own mount: give it there, or as nfs:sync";
 
 /// What `-o` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,10 +174,11 @@ fn unknown(key: &str) -> Failure {
     if let Some((_, why)) = IMPOSSIBLE.iter().find(|(word, _)| *word == key) {
         return Failure::usage(format!("the mount option `{key}` cannot be had: {why}"));
     }
+    // Half of a word's letters must be right: any two words of two letters are within two changes.
     let closest = KNOWN
         .iter()
         .map(|known| (strsim::damerau_levenshtein(key, known), known))
-        .filter(|(distance, _)| *distance <= 2)
+        .filter(|(distance, known)| *distance <= 2 && *distance < known.len().div_ceil(2))
         .min();
     Failure::usage(match closest {
         Some((_, known)) => format!("unknown mount option `{key}`: did you mean `{known}`?"),
@@ -237,6 +251,22 @@ mod tests {
         assert!(parse("max_inodes=many").unwrap_err().contains("write max_inodes=1000000"));
         assert_eq!(parse("max_inodes=5").unwrap().max_inodes, Some(5));
         assert!(parse("profile").unwrap_err().contains("write profile=VALUE"));
+    }
+
+    #[test]
+    fn what_an_fstab_says_of_times_has_no_effect_and_what_it_says_of_syncing_is_refused() {
+        let times = parse("noatime,nodiratime,strictatime,lazytime,relatime,diratime,nolazytime");
+        assert_eq!(times, Ok(MountOptions::default()));
+        assert!(parse("sync").unwrap_err().contains("nfs:sync"));
+        assert!(parse("dirsync").unwrap_err().contains("the export's own mount"));
+        assert_eq!(parse("nfs:sync").unwrap().nfs, ["sync"]);
+    }
+
+    #[test]
+    fn two_letters_are_not_taken_for_two_others() {
+        for word in ["bg", "fg", "x"] {
+            assert!(!parse(word).unwrap_err().contains("did you mean"), "{word}");
+        }
     }
 
     #[test]

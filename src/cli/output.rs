@@ -2,12 +2,15 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::Outcome;
 use super::failure::Failure;
+use crate::config::printable;
+pub(super) use crate::sys::stderr::say;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +69,11 @@ pub(super) fn print(text: impl Display) -> Outcome {
     }
 }
 
+/// A path as a terminal may have it.
+pub(super) fn path(path: &Path) -> String {
+    printable(&path.display().to_string())
+}
+
 /// Prints JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(value)
@@ -75,5 +83,5 @@ pub(super) fn print_json(value: &impl Serialize) -> Outcome {
 
 /// One sentence on standard error.
 pub(super) fn error(sentence: &str) {
-    eprintln!("{} {sentence}", Style::of_stderr().bold("permfs:"));
+    say(format_args!("{} {sentence}", Style::of_stderr().bold("permfs:")));
 }

@@ -27,7 +27,7 @@ impl Reload {
         for target in &self.targets {
             let failure = match reload(target, RELOAD_PATIENCE) {
                 Ok(Reloaded::Done(what)) => {
-                    output::print(format_args!("{}: {what}\n", target.display()))?;
+                    output::print(format_args!("{}: {what}\n", output::path(target)))?;
                     continue;
                 }
                 Ok(Reloaded::Refused(complaints)) => Failure::Rules(complaints),
@@ -44,9 +44,9 @@ impl Reload {
 pub(super) fn complain(complaints: &[Complaint]) {
     for Complaint { sentence, quoted } in complaints {
         match quoted {
-            Some(quoted) => eprintln!("{quoted}"),
+            Some(quoted) => output::say(quoted),
             None => output::error(sentence),
         }
     }
-    eprintln!("the rules in force stay as they are");
+    output::say("the rules in force stay as they are");
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Outcome;
 use super::output::{self, Style};
+use crate::config::printable;
 use crate::mount::{MountStatus, Standing, State, status};
 
 /// Show the permfs mounts of this node; never hangs on one.
@@ -65,9 +66,9 @@ fn table(mounts: &[MountStatus], style: Style) -> String {
 fn row(mount: &MountStatus) -> [String; 5] {
     let dash = || "-".to_owned();
     [
-        mount.target.display().to_string(),
-        mount.source.clone(),
-        mount.profile.clone().unwrap_or_else(dash),
+        output::path(&mount.target),
+        printable(&mount.source),
+        mount.profile.as_deref().map_or_else(dash, printable),
         mount.pid.map_or_else(dash, |pid| pid.to_string()),
         state(mount.state).to_owned(),
     ]
@@ -83,7 +84,7 @@ fn details(mount: &MountStatus, style: Style) -> String {
         lines.push(("rules".to_owned(), rules(standing)));
     }
     if let Some(why) = &mount.upgrade_failed {
-        lines.push(("not upgraded".to_owned(), why.clone()));
+        lines.push(("not upgraded".to_owned(), printable(why)));
     }
     lines.push(("features".to_owned(), mount.features.join(" ")));
     for (name, value) in &mount.counters {
@@ -102,7 +103,7 @@ fn rules(Standing { in_force_since, refused }: &Standing) -> String {
     let age = now.saturating_sub(*in_force_since);
     match refused {
         None => format!("in force for {age} s"),
-        Some(why) => format!("in force for {age} s; newer ones refused: {why}"),
+        Some(why) => format!("in force for {age} s; newer ones refused: {}", printable(why)),
     }
 }
 

@@ -24,7 +24,7 @@ impl Unmount {
             Unmounted::Gone => Ok(ExitCode::SUCCESS),
             Unmounted::Detached => output::print(format_args!(
                 "{} is detached; its process ends when the last open file is closed\n",
-                self.target.display()
+                output::path(&self.target)
             )),
         }
     }

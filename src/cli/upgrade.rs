@@ -37,7 +37,7 @@ impl Upgrade {
             let (version, took) = (env!("CARGO_PKG_VERSION"), done.took.as_millis());
             output::print(format_args!(
                 "{}: upgraded to {version} in {took} ms (keeper {}, worker {})\n",
-                target.display(),
+                output::path(target),
                 done.keeper,
                 done.worker
             ))?;

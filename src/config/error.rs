@@ -138,8 +138,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// Keys and values come from a file: nothing of it may move a terminal's cursor.
-fn printable(text: &str) -> String {
+/// Text with each control character replaced: keys, values and paths come from elsewhere, and may not move a terminal's cursor.
+#[must_use]
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

@@ -47,13 +47,31 @@ impl Overrides {
                 let what = format!("\"{value}\" names several groups");
                 return Err(ConfigError::new(mark, what, "write POD:NFS, such as --fs-group 1000:2001"));
             }
-            // The rules may be split: what stands at which place in the list is not known any more.
-            let lost = |part: &Part| matches!(part, Part::Gid(_));
-            draft.marks.retain(|part, _| !lost(part));
+            let before = draft.profile.gid.clone();
+            let marks: Vec<_> = (0..before.len()).map(|at| draft.marks.remove(&Part::Gid(at))).collect();
             draft.profile.with_fs_group(rule.pod_first, rule.nfs_first, rule.origin);
+            // Rules may be split, or left out: each is still where the one was written that it is a part of.
+            let gid = &draft.profile.gid;
+            for (at, part) in gid.iter().enumerate() {
+                let whole = before.iter().position(|whole| is_part(part, whole));
+                let mark = if at + 1 == gid.len() {
+                    Some(mark.clone())
+                } else {
+                    whole.and_then(|at| marks[at].clone())
+                };
+                if let Some(mark) = mark {
+                    draft.marks.insert(Part::Gid(at), mark);
+                }
+            }
         }
         Ok(())
     }
+}
+
+fn is_part(part: &Rule<PodGid, NfsGid>, whole: &Rule<PodGid, NfsGid>) -> bool {
+    let holds =
+        part.pod_first == whole.pod_first || (whole.pod_first..=whole.pod_last).contains(&part.pod_first);
+    part.origin == whole.origin && holds
 }
 
 fn rule<P: Id, N: Id>(flag: &str, value: &str) -> Result<(Rule<P, N>, Mark), ConfigError> {

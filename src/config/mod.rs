@@ -20,7 +20,7 @@ mod values;
 mod watch;
 
 pub use csi::Csi;
-pub use error::{ConfigError, Warning};
+pub use error::{ConfigError, Warning, printable};
 pub use file::{MAX_FILE_SIZE, RulesFile, policy_from_flags};
 pub use flags::Overrides;
 pub use keys::TABLES;

@@ -18,9 +18,9 @@ use nix::sys::time::TimeVal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::MountFailure;
 use super::reloader::{Reloaded, Standing};
 use super::upgrade::{Program, Upgrading};
+use super::{MountFailure, path_text};
 use crate::sys::turns::Turn;
 
 /// How long a process may take to accept, and to answer what needs no work.
@@ -64,7 +64,8 @@ pub type Counters = serde_json::Map<String, serde_json::Value>;
 /// What a mount's process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Where it is mounted.
+    /// Where it is mounted, as text.
+    #[serde(serialize_with = "path_text::lossy")]
     pub target: PathBuf,
     /// What is shown, as given.
     pub source: String,

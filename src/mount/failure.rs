@@ -125,6 +125,9 @@ pub enum MountFailure {
         /// Why.
         errno: Errno,
     },
+    /// The runtime directory is another user's.
+    #[error("cannot look into the runtime directory {}, which says who serves a mount: run permfs as root", .0.display())]
+    RuntimePrivate(PathBuf),
     /// The kernel's mount table cannot be read.
     #[error("cannot read the mount table /proc/self/mountinfo: {0}; mount proc on /proc")]
     MountTable(Errno),

@@ -20,7 +20,8 @@ use super::recipe::{Recipe, leave_rules};
 use super::resume::become_another;
 use super::runtime::{Claim, Process, Record, RuntimeDir};
 use super::store::{self, Store};
-use super::table::{DeviceNumber, MountTable, lexical};
+use super::table::{DeviceNumber, lexical};
+use super::target_lock::TargetLock;
 use super::upgrade::Successor;
 use super::worker::Work;
 use super::{MountFailure, Readiness, RulesSource, Source, control, preflight, signals};
@@ -104,10 +105,11 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
     {
         return Ok(());
     }
-    let target = preflight::target(&plan.target, &MountTable::read()?)?;
+    let runtime = RuntimeDir::from_env();
+    let (lock, target) = TargetLock::take(&plan.target, &runtime)?;
 
     // Each of these takes down what it stands for when it is dropped, the last one first.
-    let claim = RuntimeDir::from_env().claim()?;
+    let claim = runtime.claim()?;
     if readiness.in_background() {
         telemetry::write_to_file(claim.log());
     }
@@ -143,6 +145,8 @@ pub fn run(plan: &Plan, readiness: &mut Readiness) -> Result<(), MountFailure> {
         let reason = "something else was mounted there at the same moment".to_owned();
         return Err(MountFailure::Fuse { target: target.clone(), reason });
     };
+    // A successor closes what no record names. None begins before this.
+    drop(lock);
     charge.device.set(Some(mounted.device));
     let mut keeping = Keeping::new(&mut keeper, mounted, &state);
     charge.publish();

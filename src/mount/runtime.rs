@@ -17,8 +17,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use serde::{Deserialize, Serialize};
 
-use super::MountFailure;
 use super::table::{DeviceNumber, MountEntry, MountTable};
+use super::{MountFailure, path_text};
 use crate::sys::{self, Errno};
 
 /// Where the runtime directory is, unless PERMFS_RUNTIME_DIR says otherwise.
@@ -36,7 +36,8 @@ const MEETING: &str = "handover";
 /// A mount as its process describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Where it is mounted.
+    /// Where it is mounted, as text.
+    #[serde(serialize_with = "path_text::lossy")]
     pub target: PathBuf,
     /// What is shown, as given.
     pub source: String,
@@ -102,15 +103,17 @@ impl RuntimeDir {
         Self { path: path.map_or_else(|| DEFAULT_RUNTIME_DIR.into(), PathBuf::from) }
     }
 
+    /// A test's own.
+    #[cfg(test)]
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Makes a directory for a mount of this process, after sweeping what dead ones left.
     ///
     /// # Errors
     /// Where the runtime directory cannot be made or written, or belongs to somebody else.
     pub fn claim(&self) -> Result<Claim, MountFailure> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error: io::Error| MountFailure::Runtime { path, errno: error.into() }
-        };
         self.prepare().map_err(failed(&self.path))?;
         let _guard = self.guard().map_err(failed(&self.path))?;
         self.sweep_unlocked();
@@ -146,16 +149,32 @@ impl RuntimeDir {
         let mut found: Vec<Trace> = self.traces();
         found.retain(|trace| trace.record.as_ref().is_some_and(|record| record.device == device));
         // The number of a mount that is gone may be another's already, while its process is still leaving.
-        let elsewhere = |trace: &Trace| trace.record.as_ref().is_none_or(|record| record.target != target);
+        let text = |path: &Path| path.display().to_string();
+        let elsewhere =
+            |trace: &Trace| trace.record.as_ref().is_none_or(|record| text(&record.target) != text(target));
         found.sort_by_key(|trace| (!trace.is_alive(), elsewhere(trace)));
         found.into_iter().next()
+    }
+
+    /// That what is known about mounts may be read.
+    ///
+    /// # Errors
+    /// Where it is another user's: then nothing is known, of whatever serves.
+    pub(super) fn expect_readable(&self) -> Result<(), MountFailure> {
+        match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(MountFailure::RuntimePrivate(self.path.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is known about a mount whose process is to be asked.
     ///
     /// # Errors
-    /// Where that is nothing.
+    /// Where that is nothing, or another user's to know.
     pub(super) fn known(&self, entry: &MountEntry) -> Result<Trace, MountFailure> {
+        self.expect_readable()?;
         self.find(entry.device, &entry.target).ok_or_else(|| MountFailure::NoAnswer {
             path: entry.target.clone(),
             why: "nothing is known of its process".to_owned(),
@@ -181,15 +200,22 @@ impl RuntimeDir {
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700))
     }
 
+    /// A file for locks, for this process alone.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub(super) fn guard_file(&self) -> Result<File, MountFailure> {
+        self.prepare().and_then(|()| self.open_guard()).map_err(failed(&self.path))
+    }
+
     /// Keeps two processes from claiming and sweeping at once.
     fn guard(&self) -> io::Result<Flock<File>> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path.join(".guard"))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+        Flock::lock(self.open_guard()?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+    }
+
+    fn open_guard(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).open(self.path.join(".guard"))
     }
 
     fn sweep_unlocked(&self) {
@@ -320,6 +346,11 @@ impl Trace {
 /// As [`Trace::meeting`], of the mount with this claim.
 pub(super) fn meeting_point(claim: &Path) -> PathBuf {
     claim.join(MEETING)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> MountFailure {
+    let path = path.to_owned();
+    move |error| MountFailure::Runtime { path, errno: error.into() }
 }
 
 fn lock_file(dir: &Path, create: bool) -> io::Result<File> {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::MountFailure;
 use super::control::{Ask, CONTROL_PATIENCE, Counters, Report, ask};
 use super::reloader::Standing;
 use super::runtime::RuntimeDir;
 use super::table::{MountEntry, MountTable};
+use super::{MountFailure, path_text};
 
 /// Whether a mount's process answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,6 +30,7 @@ pub enum State {
 #[derive(Debug, Clone, Serialize)]
 pub struct MountStatus {
     /// Where it is mounted.
+    #[serde(serialize_with = "path_text::lossy")]
     pub target: PathBuf,
     /// What is shown, as given.
     pub source: String,
@@ -63,14 +64,18 @@ pub fn own_namespace() -> Option<u64> {
 /// All mounts of permfs in this mount namespace, or the one on `target`.
 ///
 /// # Errors
-/// Where the mount table cannot be read, or something else or nothing is on `target`.
+/// Where the mount table, or who serves, cannot be read, or something else or nothing is on `target`.
 pub fn status(target: Option<&Path>) -> Result<Vec<MountStatus>, MountFailure> {
     let table = MountTable::read()?;
     let runtime = RuntimeDir::from_env();
-    let Some(path) = target else {
-        return Ok(table.permfs().into_iter().map(|entry| of(entry, &runtime)).collect());
+    let entries = match target {
+        Some(path) => vec![table.find_permfs(path)?],
+        None => table.permfs(),
     };
-    table.find_permfs(path).map(|entry| vec![of(entry, &runtime)])
+    if !entries.is_empty() {
+        runtime.expect_readable()?;
+    }
+    Ok(entries.into_iter().map(|entry| of(entry, &runtime)).collect())
 }
 
 fn of(entry: &MountEntry, runtime: &RuntimeDir) -> MountStatus {

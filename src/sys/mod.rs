@@ -34,6 +34,7 @@ pub mod process;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod stat;
+pub mod stderr;
 pub mod sync;
 pub mod thread;
 pub mod times;
@@ -57,6 +58,6 @@ fn check_size(result: libc::ssize_t) -> Result<usize, Errno> {
 
 /// Ends the process: the calling thread's identity is neither the old nor the new one, and no request may run so.
 fn abort(what: &str, why: Errno) -> ! {
-    eprintln!("permfs: {what}: {why}; a thread of unknown identity must not serve, aborting");
+    stderr::say(format_args!("permfs: {what}: {why}; a thread of unknown identity must not serve, aborting"));
     std::process::abort()
 }

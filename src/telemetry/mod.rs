@@ -66,10 +66,13 @@ static BEGUN: OnceLock<(Level, LogFormat)> = OnceLock::new();
 pub fn init(level: Level, format: LogFormat) {
     // The first time counts.
     let _ = BEGUN.set((level, format));
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(ToDestination).with_ansi(false);
+    // Else a line that cannot be written is told by eprintln!, which panics where that is standard error.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    // tracing's own target is the module. A field of ours has that name: where it is mounted.
+    let lines = lines.with_max_level(level).with_writer(ToDestination).with_ansi(false).with_target(false);
     // Somebody else's subscriber (a test's) stays.
     let _ = match format {
-        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a bug in permfs")));

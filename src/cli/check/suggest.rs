@@ -8,10 +8,18 @@ const NOBODY: u32 = 65534;
 /// The text: whoever owns most is whom the pods become.
 pub(super) fn rules_file(findings: &Findings) -> String {
     let usual = findings.owners.iter().map(|(owner, _)| *owner);
-    let owner = usual.clone().find(|(uid, gid)| is_somebody(uid.get()) && is_somebody(gid.get()));
-    let (uid, gid) = owner.map_or((2001, 2001), |(uid, gid)| (uid.get(), gid.get()));
-    let doubt =
-        if owner.is_none() { "   # nobody but root owns anything here: put the owner's ids" } else { "" };
+    // Whoever has a group of their own before whoever has root's.
+    let with_group = usual.clone().find(|(uid, gid)| is_somebody(uid.get()) && is_somebody(gid.get()));
+    let owner = with_group.or_else(|| usual.clone().find(|(uid, _)| is_somebody(uid.get())));
+    let uid = owner.map_or(2001, |(uid, _)| uid.get());
+    let gid = owner.map(|(_, gid)| gid.get()).filter(|gid| is_somebody(*gid)).unwrap_or(uid);
+    let doubt = match (owner, with_group) {
+        (None, _) => "   # no user but root owns anything here: put the owner's ids",
+        (Some(_), None) => {
+            "   # its group here is root's or nobody's, which no rule should name: put its own below"
+        }
+        _ => "",
+    };
     let writes = match findings.group_lists {
         Answer::No(()) => "true        # this server ignores group lists: the group must be able to write",
         _ => "true",
