@@ -4,90 +4,47 @@
 use std::ffi::CString;
 
 use super::decide::Inquiry;
-use super::explanation::{Step, Stop, Unanswerable};
+use super::explanation::{Step, Stop};
 use super::op::{self, Op};
+use super::walk::{Place, join};
 use crate::backing::{BackingFs, Found};
 use crate::policy::dac::{self, Want};
-use crate::policy::{Caller, ChownOutcome, Credentials, Operation, StoredAttr};
-use crate::sys::{Errno, Name};
+use crate::policy::{Caller, ChownOutcome, Credentials, Operation};
+use crate::sys::Errno;
 
 impl Inquiry<'_> {
+    /// What is judged is where the path leads.
     pub(super) fn at_the_export<B: BackingFs>(
         &mut self,
         admitted: &Credentials,
         backing: &B,
     ) -> Result<(), Stop> {
-        let names = names(&self.question.path)?;
-        let (parents, last) = match names.split_last() {
-            Some((last, parents)) => (parents, Some(last)),
-            None => (&[] as &[CString], None),
-        };
-        let failed = |errno| Unanswerable::Path { path: self.question.path.clone(), errno };
-        let mut at = backing.root().map_err(failed)?;
-        let mut here = String::from("/");
-        for name in parents {
-            at = self.step_into(admitted, backing, &at, &here, name)?;
-            here = join(&here, name);
-        }
         if self.question.op.is_in_directory() {
-            let Some(last) = last else {
-                return Err(Unanswerable::NoName(self.question.path.clone()).into());
-            };
-            return self.in_directory(admitted, backing, &at, &here, last);
+            let (dir, name) = self.walk_to_name(admitted, backing)?;
+            return self.in_directory(admitted, backing, &dir, &name);
         }
-        if let Some(last) = last {
-            at = self.step_into(admitted, backing, &at, &here, last)?;
-            here = join(&here, last);
-        }
-        self.at_object(admitted, backing, &at, &here)
-    }
-
-    /// One lookup: the kernel checks that the directory may be passed, then the server is asked.
-    fn step_into<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
-        name: &CString,
-    ) -> Result<Found<B::Node>, Stop> {
-        let pass = Want::Access { read: false, write: false, execute: true };
-        self.ask_kernel(&dir.attr, here, pass)?;
-        let who = self.policy.credentials(
-            Operation::Look,
-            admitted,
-            Some(dir.attr.owner()),
-            None,
-            self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes())),
-        );
-        let name_in = Name::new(name).map_err(|_| Unanswerable::BadName(name.to_string_lossy().into()))?;
-        match backing.lookup(&who, &dir.node, name_in) {
-            Ok(found) => Ok(found),
-            Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                self.said.credentials = Some((&*who).into());
-                Err(self.server_refuses(&who, &format!("look up a name in {here}"), errno))
-            }
-            Err(errno) => Err(Unanswerable::Path { path: join(here, name), errno }.into()),
-        }
+        let object = self.walk_to_object(admitted, backing)?;
+        self.at_object(admitted, backing, &object)
     }
 
     fn in_directory<B: BackingFs>(
         &mut self,
         admitted: &Credentials,
         backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
+        dir: &Place<B::Node>,
         name: &CString,
     ) -> Result<(), Stop> {
-        let owner = dir.attr.owner();
+        let owner = dir.found.attr.owner();
         let mut who = self.actor(admitted, owner).into_owned();
         self.said.credentials = Some((&who).into());
         let want = Want::Access { read: false, write: true, execute: true };
-        self.ask_kernel(&dir.attr, here, want)?;
+        self.ask_kernel(dir, want)?;
         if self.question.op.operation() == Operation::Remove {
-            self.ask_about_sticky(admitted, backing, dir, here, name)?;
+            self.ask_about_sticky(admitted, backing, dir, name)?;
         }
-        self.ask_server(&who, backing, dir, here, want)?;
+        self.may_change(&dir.path, dir.scope)?;
+        self.may_change(&join(&dir.path, name), self.scope)?;
+        self.ask_server(&who, backing, dir, want)?;
         let adopted = self.policy.group_to_adopt(&who, owner, self.rules);
         if let (Operation::Create, Some(group)) = (self.question.op.operation(), adopted) {
             who = who.with_gid_first(group);
@@ -106,15 +63,16 @@ impl Inquiry<'_> {
         &mut self,
         admitted: &Credentials,
         backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
+        dir: &Place<B::Node>,
         name: &CString,
     ) -> Result<(), Stop> {
-        let object = self.step_into(admitted, backing, dir, here, name)?;
+        let object = self.step_into(admitted, backing, dir, name)?;
         let rules = self.rules;
-        let shown = (self.policy.present(&dir.attr, rules), self.policy.present(&object.attr, rules));
+        let shown =
+            (self.policy.present(&dir.found.attr, rules), self.policy.present(&object.found.attr, rules));
         let verdict = dac::may_remove(&self.as_the_kernel_sees(), &shown.0, &shown.1);
-        let asked = format!("{} may be taken out of {here}", join(here, name));
+        let here = &dir.path;
+        let asked = format!("{} may be taken out of {here}", object.path);
         self.say("kernel", asked, verdict.allowed, || {
             (Errno::EPERM, format!("{here} is sticky, and neither it nor the object belongs to the caller"))
         })
@@ -124,20 +82,23 @@ impl Inquiry<'_> {
         &mut self,
         admitted: &Credentials,
         backing: &B,
-        object: &Found<B::Node>,
-        here: &str,
+        object: &Place<B::Node>,
     ) -> Result<(), Stop> {
-        let who = self.actor(admitted, object.attr.owner()).into_owned();
+        let who = self.actor(admitted, object.found.attr.owner()).into_owned();
         self.said.credentials = Some((&who).into());
-        self.show(&object.attr);
+        self.show(&object.found.attr);
         if self.question.op == Op::Chown {
-            return self.chown(&who, object, here);
+            self.may_change(&object.path, object.scope)?;
+            return self.chown(&who, &object.found, &object.path);
         }
         let Some(want) = self.question.op.want() else { return Ok(()) };
-        self.ask_kernel(&object.attr, here, want)?;
-        self.ask_server(&who, backing, object, here, want)?;
+        self.ask_kernel(object, want)?;
+        if self.question.op.changes() {
+            self.may_change(&object.path, object.scope)?;
+        }
+        self.ask_server(&who, backing, object, want)?;
         if self.question.op == Op::Chmod {
-            let mut stored = object.attr;
+            let mut stored = object.found.attr;
             stored.permissions = self.policy.chmod(stored.kind, self.question.mode, self.rules);
             self.show(&stored);
         }
@@ -180,9 +141,9 @@ impl Inquiry<'_> {
         Ok(())
     }
 
-    fn ask_kernel(&mut self, stored: &StoredAttr, here: &str, want: Want) -> Result<(), Stop> {
-        let rules = self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes()));
-        let shown = self.policy.present(stored, rules);
+    pub(super) fn ask_kernel<N>(&mut self, at: &Place<N>, want: Want) -> Result<(), Stop> {
+        let here = &at.path;
+        let shown = self.policy.present(&at.found.attr, self.policy.scopes().rules(at.scope));
         let verdict = dac::may(&self.as_the_kernel_sees(), &shown, want);
         let (uid, gid) = (self.question.uid, self.question.gid);
         let asked = format!(
@@ -207,10 +168,10 @@ impl Inquiry<'_> {
         &mut self,
         who: &Credentials,
         backing: &B,
-        object: &Found<B::Node>,
-        here: &str,
+        object: &Place<B::Node>,
         want: Want,
     ) -> Result<(), Stop> {
+        let (here, object) = (&object.path, &object.found);
         let asked = format!(
             "{} {here}, stored {}:{} {}",
             op::name(want),
@@ -237,19 +198,10 @@ impl Inquiry<'_> {
         }
     }
 
-    fn server_refuses(&mut self, who: &Credentials, asked: &str, errno: Errno) -> Stop {
+    pub(super) fn server_refuses(&mut self, who: &Credentials, asked: &str, errno: Errno) -> Stop {
         let asked = format!("{}:{} may {asked}", who.uid, who.gid);
         self.said.steps.push(Step { by: "server", asked, allowed: false });
         let reason = format!("the export's server refuses {}:{}", who.uid, who.gid);
         Stop::Refused { errno, reason, rule: None }
     }
-}
-
-fn names(path: &str) -> Result<Vec<CString>, Unanswerable> {
-    let names = path.split('/').filter(|name| !name.is_empty() && *name != ".");
-    names.map(|name| CString::new(name).map_err(|_| Unanswerable::BadName(name.to_owned()))).collect()
-}
-
-fn join(here: &str, name: &CString) -> String {
-    format!("{}/{}", here.trim_end_matches('/'), name.to_string_lossy())
 }

@@ -5,6 +5,7 @@ mod decide;
 mod explanation;
 mod op;
 mod text;
+mod walk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
