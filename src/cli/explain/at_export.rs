@@ -7,9 +7,9 @@ use super::decide::Inquiry;
 use super::explanation::{Step, Stop};
 use super::op::{self, Op};
 use super::walk::{Place, join};
-use crate::backing::{BackingFs, Found};
+use crate::backing::BackingFs;
 use crate::policy::dac::{self, Want};
-use crate::policy::{Caller, ChownOutcome, Credentials, Operation};
+use crate::policy::{Caller, Credentials, Operation, Permissions};
 use crate::sys::Errno;
 
 impl Inquiry<'_> {
@@ -39,12 +39,19 @@ impl Inquiry<'_> {
         self.said.credentials = Some((&who).into());
         let want = Want::Access { read: false, write: true, execute: true };
         self.ask_kernel(dir, want)?;
-        if self.question.op.operation() == Operation::Remove {
-            self.ask_about_sticky(admitted, backing, dir, name)?;
+        let going = match self.question.op.operation() {
+            Operation::Remove => Some(self.step_into(admitted, backing, dir, name)?),
+            _ => None,
+        };
+        if let Some(object) = &going {
+            self.ask_kernel_about_sticky(dir, object)?;
         }
         self.may_change(&dir.path, dir.scope)?;
         self.may_change(&join(&dir.path, name), self.scope)?;
         self.ask_server(&who, backing, dir, want)?;
+        if let Some(object) = &going {
+            self.ask_server_about_sticky(&who, dir, object)?;
+        }
         let adopted = self.policy.group_to_adopt(&who, owner, self.rules);
         if let (Operation::Create, Some(group)) = (self.question.op.operation(), adopted) {
             who = who.with_gid_first(group);
@@ -59,14 +66,7 @@ impl Inquiry<'_> {
         Ok(())
     }
 
-    fn ask_about_sticky<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Place<B::Node>,
-        name: &CString,
-    ) -> Result<(), Stop> {
-        let object = self.step_into(admitted, backing, dir, name)?;
+    fn ask_kernel_about_sticky<N>(&mut self, dir: &Place<N>, object: &Place<N>) -> Result<(), Stop> {
         let rules = self.rules;
         let shown =
             (self.policy.present(&dir.found.attr, rules), self.policy.present(&object.found.attr, rules));
@@ -75,6 +75,28 @@ impl Inquiry<'_> {
         let asked = format!("{} may be taken out of {here}", object.path);
         self.say("kernel", asked, verdict.allowed, || {
             (Errno::EPERM, format!("{here} is sticky, and neither it nor the object belongs to the caller"))
+        })
+    }
+
+    /// The server knows the stored owners, and whom it is asked as: who is root to the kernel may be nobody there.
+    fn ask_server_about_sticky<N>(
+        &mut self,
+        who: &Credentials,
+        dir: &Place<N>,
+        object: &Place<N>,
+    ) -> Result<(), Stop> {
+        let (dir_attr, attr) = (&dir.found.attr, &object.found.attr);
+        if !dir_attr.permissions.contains(Permissions::STICKY) {
+            return Ok(());
+        }
+        let allowed = who.uid.is_root() || who.uid == attr.uid || who.uid == dir_attr.uid;
+        let (here, path) = (&dir.path, &object.path);
+        let asked = format!("{}:{} may take {path} out of {here}, stored {}", who.uid, who.gid, attr.uid);
+        self.say("server", asked, allowed, || {
+            (
+                Errno::EPERM,
+                format!("{here} is sticky, and neither it nor {path} belongs to {} there", who.uid),
+            )
         })
     }
 
@@ -88,8 +110,7 @@ impl Inquiry<'_> {
         self.said.credentials = Some((&who).into());
         self.show(&object.found.attr);
         if self.question.op == Op::Chown {
-            self.may_change(&object.path, object.scope)?;
-            return self.chown(&who, &object.found, &object.path);
+            return self.chown(&who, object);
         }
         let Some(want) = self.question.op.want() else { return Ok(()) };
         self.ask_kernel(object, want)?;
@@ -98,47 +119,32 @@ impl Inquiry<'_> {
         }
         self.ask_server(&who, backing, object, want)?;
         if self.question.op == Op::Chmod {
-            let mut stored = object.found.attr;
-            stored.permissions = self.policy.chmod(stored.kind, self.question.mode, self.rules);
-            self.show(&stored);
+            self.would_chmod(&who, object);
         }
         Ok(())
     }
 
-    fn chown<N>(&mut self, who: &Credentials, object: &Found<N>, here: &str) -> Result<(), Stop> {
-        let shown = self.policy.present(&object.attr, self.rules);
-        let (uid, gid) = self.question.owner;
-        let outcome = self.policy.chown(uid, gid, &shown, self.rules);
-        let rule = self.said.path_rule.clone();
-        match self.rules_say(format!("{here} may be given away"), outcome, rule)? {
-            ChownOutcome::Nothing => {
-                self.said.notes.push("nothing is asked of the server: it succeeds without effect".to_owned());
-            }
-            ChownOutcome::Pass { absorb: true, .. } => {
-                self.said.notes.push(
-                    "it names what is already shown: a refusal by the server counts as done".to_owned(),
-                );
-            }
-            ChownOutcome::Pass { uid, gid, absorb: false } => {
-                let own_group = uid.is_none_or(|uid| uid == object.attr.uid)
-                    && gid.is_none_or(|gid| who.is_member(gid))
-                    && who.uid == object.attr.uid;
-                let asked = format!("{}:{} may give {here} to that owner", who.uid, who.gid);
-                self.say("server", asked, own_group || who.uid.is_root(), || {
-                    (
-                        Errno::EPERM,
-                        format!(
-                            "the server lets only root change an owner, and {} only to a group of its own",
-                            who.uid
-                        ),
-                    )
-                })?;
-                let mut stored = object.attr;
-                (stored.uid, stored.gid) = (uid.unwrap_or(stored.uid), gid.unwrap_or(stored.gid));
-                self.show(&stored);
-            }
+    /// Setgid is only for who belongs to the object's group (setattr_copy() of Linux): to the shown one in this kernel, to
+    /// the stored one at the server, which drops also what `setgid = true` adds.
+    fn would_chmod<N>(&mut self, who: &Credentials, object: &Place<N>) {
+        let mut stored = object.found.attr;
+        let shown = self.policy.present(&stored, self.rules);
+        let caller = self.as_the_kernel_sees();
+        let in_group = caller.gid == shown.gid || caller.groups.contains(&shown.gid);
+        let mode = match in_group || caller.uid.is_root() {
+            true => self.question.mode,
+            false => self.question.mode.without(Permissions::SETGID),
+        };
+        stored.permissions = self.policy.chmod(stored.kind, mode, self.rules);
+        let keeps = who.uid.is_root() || who.is_member(stored.gid);
+        if !keeps && stored.permissions.contains(Permissions::SETGID) {
+            stored.permissions = stored.permissions.without(Permissions::SETGID);
+            self.said.notes.push(format!(
+                "the server drops setgid: {}:{} is not in the group {}",
+                who.uid, who.gid, stored.gid
+            ));
         }
-        Ok(())
+        self.show(&stored);
     }
 
     pub(super) fn ask_kernel<N>(&mut self, at: &Place<N>, want: Want) -> Result<(), Stop> {
@@ -160,7 +166,7 @@ impl Inquiry<'_> {
     }
 
     /// The kernel knows all groups of a process, whatever the profile's `groups` counts.
-    fn as_the_kernel_sees(&self) -> Caller<'_> {
+    pub(super) fn as_the_kernel_sees(&self) -> Caller<'_> {
         Caller { uid: self.question.uid, gid: self.question.gid, groups: &self.question.groups }
     }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use super::explanation::{Explanation, Look, Question, Step, Stop, Unanswerable};
+use super::op::Op;
+use super::walk;
 use crate::backing::BackingFs;
 use crate::fs::errno_of;
 use crate::policy::{
@@ -74,6 +76,7 @@ impl Inquiry<'_> {
         trace: &Trace<'_>,
         backing: Option<&B>,
     ) -> Result<(), Stop> {
+        walk::check(&self.question.path)?;
         let admitted = self.admit(caller, trace)?;
         match backing {
             Some(backing) => self.at_the_export(&admitted, backing),
@@ -138,6 +141,10 @@ impl Inquiry<'_> {
             self.would_make(&who, owner, kind);
         }
         self.said.credentials = Some((&who).into());
+        if question.op == Op::Chown {
+            let (uid, gid) = (self.policy.show_uid(owner.uid), self.policy.show_gid(owner.gid));
+            self.ask_kernel_to_give(&question.path, uid, gid)?;
+        }
         Ok(())
     }
 
@@ -150,7 +157,11 @@ impl Inquiry<'_> {
     pub(super) fn would_make(&mut self, who: &Credentials, parent: Owner, kind: FileKind) {
         let (mode, umask) = (self.question.mode, self.question.umask);
         let new = self.policy.new_mode(kind, mode, umask, parent, self.rules);
-        let mut permissions = new.permissions.without(new.umask);
+        let mut permissions = match kind {
+            // symlink(2) takes neither a mode nor a umask.
+            FileKind::Symlink => Permissions::from_mode(0o777),
+            _ => new.permissions.without(new.umask),
+        };
         if new.setgid || (parent.setgid && kind == FileKind::Directory) {
             permissions = permissions.with(Permissions::SETGID);
         }

@@ -1,6 +1,7 @@
 //! `permfs explain`: what would happen, and which rule says so.
 
 mod at_export;
+mod chown;
 mod decide;
 mod explanation;
 mod op;

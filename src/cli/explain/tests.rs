@@ -107,11 +107,22 @@ fn a_chown_to_oneself_succeeds() {
 }
 
 #[test]
+fn a_path_with_dots_is_refused_with_an_export_and_without() {
+    for export in [None, Some(&ModelBacking::default())] {
+        let why = answer(RULES, &question(50000, 0, Op::Create, "/x/../dags/x"), export).unwrap_err();
+        assert!(why.to_string().contains("`..` is not followed"), "{why}");
+    }
+}
+
+#[test]
 fn every_operation_can_be_explained_without_an_export() {
     for &op in Op::value_variants() {
         assert!(ask(50000, 0, op, "/logs/x", None).allowed, "{op:?}");
     }
 }
 
+mod chown;
 mod export;
+mod modes;
+mod sticky;
 mod symlinks;

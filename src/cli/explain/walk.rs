@@ -107,9 +107,6 @@ impl Inquiry<'_> {
     fn begin<B: BackingFs>(&self, backing: &B) -> Result<Walk<B::Node>, Stop> {
         let mut ahead = names(self.question.path.as_bytes());
         ahead.reverse();
-        if let Some(bad) = ahead.iter().find(|name| Name::new(name).is_err()) {
-            return Err(Unanswerable::BadName(bad.to_string_lossy().into()).into());
-        }
         let found = backing.root().map_err(|errno| self.cannot("/", errno))?;
         let root = Place { found, path: "/".to_owned(), scope: ScopeId::ROOT };
         Ok(Walk { trail: vec![root], ahead, links: 0 })
@@ -208,6 +205,15 @@ impl Inquiry<'_> {
 
     fn cannot(&self, path: &str, errno: Errno) -> Stop {
         Unanswerable::Path { path: path.to_owned(), errno }.into()
+    }
+}
+
+/// Refuses a path that is asked about with what is no name in it. `..` is none: where it leads depends on the symlinks before
+/// it, and the rules hold for names.
+pub(super) fn check(path: &str) -> Result<(), Unanswerable> {
+    match names(path.as_bytes()).iter().find(|name| Name::new(name).is_err()) {
+        Some(bad) => Err(Unanswerable::BadName(bad.to_string_lossy().into())),
+        None => Ok(()),
     }
 }
 
