@@ -151,6 +151,10 @@ fn rules_that_hold_but_hardly_say_what_was_meant_are_warned_of() {
         ("+allow_root = true", &["allow_root changes nothing"]),
         ("+namespaces = []", &["namespaces is empty"]),
         ("+[profile.p.unmapped]\nnfs = 5", &["look like its own"]),
+        (
+            "act_as = \"owner\"\ngid = [{ pod = 0, nfs = 1 }]\nuid = [{ pod = 5, nfs = 1 },\n{ pod = 5, nfs = 2, direction = \"nfs-to-pod\" }]",
+            &["acts as the owner that it shows"],
+        ),
         ("+[profile.p.permissions]\ngroup_write = true\numask = \"0027\"", &["overrides the group's part"]),
         ("+[[profile.p.path]]\nmatch = \"/a\"\nread_only = false", &["changes nothing"]),
         ("+[[profile.p.path]]\nmatch = \"/a\"", &["changes nothing"]),

@@ -10,6 +10,7 @@ pub(super) fn lint(draft: &Draft, policy: &Policy) -> Vec<Warning> {
     let mut warnings = Vec::new();
     callers(draft, policy, &mut warnings);
     stand_ins(draft, policy, &mut warnings);
+    lenders(draft, policy, &mut warnings);
     masks(draft, &mut warnings);
     paths(draft, policy, &mut warnings);
     warnings
@@ -58,6 +59,17 @@ fn stand_ins(draft: &Draft, policy: &Policy, warnings: &mut Vec<Warning>) {
         let what =
             "owners without a rule are shown as a pod id that this rule maps, so they look like its own";
         warnings.push(Warning::new(draft.mark(part), what, "let unmapped.nfs name an id that no rule does"));
+    }
+}
+
+/// What is shown as a caller's own is the caller's to use under `act_as = "owner"`: unlike an owner without a rule, these are
+/// named, so it is not refused.
+fn lenders(draft: &Draft, policy: &Policy, warnings: &mut Vec<Warning>) {
+    let (uid_rules, gid_rules) = policy.rules_that_lend();
+    for part in uid_rules.into_iter().map(Part::Uid).chain(gid_rules.into_iter().map(Part::Gid)) {
+        let what = "with act_as = \"owner\" a caller with the pod id of this one-way rule acts as the owner that it shows";
+        let next = "name a pod id that is not admitted, unless its files are meant to be shared";
+        warnings.push(Warning::new(draft.mark(part), what, next));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `permfs check` warns of and only this room can see: a policy that is sound, but hardly meant.
 
+use super::id_map::Span;
 use super::ids::Id;
 use super::profile::{ActAs, Groups};
 use super::translation::Translation;
@@ -39,5 +40,24 @@ impl Policy {
             }
         }
         (rule(&self.uids), rule(&self.gids))
+    }
+
+    /// The one-way rules by which, under `act_as = "owner"`, a pod id that is admitted as somebody else can act as the
+    /// owners that they show: for users, and for groups.
+    #[must_use]
+    pub fn rules_that_lend(&self) -> (Vec<usize>, Vec<usize>) {
+        fn lending<P: Id, N: Id>(ids: &Translation<P, N>) -> Vec<usize> {
+            let admits = |rule: &Rule<P, N>| {
+                let mapped = |span: &Span<P, N>| span.first <= rule.pod_last && rule.pod_first <= span.last;
+                ids.pod != Unmapped::Deny || ids.map.inbound().iter().any(mapped)
+            };
+            let lends = |rule: &Rule<P, N>| !rule.direction.inbound() && admits(rule);
+            let rules = ids.map.rules().iter().enumerate();
+            rules.filter(|(_, rule)| lends(rule)).map(|(number, _)| number).collect()
+        }
+        match self.act_as.value {
+            ActAs::Owner => (lending(&self.uids), lending(&self.gids)),
+            ActAs::Caller | ActAs::Fixed(_) => (Vec::new(), Vec::new()),
+        }
     }
 }

@@ -4,90 +4,54 @@
 use std::ffi::CString;
 
 use super::decide::Inquiry;
-use super::explanation::{Step, Stop, Unanswerable};
+use super::explanation::{Step, Stop};
 use super::op::{self, Op};
-use crate::backing::{BackingFs, Found};
+use super::walk::{Place, join};
+use crate::backing::BackingFs;
 use crate::policy::dac::{self, Want};
-use crate::policy::{Caller, ChownOutcome, Credentials, Operation, StoredAttr};
-use crate::sys::{Errno, Name};
+use crate::policy::{Caller, Credentials, Operation, Permissions};
+use crate::sys::Errno;
 
 impl Inquiry<'_> {
+    /// What is judged is where the path leads.
     pub(super) fn at_the_export<B: BackingFs>(
         &mut self,
         admitted: &Credentials,
         backing: &B,
     ) -> Result<(), Stop> {
-        let names = names(&self.question.path)?;
-        let (parents, last) = match names.split_last() {
-            Some((last, parents)) => (parents, Some(last)),
-            None => (&[] as &[CString], None),
-        };
-        let failed = |errno| Unanswerable::Path { path: self.question.path.clone(), errno };
-        let mut at = backing.root().map_err(failed)?;
-        let mut here = String::from("/");
-        for name in parents {
-            at = self.step_into(admitted, backing, &at, &here, name)?;
-            here = join(&here, name);
-        }
         if self.question.op.is_in_directory() {
-            let Some(last) = last else {
-                return Err(Unanswerable::NoName(self.question.path.clone()).into());
-            };
-            return self.in_directory(admitted, backing, &at, &here, last);
+            let (dir, name) = self.walk_to_name(admitted, backing)?;
+            return self.in_directory(admitted, backing, &dir, &name);
         }
-        if let Some(last) = last {
-            at = self.step_into(admitted, backing, &at, &here, last)?;
-            here = join(&here, last);
-        }
-        self.at_object(admitted, backing, &at, &here)
-    }
-
-    /// One lookup: the kernel checks that the directory may be passed, then the server is asked.
-    fn step_into<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
-        name: &CString,
-    ) -> Result<Found<B::Node>, Stop> {
-        let pass = Want::Access { read: false, write: false, execute: true };
-        self.ask_kernel(&dir.attr, here, pass)?;
-        let who = self.policy.credentials(
-            Operation::Look,
-            admitted,
-            Some(dir.attr.owner()),
-            None,
-            self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes())),
-        );
-        let name_in = Name::new(name).map_err(|_| Unanswerable::BadName(name.to_string_lossy().into()))?;
-        match backing.lookup(&who, &dir.node, name_in) {
-            Ok(found) => Ok(found),
-            Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                self.said.credentials = Some((&*who).into());
-                Err(self.server_refuses(&who, &format!("look up a name in {here}"), errno))
-            }
-            Err(errno) => Err(Unanswerable::Path { path: join(here, name), errno }.into()),
-        }
+        let object = self.walk_to_object(admitted, backing)?;
+        self.at_object(admitted, backing, &object)
     }
 
     fn in_directory<B: BackingFs>(
         &mut self,
         admitted: &Credentials,
         backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
+        dir: &Place<B::Node>,
         name: &CString,
     ) -> Result<(), Stop> {
-        let owner = dir.attr.owner();
+        let owner = dir.found.attr.owner();
         let mut who = self.actor(admitted, owner).into_owned();
         self.said.credentials = Some((&who).into());
         let want = Want::Access { read: false, write: true, execute: true };
-        self.ask_kernel(&dir.attr, here, want)?;
-        if self.question.op.operation() == Operation::Remove {
-            self.ask_about_sticky(admitted, backing, dir, here, name)?;
+        self.ask_kernel(dir, want)?;
+        let going = match self.question.op.operation() {
+            Operation::Remove => Some(self.step_into(admitted, backing, dir, name)?),
+            _ => None,
+        };
+        if let Some(object) = &going {
+            self.ask_kernel_about_sticky(dir, object)?;
         }
-        self.ask_server(&who, backing, dir, here, want)?;
+        self.may_change(&dir.path, dir.scope)?;
+        self.may_change(&join(&dir.path, name), self.scope)?;
+        self.ask_server(&who, backing, dir, want)?;
+        if let Some(object) = &going {
+            self.ask_server_about_sticky(&who, dir, object)?;
+        }
         let adopted = self.policy.group_to_adopt(&who, owner, self.rules);
         if let (Operation::Create, Some(group)) = (self.question.op.operation(), adopted) {
             who = who.with_gid_first(group);
@@ -102,21 +66,37 @@ impl Inquiry<'_> {
         Ok(())
     }
 
-    fn ask_about_sticky<B: BackingFs>(
-        &mut self,
-        admitted: &Credentials,
-        backing: &B,
-        dir: &Found<B::Node>,
-        here: &str,
-        name: &CString,
-    ) -> Result<(), Stop> {
-        let object = self.step_into(admitted, backing, dir, here, name)?;
+    fn ask_kernel_about_sticky<N>(&mut self, dir: &Place<N>, object: &Place<N>) -> Result<(), Stop> {
         let rules = self.rules;
-        let shown = (self.policy.present(&dir.attr, rules), self.policy.present(&object.attr, rules));
+        let shown =
+            (self.policy.present(&dir.found.attr, rules), self.policy.present(&object.found.attr, rules));
         let verdict = dac::may_remove(&self.as_the_kernel_sees(), &shown.0, &shown.1);
-        let asked = format!("{} may be taken out of {here}", join(here, name));
+        let here = &dir.path;
+        let asked = format!("{} may be taken out of {here}", object.path);
         self.say("kernel", asked, verdict.allowed, || {
             (Errno::EPERM, format!("{here} is sticky, and neither it nor the object belongs to the caller"))
+        })
+    }
+
+    /// The server knows the stored owners, and whom it is asked as: who is root to the kernel may be nobody there.
+    fn ask_server_about_sticky<N>(
+        &mut self,
+        who: &Credentials,
+        dir: &Place<N>,
+        object: &Place<N>,
+    ) -> Result<(), Stop> {
+        let (dir_attr, attr) = (&dir.found.attr, &object.found.attr);
+        if !dir_attr.permissions.contains(Permissions::STICKY) {
+            return Ok(());
+        }
+        let allowed = who.uid.is_root() || who.uid == attr.uid || who.uid == dir_attr.uid;
+        let (here, path) = (&dir.path, &object.path);
+        let asked = format!("{}:{} may take {path} out of {here}, stored {}", who.uid, who.gid, attr.uid);
+        self.say("server", asked, allowed, || {
+            (
+                Errno::EPERM,
+                format!("{here} is sticky, and neither it nor {path} belongs to {} there", who.uid),
+            )
         })
     }
 
@@ -124,65 +104,52 @@ impl Inquiry<'_> {
         &mut self,
         admitted: &Credentials,
         backing: &B,
-        object: &Found<B::Node>,
-        here: &str,
+        object: &Place<B::Node>,
     ) -> Result<(), Stop> {
-        let who = self.actor(admitted, object.attr.owner()).into_owned();
+        let who = self.actor(admitted, object.found.attr.owner()).into_owned();
         self.said.credentials = Some((&who).into());
-        self.show(&object.attr);
+        self.show(&object.found.attr);
         if self.question.op == Op::Chown {
-            return self.chown(&who, object, here);
+            return self.chown(&who, object);
         }
         let Some(want) = self.question.op.want() else { return Ok(()) };
-        self.ask_kernel(&object.attr, here, want)?;
-        self.ask_server(&who, backing, object, here, want)?;
+        self.ask_kernel(object, want)?;
+        if self.question.op.changes() {
+            self.may_change(&object.path, object.scope)?;
+        }
+        self.ask_server(&who, backing, object, want)?;
         if self.question.op == Op::Chmod {
-            let mut stored = object.attr;
-            stored.permissions = self.policy.chmod(stored.kind, self.question.mode, self.rules);
-            self.show(&stored);
+            self.would_chmod(&who, object);
         }
         Ok(())
     }
 
-    fn chown<N>(&mut self, who: &Credentials, object: &Found<N>, here: &str) -> Result<(), Stop> {
-        let shown = self.policy.present(&object.attr, self.rules);
-        let (uid, gid) = self.question.owner;
-        let outcome = self.policy.chown(uid, gid, &shown, self.rules);
-        let rule = self.said.path_rule.clone();
-        match self.rules_say(format!("{here} may be given away"), outcome, rule)? {
-            ChownOutcome::Nothing => {
-                self.said.notes.push("nothing is asked of the server: it succeeds without effect".to_owned());
-            }
-            ChownOutcome::Pass { absorb: true, .. } => {
-                self.said.notes.push(
-                    "it names what is already shown: a refusal by the server counts as done".to_owned(),
-                );
-            }
-            ChownOutcome::Pass { uid, gid, absorb: false } => {
-                let own_group = uid.is_none_or(|uid| uid == object.attr.uid)
-                    && gid.is_none_or(|gid| who.is_member(gid))
-                    && who.uid == object.attr.uid;
-                let asked = format!("{}:{} may give {here} to that owner", who.uid, who.gid);
-                self.say("server", asked, own_group || who.uid.is_root(), || {
-                    (
-                        Errno::EPERM,
-                        format!(
-                            "the server lets only root change an owner, and {} only to a group of its own",
-                            who.uid
-                        ),
-                    )
-                })?;
-                let mut stored = object.attr;
-                (stored.uid, stored.gid) = (uid.unwrap_or(stored.uid), gid.unwrap_or(stored.gid));
-                self.show(&stored);
-            }
+    /// Setgid is only for who belongs to the object's group (setattr_copy() of Linux): to the shown one in this kernel, to
+    /// the stored one at the server, which drops also what `setgid = true` adds.
+    fn would_chmod<N>(&mut self, who: &Credentials, object: &Place<N>) {
+        let mut stored = object.found.attr;
+        let shown = self.policy.present(&stored, self.rules);
+        let caller = self.as_the_kernel_sees();
+        let in_group = caller.gid == shown.gid || caller.groups.contains(&shown.gid);
+        let mode = match in_group || caller.uid.is_root() {
+            true => self.question.mode,
+            false => self.question.mode.without(Permissions::SETGID),
+        };
+        stored.permissions = self.policy.chmod(stored.kind, mode, self.rules);
+        let keeps = who.uid.is_root() || who.is_member(stored.gid);
+        if !keeps && stored.permissions.contains(Permissions::SETGID) {
+            stored.permissions = stored.permissions.without(Permissions::SETGID);
+            self.said.notes.push(format!(
+                "the server drops setgid: {}:{} is not in the group {}",
+                who.uid, who.gid, stored.gid
+            ));
         }
-        Ok(())
+        self.show(&stored);
     }
 
-    fn ask_kernel(&mut self, stored: &StoredAttr, here: &str, want: Want) -> Result<(), Stop> {
-        let rules = self.policy.scopes().rules(self.policy.scopes().at_path(here.as_bytes()));
-        let shown = self.policy.present(stored, rules);
+    pub(super) fn ask_kernel<N>(&mut self, at: &Place<N>, want: Want) -> Result<(), Stop> {
+        let here = &at.path;
+        let shown = self.policy.present(&at.found.attr, self.policy.scopes().rules(at.scope));
         let verdict = dac::may(&self.as_the_kernel_sees(), &shown, want);
         let (uid, gid) = (self.question.uid, self.question.gid);
         let asked = format!(
@@ -199,7 +166,7 @@ impl Inquiry<'_> {
     }
 
     /// The kernel knows all groups of a process, whatever the profile's `groups` counts.
-    fn as_the_kernel_sees(&self) -> Caller<'_> {
+    pub(super) fn as_the_kernel_sees(&self) -> Caller<'_> {
         Caller { uid: self.question.uid, gid: self.question.gid, groups: &self.question.groups }
     }
 
@@ -207,10 +174,10 @@ impl Inquiry<'_> {
         &mut self,
         who: &Credentials,
         backing: &B,
-        object: &Found<B::Node>,
-        here: &str,
+        object: &Place<B::Node>,
         want: Want,
     ) -> Result<(), Stop> {
+        let (here, object) = (&object.path, &object.found);
         let asked = format!(
             "{} {here}, stored {}:{} {}",
             op::name(want),
@@ -237,19 +204,10 @@ impl Inquiry<'_> {
         }
     }
 
-    fn server_refuses(&mut self, who: &Credentials, asked: &str, errno: Errno) -> Stop {
+    pub(super) fn server_refuses(&mut self, who: &Credentials, asked: &str, errno: Errno) -> Stop {
         let asked = format!("{}:{} may {asked}", who.uid, who.gid);
         self.said.steps.push(Step { by: "server", asked, allowed: false });
         let reason = format!("the export's server refuses {}:{}", who.uid, who.gid);
         Stop::Refused { errno, reason, rule: None }
     }
-}
-
-fn names(path: &str) -> Result<Vec<CString>, Unanswerable> {
-    let names = path.split('/').filter(|name| !name.is_empty() && *name != ".");
-    names.map(|name| CString::new(name).map_err(|_| Unanswerable::BadName(name.to_owned()))).collect()
-}
-
-fn join(here: &str, name: &CString) -> String {
-    format!("{}/{}", here.trim_end_matches('/'), name.to_string_lossy())
 }

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use super::explanation::{Explanation, Look, Question, Step, Stop, Unanswerable};
+use super::op::Op;
+use super::walk;
 use crate::backing::BackingFs;
 use crate::fs::errno_of;
 use crate::policy::{
-    Caller, Credentials, Denied, FileKind, Operation, Owner, Permissions, Policy, Rules, ShownAttr,
+    Caller, Credentials, Denied, FileKind, Operation, Owner, Permissions, Policy, Rules, ScopeId, ShownAttr,
     StoredAttr, Timestamp, Trace,
 };
 use crate::sys::Errno;
@@ -26,6 +28,7 @@ pub(super) fn decide<B: BackingFs>(
         policy,
         question,
         rules: policy.scopes().rules(scope),
+        scope,
         said: Explanation {
             allowed: true,
             errno: None,
@@ -34,6 +37,7 @@ pub(super) fn decide<B: BackingFs>(
             uid_rule: trace.uid.by.to_string(),
             gid_rule: trace.gid.by.to_string(),
             path_rule,
+            path: question.path.clone(),
             credentials: None,
             stored: None,
             shown: None,
@@ -58,8 +62,10 @@ pub(super) fn decide<B: BackingFs>(
 pub(super) struct Inquiry<'a> {
     pub(super) policy: &'a Policy,
     pub(super) question: &'a Question,
-    /// Those of the path asked about.
+    /// Those of the path asked about; where it leads through a symlink, those of where that leads.
     pub(super) rules: &'a Rules,
+    /// Where they hold.
+    pub(super) scope: ScopeId,
     pub(super) said: Explanation,
 }
 
@@ -70,14 +76,8 @@ impl Inquiry<'_> {
         trace: &Trace<'_>,
         backing: Option<&B>,
     ) -> Result<(), Stop> {
+        walk::check(&self.question.path)?;
         let admitted = self.admit(caller, trace)?;
-        let path = self.question.path.as_str();
-        if self.question.op.is_in_directory() {
-            self.may_change(path.rsplit_once('/').map_or("/", |(parent, _)| parent))?;
-        }
-        if self.question.op.changes() {
-            self.may_change(path)?;
-        }
         match backing {
             Some(backing) => self.at_the_export(&admitted, backing),
             None => self.on_paper(&admitted),
@@ -108,10 +108,8 @@ impl Inquiry<'_> {
     }
 
     /// Read-only subtrees; to make or remove something, its directory must be open to changes too.
-    fn may_change(&mut self, path: &str) -> Result<(), Stop> {
+    pub(super) fn may_change(&mut self, path: &str, scope: ScopeId) -> Result<(), Stop> {
         let scopes = self.policy.scopes();
-        let scope = scopes.at_path(path.as_bytes());
-        let path = if path.is_empty() { "/" } else { path };
         let writable = self.policy.writable(scopes.rules(scope));
         self.rules_say(
             format!("{path} may change"),
@@ -123,6 +121,14 @@ impl Inquiry<'_> {
     /// Without an export: what can be said whatever is there.
     fn on_paper(&mut self, admitted: &Credentials) -> Result<(), Stop> {
         let question = self.question;
+        if question.op.is_in_directory() {
+            let parent = question.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+            let scope = self.policy.scopes().at_path(parent.as_bytes());
+            self.may_change(if parent.is_empty() { "/" } else { parent }, scope)?;
+        }
+        if question.op.changes() {
+            self.may_change(&question.path, self.scope)?;
+        }
         self.said.notes.push(format!(
             "without --source only the rules were asked; {} is taken to belong to {}:{}",
             if question.op.is_in_directory() { "the directory" } else { "the object" },
@@ -135,6 +141,10 @@ impl Inquiry<'_> {
             self.would_make(&who, owner, kind);
         }
         self.said.credentials = Some((&who).into());
+        if question.op == Op::Chown {
+            let (uid, gid) = (self.policy.show_uid(owner.uid), self.policy.show_gid(owner.gid));
+            self.ask_kernel_to_give(&question.path, uid, gid)?;
+        }
         Ok(())
     }
 
@@ -147,7 +157,11 @@ impl Inquiry<'_> {
     pub(super) fn would_make(&mut self, who: &Credentials, parent: Owner, kind: FileKind) {
         let (mode, umask) = (self.question.mode, self.question.umask);
         let new = self.policy.new_mode(kind, mode, umask, parent, self.rules);
-        let mut permissions = new.permissions.without(new.umask);
+        let mut permissions = match kind {
+            // symlink(2) takes neither a mode nor a umask.
+            FileKind::Symlink => Permissions::from_mode(0o777),
+            _ => new.permissions.without(new.umask),
+        };
         if new.setgid || (parent.setgid && kind == FileKind::Directory) {
             permissions = permissions.with(Permissions::SETGID);
         }

@@ -64,6 +64,8 @@ pub(super) struct Explanation {
     pub(super) gid_rule: String,
     /// The path rule that holds; null for the profile's own.
     pub(super) path_rule: Option<String>,
+    /// What was judged: where the path leads through symlinks, as far as an export was asked.
+    pub(super) path: String,
     /// As whom the server is asked; null where nobody is asked.
     pub(super) credentials: Option<Who>,
     /// On the export, after the operation.
@@ -90,6 +92,15 @@ pub(super) enum Unanswerable {
         "the path component {0:?} is not a file name: names have at most 255 bytes, and `..` is not followed"
     )]
     BadName(String),
+    #[error(
+        "{link} is a symlink to {target}, which leaves the mount: the pod's own root decides where that leads; \
+         if it leads back into the mount, ask about the path there"
+    )]
+    LeavesTheMount { link: String, target: String },
+    #[error(
+        "{0} leads through a symlink above the mount's root, where the pod's own directories decide what is found"
+    )]
+    AboveTheRoot(String),
 }
 
 /// Where it ended, if not well.

@@ -1,10 +1,12 @@
 //! `permfs explain`: what would happen, and which rule says so.
 
 mod at_export;
+mod chown;
 mod decide;
 mod explanation;
 mod op;
 mod text;
+mod walk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -75,6 +75,15 @@ impl Op {
         matches!(self.operation(), Operation::Create | Operation::Remove)
     }
 
+    /// Whether a symlink with which the path ends is followed: by the system call of this name, without O_EXCL or
+    /// AT_SYMLINK_NOFOLLOW. A look is that of lstat(2), a getattr that of stat(2).
+    pub(super) fn follows(self) -> bool {
+        match self {
+            Self::Look | Self::Mkdir | Self::Mknod | Self::Symlink | Self::Link => false,
+            _ => self.operation() != Operation::Remove,
+        }
+    }
+
     /// What the kernel wants of the object (of its directory, see [`Self::is_in_directory`]); none where having found
     /// it is enough.
     pub(super) fn want(self) -> Option<Want> {

@@ -21,9 +21,12 @@ read_only = true
 ";
 
 fn ask(uid: u32, gid: u32, op: Op, path: &str, export: Option<&ModelBacking>) -> Explanation {
-    let policy = RulesFile::parse(RULES, "rules.toml").unwrap().policy(None, &Overrides::default()).unwrap();
+    answer(RULES, &question(uid, gid, op, path), export).unwrap()
+}
+
+fn question(uid: u32, gid: u32, op: Op, path: &str) -> Question {
     let (uid, gid) = (PodUid::new(uid).unwrap(), PodGid::new(gid).unwrap());
-    let question = Question {
+    Question {
         uid,
         gid,
         groups: Vec::new(),
@@ -32,8 +35,16 @@ fn ask(uid: u32, gid: u32, op: Op, path: &str, export: Option<&ModelBacking>) ->
         mode: op.usual_mode(),
         umask: Permissions::from_mode(0o022),
         owner: (Some(uid), Some(gid)),
-    };
-    decide(&policy, &question, export).unwrap()
+    }
+}
+
+fn answer(
+    rules: &str,
+    question: &Question,
+    export: Option<&ModelBacking>,
+) -> Result<Explanation, Unanswerable> {
+    let policy = RulesFile::parse(rules, "rules.toml").unwrap().policy(None, &Overrides::default()).unwrap();
+    decide(&policy, question, export)
 }
 
 #[test]
@@ -96,8 +107,22 @@ fn a_chown_to_oneself_succeeds() {
 }
 
 #[test]
+fn a_path_with_dots_is_refused_with_an_export_and_without() {
+    for export in [None, Some(&ModelBacking::default())] {
+        let why = answer(RULES, &question(50000, 0, Op::Create, "/x/../dags/x"), export).unwrap_err();
+        assert!(why.to_string().contains("`..` is not followed"), "{why}");
+    }
+}
+
+#[test]
 fn every_operation_can_be_explained_without_an_export() {
     for &op in Op::value_variants() {
         assert!(ask(50000, 0, op, "/logs/x", None).allowed, "{op:?}");
     }
 }
+
+mod chown;
+mod export;
+mod modes;
+mod sticky;
+mod symlinks;

@@ -33,6 +33,9 @@ fn write(out: &mut String, question: &Question, said: &Explanation, style: Style
         "path rule",
         said.path_rule.clone().unwrap_or_else(|| "none, the profile's own rules hold".to_owned()),
     )?;
+    if said.path != question.path {
+        line("leads to", said.path.clone())?;
+    }
     if let Some(who) = &said.credentials {
         line("at the server", whom(who))?;
     }
