@@ -498,6 +498,34 @@ fn mount_and_fstab_options_reach_permfs_through_the_helper() {
 }
 
 #[test]
+fn the_helper_mounts_in_the_namespace_that_mount_names() {
+    let place = Place::alone();
+    let mut other = Command::new("unshare");
+    let mut other = other.args(["--mount", "--propagation", "private", "sleep", "1000"]).spawn().unwrap();
+    let namespace = format!("/proc/{}/ns/mnt", other.id());
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    eventually("the namespace", || fs::read_link(&namespace).is_ok_and(|of| of != own));
+    let (export, target) = (place.path("export"), place.path("target"));
+    let target = target.to_str().unwrap();
+    let helper = |namespace: &str| {
+        let mut command = place.permfs(&[export.to_str().unwrap(), target, "-N", namespace]);
+        command.arg0("/sbin/mount.permfs").args(["-o", "map_uid=0:2001,map_gid=0:2001"]).status().unwrap()
+    };
+    assert_eq!(helper("/nowhere").code(), Some(32));
+    assert!(helper(&namespace).success());
+    assert!(!is_mounted(&place.path("target")));
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", other.id())).unwrap();
+    assert!(mounts.contains(target), "{mounts}");
+    let inside = format!("--mount={namespace}");
+    let mut command = Command::new("nsenter");
+    command.args([inside.as_str(), BINARY, "unmount", target]).env("PERMFS_RUNTIME_DIR", place.path("run"));
+    assert!(command.status().unwrap().success());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    place.assert_nothing_is_left();
+}
+
+#[test]
 fn a_bind_mount_of_the_mount_keeps_its_process() {
     let place = Place::new();
     place.mount();
