@@ -241,9 +241,7 @@ fn a_target_whose_name_is_no_text_is_told_and_served_as_any_other() {
     assert_eq!(code, Some(0), "{said}");
     assert_printable(&out);
     assert_printable(&on(&["status"]).1);
-    let table = place.done(&["status"]);
-    assert!(table.contains("\u{fffd}\u{fffd}[31mx"), "{table}");
-    assert!(!table.contains('\x1b'), "{table}");
+    assert_printable(place.done(&["status"]).as_bytes());
     let (code, _, said) = on(&["upgrade"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("not UTF-8: unmount and mount again"), "{said}");
@@ -505,15 +503,13 @@ fn the_helper_mounts_in_the_namespace_that_mount_names() {
     let namespace = format!("/proc/{}/ns/mnt", other.id());
     let own = fs::read_link("/proc/self/ns/mnt").unwrap();
     eventually("the namespace", || fs::read_link(&namespace).is_ok_and(|of| of != own));
-    let (export, target) = (place.path("export"), place.path("target"));
-    let target = target.to_str().unwrap();
+    let target = &*place.path("target").to_str().unwrap().to_owned();
     let helper = |namespace: &str| {
-        let mut command = place.permfs(&[export.to_str().unwrap(), target, "-N", namespace]);
+        let mut command = place.permfs(&[&format!("{target}/../export"), target, "-N", namespace]);
         command.arg0("/sbin/mount.permfs").args(["-o", "map_uid=0:2001,map_gid=0:2001"]).status().unwrap()
     };
     assert_eq!(helper("/nowhere").code(), Some(32));
     assert!(helper(&namespace).success());
-    assert!(!is_mounted(&place.path("target")));
     let mounts = fs::read_to_string(format!("/proc/{}/mounts", other.id())).unwrap();
     assert!(mounts.contains(target), "{mounts}");
     let inside = format!("--mount={namespace}");
