@@ -1,11 +1,14 @@
 //! `mount.permfs`: what mount(8) and the fstab call, with their argument order and exit codes.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use nix::sched::{CloneFlags, setns};
 
 use super::failure::Failure;
 use super::mount::plan;
@@ -39,6 +42,9 @@ struct Helper {
     /// Say more.
     #[arg(short)]
     verbose: bool,
+    /// The mount namespace to mount in, by a file of it (setns(2)); mount(8) leaves entering it to its helpers.
+    #[arg(short = 'N', value_name = "NAMESPACE")]
+    namespace: Option<PathBuf>,
     /// Mount options.
     #[arg(short, value_name = "OPT,...")]
     options: Vec<String>,
@@ -70,6 +76,10 @@ pub(super) fn main() -> ExitCode {
 
 impl Helper {
     fn run(self) -> Result<(), Failure> {
+        // While there is one thread. The rules, too, are read in there, where the process stays.
+        if let Some(namespace) = &self.namespace {
+            enter(namespace)?;
+        }
         let options = MountOptions::parse(&self.options, self.sloppy)?;
         let plan = plan(&self.source, self.target, &RulesArgs::default(), options)?;
         if !self.fake {
@@ -77,4 +87,15 @@ impl Helper {
         }
         Ok(())
     }
+}
+
+fn enter(namespace: &Path) -> Result<(), Failure> {
+    let entered =
+        File::open(namespace).and_then(|file| setns(file, CloneFlags::CLONE_NEWNS).map_err(io::Error::from));
+    entered.map_err(|error| {
+        let shown = namespace.display();
+        Failure::failed(format!(
+            "cannot enter the mount namespace {shown}: {error}; name a file such as /proc/PID/ns/mnt, as root"
+        ))
+    })
 }
