@@ -221,6 +221,27 @@ fn an_open_and_a_close_for_reading_cost_one_request_that_is_waited_for() {
     assert!(made.of("getattr") <= 1, "{made:?}");
 }
 
+/// The name that it has by now is known: nobody is sent to look again.
+#[test]
+fn a_file_that_was_just_renamed_or_linked_is_opened_with_one_request() {
+    let mount = mount("auto");
+    let at = |name: &str| mount.at(name);
+    POD.run(|| make(&at("0")));
+    let made = cost(&mount, 100, |number| {
+        let name = (number + 1).to_string();
+        fs::rename(at(&number.to_string()), at(&name)).unwrap();
+        drop(File::open(at(&name)).unwrap());
+    });
+    assert_eq!((made.of("rename"), made.of("open")), (100, 100), "{made:?}");
+    assert!(made.of("lookup") <= 101, "{made:?}");
+    let made = cost(&mount, 1, |_| {
+        fs::hard_link(at("100"), at("link")).unwrap();
+        fs::remove_file(at("100")).unwrap();
+        drop(File::open(at("link")).unwrap());
+    });
+    assert_eq!(made.of("open"), 1, "{made:?}");
+}
+
 #[test]
 fn an_append_costs_nothing_under_passthrough() {
     let mount = mount("passthrough");

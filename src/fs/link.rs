@@ -3,6 +3,7 @@
 use super::replay;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, Freshness};
+use crate::policy::FileKind;
 
 impl<B: BackingFs> Filesystem<B> {
     /// Gives `node` the name `new_name` in `new_parent`.
@@ -31,6 +32,9 @@ impl<B: BackingFs> Filesystem<B> {
         let stored = self.backing.stat(at.node(self)?, Freshness::Known)?;
         self.inodes.enter_again(&at.inode);
         at.inode.saw_owner(stored.owner());
+        if at.inode.kind == FileKind::Regular {
+            self.names.remember(at.inode.id, new_parent, new_name);
+        }
         let scope = self.place_link(&at, &to, new_name);
         let attr = at.policy.present(&stored, at.policy.scopes().rules(scope));
         let cache = at.policy.cache();

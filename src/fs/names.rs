@@ -9,6 +9,11 @@
 //! Who came by no name at all (/proc/self/fd) is told so, too, comes again and has the file by its handle.
 
 use std::ffi::CStr;
+use std::hash::BuildHasher;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::DefaultHashBuilder;
 
 use super::inodes::lock;
 use super::{Errno, Name, NodeId};
@@ -26,6 +31,9 @@ const LONGEST: usize = 256;
 #[derive(Debug)]
 pub(super) struct Names {
     places: Box<[Mutex<Place>]>,
+    /// Which file was last found by a name; 0 where none was. A name shares its place with others, too.
+    found: Box<[AtomicU64]>,
+    hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug, Default)]
@@ -34,9 +42,12 @@ struct Place {
     parent: Option<NodeId>,
     /// With its NUL.
     name: Vec<u8>,
-    /// Whom it has led elsewhere, since it last led to the file.
-    misled: Vec<Pid>,
+    /// Whom it has led elsewhere, since it last led to the file: almost always nobody.
+    misled: Option<Box<Misled>>,
 }
+
+#[derive(Debug, Default)]
+struct Misled(Vec<Pid>);
 
 /// A name in a directory, copied out.
 #[derive(Debug)]
@@ -56,7 +67,11 @@ impl Hint {
 
 impl Default for Names {
     fn default() -> Self {
-        Self { places: (0..REMEMBERED).map(|_| Mutex::default()).collect() }
+        Self {
+            places: (0..REMEMBERED).map(|_| Mutex::default()).collect(),
+            found: (0..REMEMBERED).map(|_| AtomicU64::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 }
 
@@ -71,11 +86,34 @@ impl Names {
             return;
         }
         if place.node != Some(node) {
-            place.misled.clear();
+            place.misled = None;
         }
         (place.node, place.parent) = (Some(node), Some(parent));
         place.name.clear();
         place.name.extend_from_slice(bytes);
+        drop(place);
+        self.found(parent, name).store(node.0.get(), Ordering::Relaxed);
+    }
+
+    /// What had one name has the other from now on; in exchange for it, or for none.
+    pub(super) fn renamed(&self, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), exchanged: bool) {
+        let moved = self.file_of(from);
+        let other = if exchanged { self.file_of(to) } else { None };
+        if let Some(node) = moved {
+            self.remember(node, to.0, to.1);
+        }
+        if let Some(node) = other {
+            self.remember(node, from.0, from.1);
+        }
+    }
+
+    /// The file that was last found by this name, and by none since.
+    fn file_of(&self, (parent, name): (NodeId, Name<'_>)) -> Option<NodeId> {
+        let node = NodeId(NonZeroU64::new(self.found(parent, name).load(Ordering::Relaxed))?);
+        let place = lock(self.place(node));
+        let is_its = (place.node, place.parent) == (Some(node), Some(parent))
+            && place.name == name.as_c_str().to_bytes_with_nul();
+        is_its.then_some(node)
     }
 
     /// Where `node` was last found, unless another file has taken its place here.
@@ -84,17 +122,20 @@ impl Names {
         let parent = place.parent.filter(|_| place.node == Some(node))?;
         let mut name = [0; LONGEST];
         name.get_mut(..place.name.len())?.copy_from_slice(&place.name);
-        Some(Hint { parent, is_doubted: !place.misled.is_empty(), name })
+        Some(Hint { parent, is_doubted: place.misled.is_some(), name })
     }
 
     /// The hint for `node` has led a thread elsewhere. Whether the kernel is to look the name up again for it: not twice, unless one has
     /// led to the file in between ([`Self::led`]), so that nobody is sent away for ever.
     pub(super) fn misled(&self, node: NodeId, thread: Pid) -> bool {
         let mut place = lock(self.place(node));
-        let is_news =
-            place.node == Some(node) && place.misled.len() < MISLED && !place.misled.contains(&thread);
+        if place.node != Some(node) {
+            return false;
+        }
+        let Misled(threads) = &mut **place.misled.get_or_insert_default();
+        let is_news = threads.len() < MISLED && !threads.contains(&thread);
         if is_news {
-            place.misled.push(thread);
+            threads.push(thread);
         }
         is_news
     }
@@ -103,7 +144,7 @@ impl Names {
     pub(super) fn led(&self, node: NodeId) {
         let mut place = lock(self.place(node));
         if place.node == Some(node) {
-            place.misled.clear();
+            place.misled = None;
         }
     }
 
@@ -112,12 +153,15 @@ impl Names {
         let index = node.0.get() % REMEMBERED as u64;
         &self.places[usize::try_from(index).expect("below 8,192")]
     }
+
+    fn found(&self, parent: NodeId, name: Name<'_>) -> &AtomicU64 {
+        let index = self.hasher.hash_one((parent, name.as_bytes())) % REMEMBERED as u64;
+        &self.found[usize::try_from(index).expect("below 8,192")]
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use super::*;
 
     fn node(number: u64) -> NodeId {
@@ -154,6 +198,25 @@ mod tests {
         names.remember(other, dir, name);
         assert!(!names.misled(file, two), "whose place another file has taken");
         assert!(!names.recall(other).unwrap().is_doubted && names.misled(other, one));
+    }
+
+    #[test]
+    fn a_name_goes_with_the_file_that_is_renamed_and_both_where_they_are_exchanged() {
+        let names = Names::default();
+        let (dir, other_dir, one, two) = (node(1), node(2), node(7), node(8));
+        let [a, b, c] = [c"a", c"b", c"c"].map(|name| Name::new(name).unwrap());
+        let name_of = |node| {
+            let hint = names.recall(node).unwrap();
+            (hint.parent, hint.name().unwrap().as_bytes().to_owned())
+        };
+        names.remember(one, dir, a);
+        names.remember(two, dir, b);
+        names.renamed((dir, a), (other_dir, c), false);
+        assert_eq!(name_of(one), (other_dir, b"c".to_vec()));
+        names.renamed((dir, a), (dir, b), false);
+        assert_eq!(name_of(two), (dir, b"b".to_vec()), "nothing is known of what had the name");
+        names.renamed((other_dir, c), (dir, b), true);
+        assert_eq!((name_of(one), name_of(two)), ((dir, b"b".to_vec()), (other_dir, b"c".to_vec())));
     }
 
     #[test]

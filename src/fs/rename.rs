@@ -53,6 +53,7 @@ impl<B: BackingFs> Filesystem<B> {
             return Err(error);
         }
         self.keep(replaced);
+        self.names.renamed((parent, name), (new_parent, new_name), exchange);
         if !from.policy.scopes().is_trivial() {
             self.place_again(&to, &who, new_name);
             if exchange {
