@@ -32,10 +32,10 @@ const CALLS: &[c_long] = &[libc::SYS_mkdirat, libc::SYS_renameat];
 /// What looks up the last name of a path, in linux/fs/namei.c: up to Linux 6.4, and from then on (and in stable kernels before).
 const LOOK_UP: [&str; 2] = ["__lookup_hash", "lookup_one_qstr_excl"];
 
-/// What locks the directory of that name around it: from Linux 6.19 on, and compilers put one into the other.
+/// What locks the directory of that name around it, as on Linux 7.2 (6.18 has none); compilers put one into the other.
 const LOCK: [&str; 3] = ["__start_dirop", "start_dirop", "__start_renaming"];
 
-/// What mkdir(2) and rename(2) are made of: up to Linux 6.19, and from then on.
+/// What mkdir(2) and rename(2) are made of, as on Linux 6.18 and on 7.2.
 const MAKE: [&str; 2] = ["do_mkdirat", "filename_mkdirat"];
 const RENAME: [&str; 2] = ["do_renameat2", "filename_renameat2"];
 

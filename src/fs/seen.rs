@@ -32,14 +32,14 @@ const DOUBT: Duration = Duration::from_secs(2);
 
 /// What tells two contents of a file apart, as far as a file system tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
-    size: u64,
-    mtime: Timestamp,
-    ctime: Timestamp,
+pub(super) struct Version {
+    pub(super) size: u64,
+    pub(super) mtime: Timestamp,
+    pub(super) ctime: Timestamp,
 }
 
 impl Version {
-    fn of(attr: &StoredAttr) -> Self {
+    pub(super) fn of(attr: &StoredAttr) -> Self {
         Self { size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
     }
 }

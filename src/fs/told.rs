@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Filesystem;
 use super::handles::OpenFile;
 use super::inode::Inode;
+use super::seen::Version;
 use crate::backing::{BackingFs, Freshness};
 use crate::policy::{StoredAttr, Timestamp};
 
@@ -40,6 +41,10 @@ impl Told {
         self.0.store(NOTHING, Ordering::Relaxed);
     }
 
+    fn is_nothing(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == NOTHING
+    }
+
     #[inline]
     fn is_otherwise(&self, attr: &StoredAttr) -> bool {
         let told = self.0.load(Ordering::Relaxed);
@@ -63,6 +68,7 @@ impl<B: BackingFs> Filesystem<B> {
     pub(super) fn has_written_past_us(&self, open: &OpenFile<B>) {
         if open.writes()
             && open.content.backing().is_some()
+            && !open.inode.told.is_nothing()
             && let Some(file) = open.file.get()
             && let Ok(attr) = self.backing.stat_file(file, Freshness::Known)
             && open.inode.told.is_otherwise(&attr)
@@ -72,17 +78,13 @@ impl<B: BackingFs> Filesystem<B> {
     }
 }
 
-/// Of all that changes when the content does. An odd number.
+/// Of what tells two contents apart. An odd number.
 #[inline]
 fn hash(attr: &StoredAttr) -> u64 {
     const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
-    let seconds = |time: Timestamp| time.seconds.cast_unsigned();
-    let values = [
-        attr.size,
-        seconds(attr.mtime),
-        u64::from(attr.mtime.nanoseconds),
-        seconds(attr.ctime),
-        u64::from(attr.ctime.nanoseconds),
-    ];
-    values.iter().fold(0, |hash: u64, value| (hash.rotate_left(5) ^ value).wrapping_mul(FACTOR)) | 1
+    let Version { size, mtime, ctime } = Version::of(attr);
+    let both = |time: Timestamp| [time.seconds.cast_unsigned(), u64::from(time.nanoseconds)];
+    let times = both(mtime).into_iter().chain(both(ctime));
+    times.fold(size.wrapping_mul(FACTOR), |hash, value| (hash.rotate_left(5) ^ value).wrapping_mul(FACTOR))
+        | 1
 }
