@@ -24,7 +24,7 @@ pub struct Operation {
     pub name: &'static str,
     /// By the pod, before any death is arranged.
     pub prepare: fn(&Ground),
-    /// Files that the kernel has not seen yet.
+    /// Files that the kernel has not seen yet, made on the export itself; also over what is prepared.
     pub hidden: &'static [&'static str],
     /// By the pod, unless it is root's affair.
     pub by_root: bool,
@@ -57,6 +57,11 @@ const fn hidden(
     act: fn(&Ground) -> String,
 ) -> Operation {
     Operation { name, prepare: nothing, hidden, by_root: false, act, forgets: false, lasts: false }
+}
+
+/// The same with a file that the kernel believes to be another: whoever opens it is sent to look again.
+const fn replaced(name: &'static str, act: fn(&Ground) -> String) -> Operation {
+    Operation { prepare: file, ..hidden(name, &["f"], act) }
 }
 
 pub const ALL: &[Operation] = &[
@@ -139,6 +144,8 @@ pub const ALL: &[Operation] = &[
             )
     }),
     hidden("open, read", &["f"], |g| said(fs::read_to_string(g.at("f")))),
+    replaced("open, read of what was replaced", |g| said(fs::read_to_string(g.at("f")))),
+    replaced("open O_TRUNC of what was replaced", |g| said(fs::write(g.at("f"), "anew"))),
     operation("open O_DIRECT", file, |g| {
         said(OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(g.at("f")).map(drop))
     }),

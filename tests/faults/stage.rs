@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
@@ -72,7 +73,7 @@ impl Ground {
 
     /// Other rules, and the next time these again.
     pub fn toggle_rules(&self) {
-        const OTHER: &str = "attr_timeout = \"2s\"\n";
+        const OTHER: &str = "negative_timeout = \"1ms\"\n";
         let rules = fs::read_to_string(&self.rules).unwrap();
         let toggled = rules.strip_suffix(OTHER).map_or_else(|| rules.clone() + OTHER, str::to_owned);
         fs::write(&self.rules, toggled).unwrap();
@@ -125,16 +126,18 @@ impl Stage {
         });
         for name in operation.hidden {
             let path = ground.stored.join(name);
-            fs::write(&path, "content, hidden").unwrap();
-            chown(&path, Some(2001), Some(2001)).unwrap();
+            let made = ground.stored.join("made elsewhere");
+            fs::write(&made, "content, hidden").unwrap();
+            chown(&made, Some(2001), Some(2001)).unwrap();
+            fs::rename(&made, &path).unwrap();
         }
-        self.settle();
+        self.settle(quiet);
         self.points.arm(deaths);
         self.points.record();
         let said =
             if operation.by_root { (operation.act)(&ground) } else { POD.run(|| (operation.act)(&ground)) };
         if operation.forgets {
-            fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+            self.make_the_kernel_forget();
         }
         self.settle_after(u64::try_from(deaths.len()).unwrap(), quiet);
         let died = self.points.died();
@@ -145,10 +148,17 @@ impl Stage {
         (outcome, died, passed)
     }
 
+    /// Of this mount only: `drop_caches` would change what other mounts' operations come to, beside this one. A remount drops the names of
+    /// its superblock that nobody uses (`reconfigure_super` in Linux's fs/super.c).
+    fn make_the_kernel_forget(&self) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(None::<&str>, &self.mount.target(), None::<&str>, flags, None::<&str>).unwrap();
+    }
+
     /// Waits until no point has been passed for a moment.
-    fn settle(&self) {
+    fn settle(&self, quiet: Duration) {
         self.points.record();
-        self.quiet(QUIET);
+        self.quiet(quiet);
         let _ = self.points.recorded();
     }
 
