@@ -31,6 +31,7 @@ impl<B: BackingFs> Filesystem<B> {
         let mode = at.policy.new_mode(FileKind::Directory, permissions, umask, owner, at.child_rules(name));
         let (again, begun) = (replay::attempt(), replay::begun());
         let made = self.as_shown(&at, &who, |who| self.backing.mkdir(who, at.node(self)?, name, mode));
+        let made = self.seen(again, made, &[&at], &who);
         again.made(made, || {
             let found = self.made_by(&at, &who, name, FileKind::Directory)?;
             (!self.clocks.is_older(found.attr.mtime, begun)).then_some(())
@@ -60,6 +61,7 @@ impl<B: BackingFs> Filesystem<B> {
         let made = self.as_shown(&at, &who, |who| {
             self.backing.mknod(who, at.node(self)?, name, new.kind, mode, new.rdev)
         });
+        let made = self.seen(again, made, &[&at], &who);
         again.made(made, || self.made_by(&at, &who, name, new.kind).map(drop))?;
         let found = self.find_made(&at, name, &who).inspect_err(|_| {
             let _ = at.node(self).and_then(|directory| self.backing.unlink(&who, directory, name));
@@ -82,6 +84,7 @@ impl<B: BackingFs> Filesystem<B> {
         let (who, _) = self.creator(&at, name)?;
         let again = replay::attempt();
         let made = self.as_shown(&at, &who, |who| self.backing.symlink(who, target, at.node(self)?, name));
+        let made = self.seen(again, made, &[&at], &who);
         again.made(made, || self.made_link(&at, &who, name, target))?;
         let found = self.backing.find(&who, at.node(self)?, name)?;
         self.enter(&at, name, found)
@@ -137,6 +140,7 @@ impl<B: BackingFs> Filesystem<B> {
         let made = self.as_shown(&at, &who, |who| create(who, flags));
         // Who makes it exclusively and is told that it is made has made it.
         let is_new = made.is_ok() && flags.contains(OFlag::O_EXCL);
+        let made = self.seen(again, made, &[&at], &who);
         let (file, mut found) = again.made(made, || {
             self.finish_creating(&at, &who, name, mode.permissions.without(mode.umask))?;
             create(&who, flags.difference(OFlag::O_EXCL)).ok()

@@ -25,6 +25,7 @@ impl<B: BackingFs> Filesystem<B> {
         let again = replay::attempt();
         let made =
             self.as_shown(&to, &who, |who| self.backing.link(who, at.node(self)?, to.node(self)?, new_name));
+        let made = self.seen(again, made, &[&to], &who);
         again.made(made, || {
             let found = self.backing.find(&who, to.node(self).ok()?, new_name).ok()?;
             (found.id == at.inode.object).then_some(())

@@ -22,6 +22,7 @@ impl<B: BackingFs> Filesystem<B> {
         let going = self.object_to_keep(&at, &who, name);
         let again = replay::attempt();
         let removed = self.as_shown(&at, &who, |who| self.backing.unlink(who, at.node(self)?, name));
+        let removed = self.seen(again, removed, &[&at], &who);
         if let Err(error) = again.removed(removed, Errno::ENOENT) {
             self.stays(going);
             return Err(error);
@@ -44,6 +45,7 @@ impl<B: BackingFs> Filesystem<B> {
         let removed = self.once_closed(&at, &who, name, || {
             self.as_shown(&at, &who, |who| self.backing.rmdir(who, at.node(self)?, name))
         });
+        let removed = self.seen(again, removed, &[&at], &who);
         if let Err(error) = again.removed(removed, Errno::ENOENT) {
             self.stays(going);
             return Err(error);

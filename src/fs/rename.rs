@@ -44,6 +44,7 @@ impl<B: BackingFs> Filesystem<B> {
         let act = || self.move_name(&from, &to, &who, name, new_name, flags);
         let replaces = flags.is_empty();
         let outcome = if replaces { self.once_closed(&to, &who, new_name, act) } else { act() };
+        let outcome = self.seen(again, outcome, &[&from, &to], &who);
         let moved = again.moved(outcome, |side| {
             let (at, name) = if side == Side::Old { (&from, name) } else { (&to, new_name) };
             at.node(self).is_ok_and(|directory| self.backing.find(&who, directory, name).is_ok())

@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 
 use super::handles::OpenFile;
 use super::visit::Visit;
-use super::{Errno, Filesystem, Name};
+use super::{Errno, Filesystem, Name, NewTime};
 use crate::backing::{BackingFs, Freshness, Identified};
 use crate::policy::{Credentials, FileKind};
 use crate::state::journal;
@@ -104,6 +104,30 @@ pub(super) enum Side {
 }
 
 impl<B: BackingFs> Filesystem<B> {
+    /// The outcome of a call that changes names in these directories; where it fails and may have been made before, what the first one
+    /// did can be seen from now on.
+    ///
+    /// An NFS client throws away the server's answer to a process that was killed. Where it holds a delegation of the directory it then
+    /// goes on believing its own listing and names, also under AT_STATX_FORCE_SYNC (Linux 7.2, on the bare mount: mkdir(2) says
+    /// EEXIST, and stat(2) ENOENT), until an answer about the directory tells of another change than the last that it knows: that to a
+    /// new time of access brings one, and takes away nothing that anybody looks at.
+    pub(super) fn seen<T>(
+        &self,
+        again: Again,
+        outcome: Result<T, Errno>,
+        directories: &[&Visit<B>],
+        who: &Credentials,
+    ) -> Result<T, Errno> {
+        if again.0 && outcome.is_err() && self.backing.features().asks_after_changes {
+            for at in directories {
+                let touch = |node| self.backing.set_times(who, node, NewTime::Now, NewTime::Omit);
+                // Where it is refused the client may be behind, as it would be without.
+                let _ = at.node(self).and_then(touch);
+            }
+        }
+        outcome
+    }
+
     /// What is called `name`, if it is of this kind and its maker's: as a worker that died would have left it.
     pub(super) fn made_by(
         &self,
