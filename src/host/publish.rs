@@ -216,7 +216,7 @@ fn probe(way: &Way, order: &Order, rules: &Rules) -> Result<Directory, Refusal> 
         Refusal::new(Code::FailedPrecondition, format!("cannot {what} {share}: {error}"))
     };
     // The group that the fsGroup will stand for is known when the directory is; most often it is that of the share.
-    let base = fs::metadata(&way.base).map_err(|error| failed("look at", error.into()))?;
+    let base = sys::stat::metadata(&way.base).map_err(|error| failed("look at", error.into()))?;
     let guess = NfsGid::new(base.gid()).filter(|group| !group.is_root());
     let rule = guess.map_or(Ok(None), |group| fs_group_rule(order, rules, group))?;
     let policy = rules.policy(choice, rule)?;

@@ -11,6 +11,7 @@ use super::MountFailure;
 use super::patience::{SOURCE_PATIENCE, within};
 use super::table::MountTable;
 use crate::sys::Errno;
+use crate::sys::stat::metadata;
 
 /// CAP_SYS_ADMIN, capabilities(7).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -102,7 +103,7 @@ pub fn target(path: &Path, table: &MountTable) -> Result<PathBuf, MountFailure> 
 /// Where it is not.
 pub fn source(path: &Path) -> Result<PathBuf, MountFailure> {
     let asked = path.to_owned();
-    let look = move || fs::canonicalize(&asked).and_then(|real| Ok((fs::metadata(&real)?.is_dir(), real)));
+    let look = move || fs::canonicalize(&asked).and_then(|real| Ok((metadata(&real)?.is_dir(), real)));
     let path = path.to_owned();
     match within(SOURCE_PATIENCE, look) {
         None => Err(MountFailure::SourceHangs { path, waited: SOURCE_PATIENCE }),
@@ -121,7 +122,7 @@ pub fn source(path: &Path) -> Result<PathBuf, MountFailure> {
 /// # Errors
 /// Where one does.
 pub fn apart(source_dir: &Path, target: &Path) -> Result<(), MountFailure> {
-    let identity = |path: &Path| fs::metadata(path).map(|found| identity_of(&found));
+    let identity = |path: &Path| metadata(path).map(|found| identity_of(&found));
     let (Ok(source_id), Ok(target_id)) = (identity(source_dir), identity(target)) else { return Ok(()) };
     if source_id == target_id {
         return Err(MountFailure::SamePlace(target.to_owned()));

@@ -1,8 +1,11 @@
 //! statx(2): attributes, and which mount an object lies on.
 
 use std::ffi::CStr;
+use std::fs::Metadata;
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use super::{Errno, check};
 
@@ -46,7 +49,25 @@ pub fn statx_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<Statx, Errno> {
     call(dir, name, libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT)
 }
 
+/// [`std::fs::metadata`] of what may lie on NFS.
+///
+/// # Errors
+/// Those of stat(2).
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    twice(|| std::fs::metadata(path), |error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// Looks once more where that is refused. Linux 7.2's NFSv4 client asks for a delegation along with a directory's attributes, and where the
+/// caller may not read it, who is squashed for one, fails the first stat(2) of it with EACCES, and no other (on the bare mount, too).
+fn twice<T, E>(look: impl Fn() -> Result<T, E>, is_refusal: impl Fn(&E) -> bool) -> Result<T, E> {
+    look().or_else(|error| if is_refusal(&error) { look() } else { Err(error) })
+}
+
 fn call(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Statx, Errno> {
+    twice(|| ask(dir, path, flags), |errno| *errno == Errno::EACCES)
+}
+
+fn ask(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Statx, Errno> {
     // A kernel without the unique id (before 6.8) gives the other one instead.
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
@@ -160,4 +181,27 @@ impl Statx {
 
 fn time(t: &libc::statx_timestamp) -> Time {
     (t.tv_sec, t.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(answers: &[Result<u8, Errno>]) -> Result<u8, Errno> {
+        let left = std::cell::Cell::new(answers);
+        let next = || {
+            let (first, rest) = left.get().split_first().unwrap();
+            left.set(rest);
+            *first
+        };
+        twice(next, |errno| *errno == Errno::EACCES)
+    }
+
+    #[test]
+    fn what_is_refused_is_looked_at_once_more_and_nothing_else() {
+        assert_eq!(looks(&[Ok(1)]), Ok(1));
+        assert_eq!(looks(&[Err(Errno::EACCES), Ok(2)]), Ok(2));
+        assert_eq!(looks(&[Err(Errno::EACCES), Err(Errno::EACCES)]), Err(Errno::EACCES));
+        assert_eq!(looks(&[Err(Errno::ESTALE), Ok(2)]), Err(Errno::ESTALE));
+    }
 }
