@@ -34,7 +34,9 @@ fn wait_for_work_in(dir: &Path, child: &mut Child) {
 
 #[test]
 fn a_signal_at_any_moment_leaves_nothing_behind() {
-    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+    for (signal, code) in
+        [(Signal::SIGINT, 130), (Signal::SIGQUIT, 131), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)]
+    {
         for pause in [0, 3, 40, 300, 1200] {
             let room = Room::in_memory();
             let mut child = room.bench(&[]).spawn().unwrap();

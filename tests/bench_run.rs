@@ -139,6 +139,7 @@ fn a_wrong_command_line_is_refused_before_anything_is_made() {
         (vec!["--only", "apend"], "did you mean `append`?"),
         (vec!["--rounds", "0"], "0 is not in 1..=1000"),
         (vec!["--json", missing.to_str().unwrap()], "give a file in a directory that exists"),
+        (vec!["--svg", "-"], "a chart goes to a file"),
         (vec!["--fail-below", "/nonexistent"], "cannot read the thresholds in /nonexistent"),
         (vec!["--target-as", "50000"], "write UID:GID"),
     ] {

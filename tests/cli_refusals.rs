@@ -231,8 +231,10 @@ fn a_refusal_that_nobody_can_be_told_has_its_exit_code() {
 #[test]
 fn a_command_line_that_is_none_ends_with_2() {
     let place = Place::new();
-    for arguments in [&["mont"][..], &["mount"], &["explain", "--uid", "4294967295"], &["check"], &["reload"]]
-    {
+    let nameless =
+        ["csi", "--node-id", "", "--endpoint", "unix:///x", "--config", "/x", "--host-socket", "/x"];
+    let wrong = ["explain", "--uid", "4294967295"];
+    for arguments in [&["mont"][..], &["mount"], &wrong, &["check"], &["reload"], &nameless] {
         assert_eq!(place.permfs().args(arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
     }
 }

@@ -239,6 +239,30 @@ fn hard_links_are_one_inode_and_it_lives_until_every_lookup_is_forgotten() {
 }
 
 #[test]
+fn who_is_sent_to_look_again_has_what_it_finds_though_that_is_replaced_as_well() {
+    let (backing, fs) = airflow();
+    let elsewhere = filesystem(&backing, AIRFLOW);
+    let replace = |kept: &str| {
+        let old = named("f", |name| elsewhere.lookup(pod(), NodeId::ROOT, name)).unwrap();
+        named(kept, |name| elsewhere.link(pod(), old.node, NodeId::ROOT, name)).unwrap();
+        create(&elsewhere, NodeId::ROOT, "new").unwrap();
+        let none = RenameFlags::empty();
+        named("new", |new| named("f", |f| elsewhere.rename(pod(), NodeId::ROOT, new, NodeId::ROOT, f, none)))
+            .unwrap();
+    };
+    let look = || named("f", |name| fs.lookup(pod(), NodeId::ROOT, name)).unwrap().node;
+    let open = |node| fs.open(pod(), node, OFlag::O_RDONLY).map(drop);
+    let first = create(&fs, NodeId::ROOT, "f").unwrap().0.node;
+    replace("first");
+    assert_eq!(open(first), Err(Errno::ESTALE));
+    let second = look();
+    replace("second");
+    assert_eq!(open(second), Ok(()), "Linux would pass a second ESTALE on");
+    assert_eq!(open(second), Err(Errno::ESTALE), "another open(2)");
+    assert_eq!(open(look()), Ok(()));
+}
+
+#[test]
 fn an_open_file_without_a_name_keeps_working() {
     let (_, fs) = airflow();
     let (file, handle) = create(&fs, NodeId::ROOT, "f").unwrap();

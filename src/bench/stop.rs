@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::Halt;
 
@@ -21,14 +21,14 @@ const SLICE: Duration = Duration::from_millis(20);
 pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// A flag that SIGINT, SIGTERM and SIGHUP set from now on; SIGHUP only where nohup(1) has not had it ignored.
+    /// A flag that SIGINT, SIGQUIT, SIGTERM and SIGHUP set from now on; SIGHUP only where nohup(1) has not had it ignored.
     ///
     /// # Errors
     /// Those of sigaction(2).
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         let hangup = if ignores_hangup() { None } else { Some(SIGHUP) };
-        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
+        for signal in [SIGINT, SIGQUIT, SIGTERM].into_iter().chain(hangup) {
             let number = usize::try_from(signal).map_err(io::Error::other)?;
             signal_hook::flag::register_usize(signal, Arc::clone(&stop.0), number)?;
         }

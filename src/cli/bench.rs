@@ -65,6 +65,9 @@ impl Bench {
         let plan = self.plan()?;
         let thresholds =
             self.fail_below.as_deref().map(|file| read_thresholds(file, &plan.rows)).transpose()?;
+        if self.svg.as_deref() == Some(Path::new("-")) {
+            return Err(Failure::usage("a chart goes to a file: name it, as in --svg chart.svg"));
+        }
         for file in [&self.json, &self.svg].into_iter().flatten() {
             expect_directory_of(file)?;
         }

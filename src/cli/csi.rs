@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::Outcome;
 use super::failure::Failure;
@@ -16,7 +17,7 @@ pub(super) struct Csi {
     #[arg(long, value_name = "SOCKET")]
     endpoint: Endpoint,
     /// What the cluster calls this node.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node_id: String,
     /// The rules file; read anew at every call.
     #[arg(long, short, value_name = "FILE")]

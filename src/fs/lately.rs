@@ -31,7 +31,6 @@ impl<T> Lately<T> {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -16,6 +16,12 @@ impl<B: BackingFs> Filesystem<B> {
     /// ENOENT where there is none: the kernel may remember that for the policy's `negative_timeout`. EACCES for a
     /// denied caller.
     pub fn lookup(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
+        let found = self.look_up(caller, parent, name);
+        self.returning.finds(caller.pid, found.as_ref().ok().map(|entry| entry.node));
+        found
+    }
+
+    fn look_up(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
         let at = self.visit(caller, parent)?;
         let who = self.actor(&at, Operation::Look, at.rules())?;
         let found = self.backing.find(&who, at.node(self)?, name)?;

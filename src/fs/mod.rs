@@ -39,6 +39,7 @@ mod remove;
 mod rename;
 mod reopen;
 mod replay;
+mod returning;
 mod seen;
 mod silly;
 mod succession;
@@ -70,6 +71,7 @@ use names::Names;
 use readers::Readers;
 use reign::Reign;
 use releases::Releases;
+use returning::Returning;
 pub use succession::Succession;
 use targets::Targets;
 use trails::Trails;
@@ -93,6 +95,7 @@ pub struct Filesystem<B: BackingFs> {
     handles: Handles<B>,
     directories: DirectoryCache<B>,
     names: Names,
+    returning: Returning,
     doors: Doors,
     listings: Listings<B>,
     trails: Trails,
@@ -158,6 +161,7 @@ impl<B: BackingFs> Filesystem<B> {
             state,
             directories: DirectoryCache::default(),
             names: Names::default(),
+            returning: Returning::default(),
             doors: Doors::default(),
             listings: Listings::default(),
             trails: Trails::default(),

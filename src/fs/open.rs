@@ -36,8 +36,13 @@ impl<B: BackingFs> Filesystem<B> {
             at.writable()?;
         }
         let who = self.actor(&at, Operation::Open, at.rules())?;
-        let (file, attr) =
-            self.open_object(&at, (caller.pid, &who), self.backing_flags(flags.difference(CREATING)))?;
+        let (file, attr) = self
+            .open_object(&at, (caller.pid, &who), self.backing_flags(flags.difference(CREATING)))
+            .inspect_err(|error| {
+                if *error == Errno::ESTALE {
+                    self.returning.is_sent(caller.pid);
+                }
+            })?;
         if flags.contains(OFlag::O_TRUNC) {
             // `fuse_truncate_update_attr`.
             at.inode.told.forgets();
@@ -54,7 +59,8 @@ impl<B: BackingFs> Filesystem<B> {
         (thread, who): (Pid, &Credentials),
         flags: OFlag,
     ) -> Result<(B::File, StoredAttr), Errno> {
-        if let Some(found) = self.open_by_name(at, (thread, who), flags) {
+        let returns = self.returning.comes_with(thread, at.inode.id);
+        if let Some(found) = self.open_by_name(at, (thread, who), flags, returns) {
             return found;
         }
         let file = self.as_shown(at, who, |who| self.backing.open(who, at.node(self)?, flags))?;
@@ -68,6 +74,7 @@ impl<B: BackingFs> Filesystem<B> {
         at: &Visit<B>,
         (thread, who): (Pid, &Credentials),
         flags: OFlag,
+        returns: bool,
     ) -> Option<Result<(B::File, StoredAttr), Errno>> {
         let is_cut = flags.contains(OFlag::O_TRUNC);
         let has_no_name = || at.inode.live_if_any().is_some_and(|live| live.removed.get().is_some());
@@ -84,6 +91,7 @@ impl<B: BackingFs> Filesystem<B> {
                 }
                 Some(if is_cut { self.cut(who, opened.0) } else { Ok(opened) })
             }
+            Err(Errno::ESTALE) if returns => None,
             Err(Errno::ESTALE) => self.names.misled(at.inode.id, thread).then_some(Err(Errno::ESTALE)),
             Err(_) => None,
         }
