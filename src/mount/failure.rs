@@ -2,7 +2,8 @@
 //!
 //! An enum, not strings, so that the mount(8) helper and the CSI plugin can choose their codes by cause.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::sys::Errno;
@@ -257,6 +258,12 @@ pub enum MountFailure {
 }
 
 impl MountFailure {
+    /// What went wrong at this path of the runtime directory.
+    pub(super) fn runtime(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Runtime { path, errno: error.into() }
+    }
+
     /// Whether the caller asked for something that cannot be, rather than something having gone wrong on the way:
     /// mount(8) knows the difference.
     #[must_use]

@@ -7,6 +7,7 @@
 //! Not here: words and options of the command line (`cli/`), the FUSE protocol (`fuse/`).
 
 pub mod background;
+pub mod claim;
 mod confine;
 mod connections;
 pub mod control;
@@ -19,6 +20,7 @@ mod path_text;
 pub mod patience;
 pub mod preflight;
 mod recipe;
+pub mod record;
 pub mod reload;
 pub mod reloader;
 mod resume;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use nix::unistd::execv;
 
+use super::claim::Claim;
 use super::mounted::Mounted;
 use super::recipe::Recipe;
 use super::run::{Export, Keeping, Kept, Plan};
-use super::runtime::Claim;
 use super::store::Store;
 use super::worker::Work;
 use super::{MountFailure, signals};

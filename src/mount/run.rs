@@ -12,13 +12,15 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::claim::Claim;
 use super::confine::Confinement;
 use super::handover::giving::give;
 use super::mounted::Mounted;
 use super::nfs::NfsMount;
 use super::recipe::{Recipe, leave_rules};
+use super::record::{Process, Record};
 use super::resume::become_another;
-use super::runtime::{Claim, Process, Record, RuntimeDir};
+use super::runtime::RuntimeDir;
 use super::store::{self, Store};
 use super::table::{DeviceNumber, lexical};
 use super::target_lock::TargetLock;

@@ -12,10 +12,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::MountFailure;
+use super::claim::Trace;
 use super::connections::{self, Connections};
 use super::holders::{holders, sentence};
 use super::patience::within;
-use super::runtime::{Record, RuntimeDir, Trace};
+use super::record::Record;
+use super::runtime::RuntimeDir;
 use super::table::{DeviceNumber, MountTable};
 use crate::sys::{self, Errno};
 

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::Trace;
 use super::control::{Ask, CONTROL_PATIENCE, Report, ask};
-use super::runtime::{RuntimeDir, Trace};
+use super::runtime::RuntimeDir;
 use super::status::own_namespace;
 use super::table::MountTable;
 use super::{MountFailure, waking};

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{UnixAddr, connect};
 
+use super::super::claim;
 use super::super::recipe::Recipe;
-use super::super::runtime;
 use super::{Gift, Line, Reply};
 use crate::state::State;
 use crate::sys::{Errno, passing};
@@ -48,7 +48,7 @@ pub(in super::super) fn give(state: &State) -> Result<(), String> {
 
 fn call(recipe: &Recipe) -> Result<Line, Errno> {
     let socket = Line::new_socket()?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(&runtime::meeting_point(&recipe.claim))?)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(&claim::meeting_point(&recipe.claim))?)?;
     Line::over(socket)
 }
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Backlog, UnixAddr, bind, listen};
 
+use super::super::claim::Trace;
 use super::super::confine::Confinement;
 use super::super::control::{Ask, CONTROL_PATIENCE, ask};
 use super::super::recipe::Recipe;
 use super::super::resume::Left;
-use super::super::runtime::{RuntimeDir, Trace};
+use super::super::runtime::RuntimeDir;
 use super::super::table::MountTable;
 use super::super::upgrade::{Upgrading, this_program};
 use super::super::{MountFailure, Readiness, signals, waking};

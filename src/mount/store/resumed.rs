@@ -6,12 +6,13 @@
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use super::super::claim::Claim;
 use super::super::confine::Confinement;
 use super::super::mounted::Mounted;
 use super::super::recipe::Recipe;
 use super::super::resume::Left;
 use super::super::run::Plan;
-use super::super::runtime::{Claim, RuntimeDir};
+use super::super::runtime::RuntimeDir;
 use super::super::table::{MountTable, lexical};
 use super::super::{MountFailure, control};
 use super::inherited::Inherited;
