@@ -41,6 +41,10 @@ fn everywhere() -> impl Iterator<Item = (&'static &'static str, Backing)> {
     WAYS.iter().flat_map(|way| EXPORTS.iter().map(move |export| (way, *export)))
 }
 
+/// How often it is tried whether the kernel needs no READ: it may let go of a page whenever it likes. (Where this was written, somebody
+/// has it do so every five seconds, whatever memory is free; fincore(1) shows it.)
+const TRIES: u32 = 5;
+
 /// Long enough that no change from now on can have the same times as one before.
 fn let_doubt_pass() {
     sleep(Duration::from_millis(2200));
@@ -74,10 +78,14 @@ fn in_the_page_cache_content_stays_from_one_open_to_the_next() {
     let content = vec![7; 300_000];
     POD.run(|| fs::write(mount.at("f"), &content).unwrap());
     let_doubt_pass();
-    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
-    let requests = Requests::of(&mount);
-    POD.run(|| (0..10).for_each(|_| assert!(fs::read(mount.at("f")).unwrap() == content)));
-    assert_eq!(requests.since().of("read"), 0);
+    let read = || POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
+    read();
+    let reads_of_ten = |_| {
+        let requests = Requests::of(&mount);
+        (0..10).for_each(|_| read());
+        requests.since().of("read")
+    };
+    assert!((0..TRIES).map(reads_of_ten).any(|reads| reads == 0));
 }
 
 /// No two seconds must pass: the first open after a tick of any server's clock reads it once more, and whoever comes then does not.
@@ -85,22 +93,28 @@ fn in_the_page_cache_content_stays_from_one_open_to_the_next() {
 fn content_that_was_just_written_stays_once_it_was_seen_for_a_moment() {
     let mount = Mount::of(&airflow("page"));
     let content = vec![7; 300_000];
-    let begun = Instant::now();
-    POD.run(|| fs::write(mount.at("f"), &content).unwrap());
-    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
-    let requests = Requests::of(&mount);
-    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
-    let (at_once, took) = (requests.since().of("read"), begun.elapsed());
-    sleep(Duration::from_millis(120));
-    POD.run(|| assert!(fs::read(mount.at("f")).unwrap() == content));
-    let requests = Requests::of(&mount);
-    POD.run(|| (0..10).for_each(|_| assert!(fs::read(mount.at("f")).unwrap() == content)));
-    assert_eq!(requests.since().of("read"), 0);
-    // Where it came later, it need not have.
-    assert!(
-        at_once > 0 || took > Duration::from_millis(100),
-        "the second change of a tick would not be seen"
-    );
+    let stays = |number| {
+        let file = mount.at(format!("f{number}"));
+        let read = || POD.run(|| assert!(fs::read(&file).unwrap() == content));
+        let begun = Instant::now();
+        POD.run(|| fs::write(&file, &content).unwrap());
+        read();
+        let requests = Requests::of(&mount);
+        read();
+        let (at_once, took) = (requests.since().of("read"), begun.elapsed());
+        // Where it came later, it need not have.
+        assert!(
+            at_once > 0 || took > Duration::from_millis(100),
+            "the second change of a tick would not be seen"
+        );
+        sleep(Duration::from_millis(120));
+        read();
+        let requests = Requests::of(&mount);
+        (0..10).for_each(|_| read());
+        // After two seconds it would in any case.
+        requests.since().of("read") == 0 && begun.elapsed() < Duration::from_secs(2)
+    };
+    assert!((0..TRIES).any(stays));
 }
 
 #[test]
@@ -395,16 +409,14 @@ fn a_trusted_mount_reads_without_opens_and_sees_changes_by_and_by() {
     mount.mount(&rules);
     let read = || POD.run(|| fs::read(mount.at("dag.py")).unwrap());
     assert_eq!(read().len(), 200_000);
-    let requests = Requests::of(&mount);
-    for _ in 0..100 {
-        assert_eq!(read().len(), 200_000);
-    }
-    let made = requests.since();
-    assert_eq!(
-        (made.of("open"), made.of("flush"), made.of("release"), made.of("read")),
-        (0, 0, 0, 0),
-        "{made:?}"
-    );
+    let is_kept = |_| {
+        let requests = Requests::of(&mount);
+        (0..100).for_each(|_| assert_eq!(read().len(), 200_000));
+        let made = requests.since();
+        assert_eq!((made.of("open"), made.of("flush"), made.of("release")), (0, 0, 0), "{made:?}");
+        made.of("read") == 0
+    };
+    assert!((0..TRIES).any(is_kept));
     // Nobody asks permfs for an open: whoever were let in would write into what everybody reads.
     for mut options in
         [OpenOptions::new().append(true).clone(), OpenOptions::new().read(true).write(true).clone()]

@@ -6,7 +6,9 @@ mod live;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,29 @@ fn all_are_filtered_and_every_thread_that_serves_is_held_to_a_list() {
         let Ok(said) = fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
         let said = Said(parse(&said));
         assert_eq!(said.word("Seccomp_filters"), "4", "thread {}", said.word("Name"));
+    }
+}
+
+#[test]
+fn who_asks_for_the_status_leaves_nothing_in_the_kernels_log() {
+    let mount = Mount::of(AIRFLOW);
+    let mut log = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").unwrap();
+    log.seek(SeekFrom::End(0)).unwrap();
+    let worker = format!(" pid={} ", mount.daemon());
+    (0..5).for_each(|_| drop(mount.status()));
+    // It is written by a thread of the kernel's, by and by.
+    sleep(Duration::from_millis(300));
+    // A record at a time, until there are no more; some may have been overwritten (EPIPE).
+    let mut record = [0; 8192];
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => {
+                let record = String::from_utf8_lossy(&record[..length]);
+                assert!(!record.contains(&worker), "{record}");
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::BrokenPipe),
+        }
     }
 }
 

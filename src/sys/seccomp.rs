@@ -14,13 +14,22 @@ const _: () = assert!(
         && offset_of!(Instruction, k) == offset_of!(libc::sock_filter, k)
 );
 
+/// Whether what a filter refuses stands in the kernel's log, where that is on (audit, or dmesg).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusals {
+    /// They stand there.
+    Logged,
+    /// They do not: they are nothing special.
+    Silent,
+}
+
 /// Holds every thread of this process, and whatever they start, to `filter` from now on. It adds to those that are there: of
-/// their answers the strictest counts. What it refuses stands in the kernel's log, where that is on (audit, or dmesg).
+/// their answers the strictest counts.
 ///
 /// # Errors
 /// EACCES without CAP_SYS_ADMIN and without `no_new_privs`; EINVAL where the kernel has no seccomp or the filter is none; EBUSY
 /// where a thread has filters that this one has not.
-pub fn hold_to(filter: &[Instruction]) -> Result<(), Errno> {
+pub fn hold_to(filter: &[Instruction], refusals: Refusals) -> Result<(), Errno> {
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(|_too_long| Errno::EINVAL)?,
         // The kernel only reads it.
@@ -28,8 +37,11 @@ pub fn hold_to(filter: &[Instruction]) -> Result<(), Errno> {
     };
     // SPEC_ALLOW: before Linux 5.16 a filter without it switches speculation off for the process, which it does not ask for.
     let flags = libc::SECCOMP_FILTER_FLAG_TSYNC
-        | libc::SECCOMP_FILTER_FLAG_LOG
-        | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+        | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW
+        | match refusals {
+            Refusals::Logged => libc::SECCOMP_FILTER_FLAG_LOG,
+            Refusals::Silent => 0,
+        };
     // SAFETY: the kernel reads one header and as many instructions as it names, and both outlive the call.
     let answer =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };

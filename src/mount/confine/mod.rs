@@ -16,8 +16,9 @@ use nix::sys::prctl;
 use seccompiler::{BpfProgram, SeccompAction};
 use serde::{Deserialize, Serialize};
 
+use crate::sys::Errno;
 use crate::sys::capabilities::{self, Capabilities};
-use crate::sys::{Errno, seccomp};
+use crate::sys::seccomp::{self, Refusals};
 
 /// OOM_SCORE_ADJ_MIN, linux/oom.h: not to be chosen, also where a control group goes as a whole (`memory.oom.group`).
 const SPARED: i32 = -1000;
@@ -60,7 +61,7 @@ impl Confinement {
         told("what executing a program could give", prctl::set_no_new_privs().map_err(Errno::from));
         // Nobody but root may look into it, and it leaves no core; as it is anyway once a thread has become somebody.
         told("being looked into", prctl::set_dumpable(false).map_err(Errno::from));
-        told("system calls that nobody needs", hold_to(calls::kill_at(calls::NEVER)));
+        told("system calls that nobody needs", hold_to(calls::kill_at(calls::NEVER), Refusals::Logged));
         // One who may lower it may also be one who must not: a container without SYS_RESOURCE.
         let oom_score = fs::read_to_string(OOM_SCORE).ok().and_then(|score| score.trim().parse().ok());
         if let Err(error) = set_oom_score(SPARED) {
@@ -83,14 +84,16 @@ impl Confinement {
 
     /// In a worker that is about to serve, for all its threads.
     pub(super) fn of_one_that_serves(&self) {
+        let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
         let filters = [
-            calls::kill_at(calls::NEVER_WHILE_SERVING),
-            calls::answer(calls::ABSENT, SeccompAction::Errno(libc::ENOSYS.unsigned_abs())),
+            (calls::kill_at(calls::NEVER_WHILE_SERVING), Refusals::Logged),
+            // Each new thread is one: who asks for the mount's status has one.
+            (calls::answer(calls::ABSENT, absent), Refusals::Silent),
             // The last: it lets nobody add another.
-            calls::only(calls::SERVES),
+            (calls::only(calls::SERVES), Refusals::Logged),
         ];
-        for filter in filters {
-            told("system calls that serving does not need", hold_to(filter));
+        for (filter, refusals) in filters {
+            told("system calls that serving does not need", hold_to(filter, refusals));
         }
     }
 }
@@ -101,9 +104,9 @@ fn give_up_privileges() {
     told("being looked into", prctl::set_dumpable(false).map_err(Errno::from));
 }
 
-fn hold_to(filter: Result<BpfProgram, seccompiler::BackendError>) -> Result<(), Errno> {
+fn hold_to(filter: Result<BpfProgram, seccompiler::BackendError>, refusals: Refusals) -> Result<(), Errno> {
     // No filters are made for this kind of machine.
-    seccomp::hold_to(&filter.map_err(|_| Errno::ENOSYS)?)
+    seccomp::hold_to(&filter.map_err(|_| Errno::ENOSYS)?, refusals)
 }
 
 fn set_oom_score(score: i32) -> io::Result<()> {
