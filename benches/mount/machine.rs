@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use super::options::Options;
+use super::run;
 
 /// Seconds that all of it may take.
 const TIME_LIMIT: &str = "1800";
@@ -17,6 +18,8 @@ const WITH_DELAY: &str = "modprobe sch_netem && tc qdisc add dev cli0 root netem
 /// # Errors
 /// A sentence, where it does not come to that.
 pub fn run_inside(options: &Options) -> Result<ExitCode, String> {
+    // User-mode Linux has one CPU and several processes: where these are on several of ours, waking each other is most of the time.
+    run::pin()?;
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let target = Path::new(env!("CARGO_BIN_EXE_permfs")).parent().ok_or("the binary lies in no folder")?;

@@ -27,7 +27,7 @@ const BUSY: f64 = 0.5;
 pub fn locally(options: &Options, stop: &Stop) -> Result<Outcome, Failure> {
     if options.pinned {
         // Before there is a thread or a daemon: all of them inherit it.
-        pin().map_err(|error| format!("cannot stay on one CPU: {error}"))?;
+        pin()?;
     }
     let mut export = match &options.dir {
         Some(dir) => Export::below(dir)?,
@@ -115,8 +115,15 @@ fn others_at_work() -> Option<String> {
     })
 }
 
-/// To the last of the CPUs that are allowed: the first has most of the interrupts.
-fn pin() -> nix::Result<()> {
+/// Whoever comes from here on stays on one CPU: the last of those that are allowed, since the first has most of the interrupts.
+///
+/// # Errors
+/// A sentence, where the kernel does not let it.
+pub fn pin() -> Result<(), String> {
+    pin_to_last().map_err(|error| format!("cannot stay on one CPU: {error}"))
+}
+
+fn pin_to_last() -> nix::Result<()> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu) == Ok(true)).unwrap_or(0);
     let mut one = CpuSet::new();

@@ -63,7 +63,7 @@ pub fn text(outcome: &Outcome) -> String {
 /// What was measured, where, how often.
 pub fn heading(outcome: &Outcome) -> String {
     let Some(first) = outcome.candidates.first() else { return String::new() };
-    let cpu = if outcome.kind == "pinned" { "everything on one CPU" } else { "not pinned" };
+    let cpu = if outcome.kind == "local" { "not pinned" } else { "everything on one CPU" };
     let report = &first.report;
     format!(
         "{}, {cpu}, Linux {}, {} CPUs, {} rounds, {}",
