@@ -35,8 +35,12 @@ struct Export {
 
 impl Export {
     fn of(model: &ModelBacking) -> Self {
+        Self::with(model, RULES)
+    }
+
+    fn with(model: &ModelBacking, rules: &str) -> Self {
         live::mount::require_root_and_fuse();
-        let rules = format!("{AIRFLOW}{RULES}");
+        let rules = format!("{AIRFLOW}{rules}");
         let policy =
             RulesFile::parse(&rules, "test.toml").unwrap().policy(None, &Overrides::default()).unwrap();
         let filesystem = Arc::new(Filesystem::new(model.clone(), Arc::new(policy)).unwrap());
@@ -97,6 +101,31 @@ fn what_changes_names_asks_for_none_that_it_makes_and_not_for_the_directory() {
         // Nothing but a kernel that says what a call is for spares these.
         let linked = asked(&model, |turn| symlink("nowhere", at("link", turn)));
         assert_eq!(linked.0, 2 * TIMES, "symlink(2)");
+    });
+}
+
+/// On NFS the client does not know that of a file that was renamed.
+#[test]
+fn who_removes_or_renames_a_file_by_a_name_that_has_to_be_looked_up_again_is_not_told_what_it_is_like() {
+    let model = ModelBacking::default().that_asks_after_changes();
+    let export = Export::with(&model, "[profile.airflow.cache]\nentry_timeout = \"0s\"\n");
+    let at = |what: &str, turn: usize| export.at(&format!("{what}{turn}"));
+    let looks = |act: &dyn Fn(usize) -> io::Result<()>| {
+        drop(model.take_log());
+        (0..TIMES).try_for_each(act).unwrap();
+        let log = model.take_log();
+        let count = |call| log.iter().filter(|done| done.0 == call).count();
+        (count("lookup"), count("find known"))
+    };
+    POD.run(|| {
+        (0..TIMES).for_each(|turn| make(at("file", turn)).unwrap());
+        let (all, known) = looks(&|turn| fs::metadata(at("file", turn)).map(drop));
+        assert_eq!((all, known), (TIMES, 0), "stat(2)");
+        // The new name is looked up too, until it is known which one it is.
+        let (all, known) = looks(&|turn| fs::rename(at("file", turn), at("renamed", turn)));
+        assert!(all <= FEW && known >= TIMES - FEW, "rename(2): {all} {known}");
+        let (all, known) = looks(&|turn| fs::remove_file(at("renamed", turn)));
+        assert!(all <= FEW && known >= TIMES - FEW, "unlink(2): {all} {known}");
     });
 }
 

@@ -78,6 +78,15 @@ pub trait BackingFs: Send + Sync + 'static {
     ) -> Result<Identified<Self::Node>, Errno> {
         self.lookup(who, parent, name).map(Identified::from)
     }
+    /// As [`Self::find`], for whom it is enough what this node knows of the object's attributes ([`Freshness::Known`]).
+    fn find_known(
+        &self,
+        who: &Credentials,
+        parent: &Self::Node,
+        name: Name<'_>,
+    ) -> Result<Identified<Self::Node>, Errno> {
+        self.find(who, parent, name)
+    }
     /// Attributes.
     fn stat(&self, node: &Self::Node, freshness: Freshness) -> Result<StoredAttr, Errno>;
     /// Attributes of an open file, also when it has no name any more.

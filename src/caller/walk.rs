@@ -21,7 +21,7 @@ pub enum Walk {
 
 /// What a system call does with the name at its path's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Does {
+pub(super) enum Does {
     /// Opens it, and makes it where it is told to and must.
     Opens,
     Makes,
@@ -92,7 +92,7 @@ fn calls() -> impl Iterator<Item = &'static (&'static str, c_long, Does)> {
 
 /// Of a line `NUMBER SIX-ARGUMENTS STACK-POINTER PROGRAM-COUNTER`, what the call does and whether it may have to make the name;
 /// `running` or `-1 ...` for a thread that is in no call. A 32-bit program's calls have other numbers, and its stack lies below 4 GiB.
-fn told(line: &str) -> Option<(Does, bool)> {
+pub(super) fn told(line: &str) -> Option<(Does, bool)> {
     let mut words = line.split_ascii_whitespace();
     let number: c_long = words.next()?.parse().ok()?;
     let mut values = [0; 7];
@@ -117,7 +117,7 @@ fn makes(flags: u64) -> bool {
     flags & u64::from(libc::O_CREAT.unsigned_abs()) != 0
 }
 
-fn does(stack: &str) -> Option<Does> {
+pub(super) fn does(stack: &str) -> Option<Does> {
     let mut names = lines(stack).filter_map(|line| function(line).strip_prefix("sys_"));
     names.find_map(|name| calls().find(|call| call.0 == name)).map(|call| call.2)
 }

@@ -1,12 +1,13 @@
 //! Names to inodes, and back to nothing when the kernel forgets them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::inode::Inode;
 use super::visit::Visit;
 use super::{CallerId, Entry, Errno, Filesystem, Name, NodeId};
 use crate::backing::{BackingFs, Identified, StatFs};
-use crate::policy::{FileKind, Operation};
+use crate::policy::{Credentials, FileKind, Operation};
 use crate::state::journal;
 
 impl<B: BackingFs> Filesystem<B> {
@@ -16,16 +17,45 @@ impl<B: BackingFs> Filesystem<B> {
     /// ENOENT where there is none: the kernel may remember that for the policy's `negative_timeout`. EACCES for a
     /// denied caller.
     pub fn lookup(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
-        let found = self.look_up(caller, parent, name);
-        self.returning.finds(caller.pid, found.as_ref().ok().map(|entry| entry.node));
-        found
+        self.look_up(caller, parent, |at, who| {
+            let found = self.backing.find(who, at.node(self)?, name)?;
+            self.enter(at, name, found)
+        })
     }
 
-    fn look_up(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
-        let at = self.visit(caller, parent)?;
-        let who = self.actor(&at, Operation::Look, at.rules())?;
-        let found = self.backing.find(&who, at.node(self)?, name)?;
-        self.enter(&at, name, found)
+    /// As [`Self::lookup`], for a caller who is shown nothing of what is there: what it is like is told as far as it is known, and the
+    /// kernel is to believe none of it.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub fn lookup_identity(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
+        self.look_up(caller, parent, |at, who| {
+            let found = self.backing.find_known(who, at.node(self)?, name)?;
+            if found.attr.kind == FileKind::Directory {
+                // It may be on the way only, and the kernel is to know who may go through it.
+                let found = self.backing.find(who, at.node(self)?, name)?;
+                return self.enter(at, name, found);
+            }
+            let (entry, inode) = self.enter_inode(at, name, found)?;
+            inode.told.forgets();
+            Ok(Entry { attr_valid: Duration::ZERO, ..entry })
+        })
+    }
+
+    fn look_up(
+        &self,
+        caller: CallerId,
+        parent: NodeId,
+        find: impl FnOnce(&Visit<B>, &Credentials) -> Result<Entry, Errno>,
+    ) -> Result<Entry, Errno> {
+        let look = || {
+            let at = self.visit(caller, parent)?;
+            let who = self.actor(&at, Operation::Look, at.rules())?;
+            find(&at, &who)
+        };
+        let found = look();
+        self.returning.finds(caller.pid, found.as_ref().ok().map(|entry| entry.node));
+        found
     }
 
     /// Takes back `lookups` of the lookups that entries have counted.

@@ -75,6 +75,7 @@ use returning::Returning;
 pub use succession::Succession;
 use targets::Targets;
 use trails::Trails;
+pub use unasked::LooksFor;
 use visit::DirectoryCache;
 pub(crate) use visit::errno_of;
 use walks::Believed;

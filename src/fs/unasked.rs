@@ -5,7 +5,10 @@
 //! to remember that; the answer to what it asks next is the server's. Until then it holds the directory's lock, so that whoever
 //! else looks for the name waits.
 //!
-//! Only before mkdir(2), rename(2) and an open(2) that makes the name. link(2), symlink(2) and mknod(2) with a slash behind the
+//! A name that the kernel holds is looked up again after its time as well, though unlink(2), rmdir(2) and rename(2) tell whether it is there,
+//! and show nobody what it is like: of a file that was renamed, the client would have to ask that.
+//!
+//! Nothing is left unseen but before mkdir(2), rename(2) and an open(2) that makes the name. link(2), symlink(2) and mknod(2) with a slash behind the
 //! name would fail with ENOENT where something is there, and not with EEXIST, and nothing tells of that slash.
 
 use super::{CallerId, Errno, Filesystem, Name, NodeId};
@@ -22,11 +25,22 @@ enum Groups {
     Any,
 }
 
+/// What a LOOKUP has to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LooksFor {
+    /// Nothing: it may be answered with ENOENT unseen, if the kernel does not remember that.
+    Nothing,
+    /// What is there, and not what that is like: the caller is about to remove or rename it, and is shown nothing of it.
+    Identity,
+    /// What is there, and what it is like.
+    All,
+}
+
 impl<B: BackingFs> Filesystem<B> {
-    /// Whether a LOOKUP may be answered with ENOENT unseen, if the kernel does not remember it.
-    pub fn need_not_look(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> bool {
+    /// What a LOOKUP needs.
+    pub fn looks_for(&self, caller: CallerId, parent: NodeId, name: Name<'_>) -> LooksFor {
         if !self.backing.features().nfs {
-            return false;
+            return LooksFor::All;
         }
         // Who may replace what is in a sticky directory, the kernel can say only of what it knows.
         let is_free = |shown: ShownAttr| shown.permissions.without(Permissions::STICKY) == shown.permissions;
@@ -37,14 +51,21 @@ impl<B: BackingFs> Filesystem<B> {
                 self.threads.looks_up_to_open(caller.pid) && lets_write(Groups::None).is_some_and(is_free)
             });
         if makes {
-            return true;
+            return LooksFor::Nothing;
         }
         let directory = || lets_write(Groups::Any);
         let purpose = self.threads.purpose(caller.pid);
         let site = if let Some(Purpose::Renames(site)) = purpose { Some(site) } else { None };
         let replaces = self.replaces_unseen()
             && self.targets.looks(caller.pid, site, (parent, name), || directory().is_some_and(is_free));
-        replaces || purpose == Some(Purpose::MakesADirectory) && directory().is_some()
+        if replaces || purpose == Some(Purpose::MakesADirectory) && directory().is_some() {
+            return LooksFor::Nothing;
+        }
+        if matches!(purpose, Some(Purpose::Changes | Purpose::Renames(_))) {
+            LooksFor::Identity
+        } else {
+            LooksFor::All
+        }
     }
 
     /// Whether a name may be replaced that was not looked up. On NFSv3 an open file must then be known by its name, so that the

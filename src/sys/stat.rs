@@ -29,8 +29,11 @@ pub struct MountKey {
 /// # Errors
 /// Those of statx(2): ESTALE and EIO where an NFS server does not answer for it.
 pub fn statx(fd: BorrowedFd<'_>, known: bool) -> Result<Statx, Errno> {
-    let sync = if known { libc::AT_STATX_DONT_SYNC } else { libc::AT_STATX_SYNC_AS_STAT };
-    call(fd, c"", libc::AT_EMPTY_PATH | sync)
+    call(fd, c"", libc::AT_EMPTY_PATH | sync(known))
+}
+
+const fn sync(known: bool) -> libc::c_int {
+    if known { libc::AT_STATX_DONT_SYNC } else { libc::AT_STATX_SYNC_AS_STAT }
 }
 
 /// Whether a server still knows what `fd` refers to: asks it, whatever this node knows (AT_STATX_FORCE_SYNC).
@@ -41,12 +44,12 @@ pub fn is_known_to_server(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     call(fd, c"", libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC).map(drop)
 }
 
-/// Attributes of `name` in the directory `dir`, of a symlink itself; nothing is mounted for it.
+/// Attributes of `name` in the directory `dir`, of a symlink itself; nothing is mounted for it. `known` as for [`statx`].
 ///
 /// # Errors
 /// Those of statx(2).
-pub fn statx_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<Statx, Errno> {
-    call(dir, name, libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT)
+pub fn statx_at(dir: BorrowedFd<'_>, name: &CStr, known: bool) -> Result<Statx, Errno> {
+    call(dir, name, libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | sync(known))
 }
 
 /// [`std::fs::metadata`] of what may lie on NFS.

@@ -144,15 +144,16 @@ fn each_operation(v4: bool, compare: &mut dyn FnMut(&'static str, Does, Work<'_>
     let renamed = |directory: &Path, round: u32| directory.join(format!("to-{round}"));
     // The first few that make a name are looked up.
     let makes = if v4 { Does::NoName } else { Does::MakeName };
-    compare("create, write, close", makes, &|directory, round| {
+    let create = |directory: &Path, round: u32| {
         let mut file = OpenOptions::new().write(true).create_new(true).open(name(directory, round)).unwrap();
         file.write_all(&[7; 1024]).unwrap();
-    });
+    };
+    compare("create, write, close", makes, &create);
     // On v3 it matters whether the name that is replaced is known; and on v4 the first few are looked up.
     let replaces = if v4 { Does::NoName } else { Does::MakeName };
-    compare("rename", replaces, &|directory, round| {
-        fs::rename(name(directory, round), renamed(directory, round)).unwrap()
-    });
+    let rename =
+        |directory: &Path, round: u32| fs::rename(name(directory, round), renamed(directory, round)).unwrap();
+    compare("rename", replaces, &rename);
     compare("stat", Does::NoName, &|directory, round| _ = fs::metadata(renamed(directory, round)).unwrap());
     compare("open, read, close", Does::NoName, &|directory, round| {
         let mut file = File::open(renamed(directory, round)).unwrap();
@@ -162,7 +163,17 @@ fn each_operation(v4: bool, compare: &mut dyn FnMut(&'static str, Does, Work<'_>
         let mut file = OpenOptions::new().append(true).open(renamed(directory, round)).unwrap();
         file.write_all(&[8; 100]).unwrap();
     });
-    compare("unlink", Does::NoName, &|directory, round| fs::remove_file(renamed(directory, round)).unwrap());
+    let unlink = |directory: &Path, round: u32| fs::remove_file(renamed(directory, round)).unwrap();
+    compare("unlink", Does::NoName, &unlink);
+    compare("create, write, close once more", makes, &create);
+    compare("rename once more", replaces, &rename);
+    // The kernel's names have run out by then, and with the rename the client's attributes.
+    compare("unlink, a second after a rename", Does::NoName, &|directory, round| {
+        if round == 0 {
+            thread::sleep(Duration::from_millis(1100));
+        }
+        unlink(directory, round);
+    });
     compare("mkdir", Does::NoName, &|directory, round| fs::create_dir(name(directory, round)).unwrap());
     compare("list", Does::NoName, &|directory, _| assert!(fs::read_dir(directory).unwrap().count() >= 40));
     compare("rmdir", Does::NoName, &|directory, round| fs::remove_dir(name(directory, round)).unwrap());

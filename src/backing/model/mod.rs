@@ -59,6 +59,19 @@ impl ModelBacking {
         state
     }
 
+    fn found(
+        &self,
+        call: &'static str,
+        who: &Credentials,
+        parent: u64,
+        name: Name<'_>,
+    ) -> Result<Found<u64>, Errno> {
+        let state = self.enter(call, who);
+        state.allow(who, parent, 1)?;
+        let ino = state.child(parent, name)?;
+        Ok(state.object(ino)?.found())
+    }
+
     fn opened(&self, state: &mut State, ino: u64, flags: OFlag) -> Result<ModelFile, Errno> {
         let open = state.next_open;
         state.next_open += 1;
@@ -105,10 +118,11 @@ impl BackingFs for ModelBacking {
     }
 
     fn lookup(&self, who: &Credentials, parent: &u64, name: Name<'_>) -> Result<Found<u64>, Errno> {
-        let state = self.enter("lookup", who);
-        state.allow(who, *parent, 1)?;
-        let ino = state.child(*parent, name)?;
-        Ok(state.object(ino)?.found())
+        self.found("lookup", who, *parent, name)
+    }
+
+    fn find_known(&self, who: &Credentials, parent: &u64, name: Name<'_>) -> Result<Identified<u64>, Errno> {
+        self.found("find known", who, *parent, name).map(Identified::from)
     }
 
     fn stat(&self, node: &u64, freshness: Freshness) -> Result<StoredAttr, Errno> {

@@ -126,7 +126,15 @@ impl BackingFs for PosixBacking {
         around!("lookup", resolve::lookup(&self.mounts, who, parent, name))
     }
     fn find(&self, who: &Credentials, parent: &Node, name: Name<'_>) -> Result<Identified<Node>, Errno> {
-        around!("find", resolve::find(&self.mounts, who, parent, name))
+        around!("find", resolve::find(&self.mounts, who, parent, name, Freshness::AsStat))
+    }
+    fn find_known(
+        &self,
+        who: &Credentials,
+        parent: &Node,
+        name: Name<'_>,
+    ) -> Result<Identified<Node>, Errno> {
+        around!("find known", resolve::find(&self.mounts, who, parent, name, Freshness::Known))
     }
     fn stat(&self, node: &Node, freshness: Freshness) -> Result<StoredAttr, Errno> {
         around!("stat", attr::stat(node.as_fd(), node.mount, freshness))

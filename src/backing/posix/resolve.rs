@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::super::{Found, Identified, MountIndex, ObjectId};
+use super::super::{Found, Freshness, Identified, MountIndex, ObjectId};
 use super::acting::{act_as_root, act_to_look};
 use super::files::reopen;
 use super::mounts::{MountTable, Place, handle_of};
@@ -51,10 +51,11 @@ pub(super) fn find(
     who: &Credentials,
     parent: &Node,
     name: Name<'_>,
+    freshness: Freshness,
 ) -> Result<Identified<Node>, Errno> {
     if mounts.has_handles(parent.mount) {
         act_to_look(who)?;
-        let stat = statx_at(parent.as_fd(), name.as_c_str())?;
+        let stat = statx_at(parent.as_fd(), name.as_c_str(), freshness == Freshness::Known)?;
         if !stat.is_automount() && mounts.is(parent.mount, &stat) {
             let handle = name_to_handle_at(parent.as_fd(), name.as_c_str());
             if let Some(handle) = handle.ok().filter(|handle| handle.names_ino(stat.ino())) {

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::Server;
-use crate::fs::{BackingFs, CallerId, Entry, Errno, Name, NodeId};
+use crate::fs::{BackingFs, CallerId, Entry, Errno, LooksFor, Name, NodeId};
 use crate::fuse::decode::Forgets;
 use crate::fuse::encode;
 use crate::fuse::reply::{Delivery, Reply};
@@ -11,10 +11,11 @@ use crate::state::journal;
 
 impl<B: BackingFs> Server<B> {
     pub(super) fn lookup(&self, reply: Reply<'_>, caller: CallerId, parent: NodeId, name: Name<'_>) {
-        if self.fs.need_not_look(caller, parent, name) {
-            return reply.error(Errno::ENOENT);
-        }
-        let found = self.fs.lookup(caller, parent, name);
+        let found = match self.fs.looks_for(caller, parent, name) {
+            LooksFor::Nothing => return reply.error(Errno::ENOENT),
+            LooksFor::Identity => self.fs.lookup_identity(caller, parent, name),
+            LooksFor::All => self.fs.lookup(caller, parent, name),
+        };
         self.fs.has_looked(caller, &found);
         match found {
             Err(Errno::ENOENT) => {
