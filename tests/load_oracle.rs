@@ -186,7 +186,11 @@ fn a_changed_symlink_is_told() {
 
 #[test]
 fn a_name_too_many_is_told() {
-    let add = |directory: &Path| fs::hard_link(any(directory, "name-"), directory.join("another"));
+    let add = |directory: &Path| {
+        // The object may lose all its own names before the load looks at it.
+        let _ = fs::remove_file(directory.join("another"));
+        fs::hard_link(any(directory, "name-"), directory.join("another"))
+    };
     damage("names-0", add, &["number of names"]);
 }
 
